@@ -1,0 +1,1 @@
+"""What teaching needs: headless runs, self-checks, figures, the environment check."""

@@ -1,0 +1,1 @@
+"""What comes in: sources, reports, the synthetic study, the cache, batches."""

@@ -1,0 +1,1 @@
+"""The synthetic study: chest radiographs and reports whose true MI and regions are known."""

@@ -1,0 +1,29 @@
+"""Errors a user can meet. Each message says what was found, where, and what to do."""
+
+
+class LocalMIError(Exception):
+    """Base of every error the library raises on purpose."""
+
+
+class DataError(LocalMIError):
+    """Input data cannot be used as they are: a file, a column, an image, a report."""
+
+
+class StudyLeakError(DataError):
+    """A patient, study or image stands in more than one split."""
+
+
+class NoNegativesError(LocalMIError):
+    """A row of a score matrix has no mismatched pair to compare with."""
+
+
+class ConfigError(LocalMIError):
+    """A parameter has an unknown name, a wrong type or an impossible value."""
+
+
+class CheckpointError(LocalMIError):
+    """A checkpoint is missing, damaged, or belongs to another run."""
+
+
+class TrainingError(LocalMIError):
+    """Training cannot go on: the loss is not a number, or there is nothing to train on."""

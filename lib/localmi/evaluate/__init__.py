@@ -1,0 +1,1 @@
+"""What came out: statistics with intervals, grounding against the truth."""

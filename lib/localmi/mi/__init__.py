@@ -1,0 +1,1 @@
+"""What mutual information is: bounds and critics on score matrices, nothing of images."""

@@ -1,0 +1,1 @@
+"""What is trained: image encoders, text encoders, and the local alignment of both."""

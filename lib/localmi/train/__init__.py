@@ -1,0 +1,1 @@
+"""How it is trained: configuration, the loop, checkpoints."""
