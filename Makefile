@@ -1,0 +1,65 @@
+# Each target first builds .venv from requirements.lock when it is missing, broken or out of date.
+# Without make (Windows): the same commands, after `py -3.11 lib/localmi/course/build_environment.py`
+# and with .venv\Scripts\python in place of $(PY).
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3 || command -v python)
+PY := .venv/bin/python
+
+# One thread a process: results depend on the number of threads, and two workers share the cores.
+ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
+
+NOTEBOOK ?= notebooks/07_train_local_mi.ipynb
+PARAMETERS ?= notebooks/parameters/07_main.yaml
+
+.PHONY: help run test check lab render example clean environment
+
+help:
+	@echo "make run      train a local-MI model on the example study, into runs/ (ARGS='-p seed 1' to change)"
+	@echo "make test     everything: check, then every notebook's stored outputs, then the slow tests"
+	@echo "make check    style, types, notebook lint, unit tests: three minutes at most"
+	@echo "make lab      open the course in JupyterLab"
+	@echo "make render   execute the notebooks again and store their outputs (ARGS='notebooks/05*.ipynb' for some)"
+	@echo "make example  generate data/example again, byte for byte"
+	@echo "make clean    remove .venv and what the tools left; runs/ stays"
+
+environment:
+	@test -n "$(PYTHON)" || { echo "No Python found. Install Python 3.11, then: make PYTHON=<it> <target>"; exit 1; }
+	@"$(PYTHON)" lib/localmi/course/build_environment.py
+
+run: environment
+	@echo "== The main job: $(NOTEBOOK) with $(PARAMETERS)"
+	@$(PY) -m localmi run $(NOTEBOOK) -f $(PARAMETERS) $(ARGS)
+
+check: environment
+	@echo "== Style"
+	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check .
+	@echo "== Types"
+	@$(PY) -m mypy
+	@echo "== Notebooks: lint"
+	@$(PY) -m localmi lint notebooks
+	@echo "== Unit tests"
+	@$(ONE_THREAD) $(PY) -m pytest -q -m "not slow"
+
+test: check
+	@echo "== Slow tests"
+	@$(ONE_THREAD) $(PY) -m pytest -q -m slow -n 2 --dist loadscope
+	@echo "== Notebooks: every stored output, strictly"
+	@$(ONE_THREAD) $(PY) -m pytest -q -n 2 --dist loadscope --nbval --nbval-current-env notebooks
+
+lab: environment
+	@echo "== JupyterLab on notebooks/ (Ctrl-C twice ends it)"
+	@$(PY) -m jupyterlab notebooks
+
+render: environment
+	@echo "== Execute the notebooks and store their outputs, one thread"
+	@$(ONE_THREAD) $(PY) -m localmi render $(ARGS)
+
+example: environment
+	@echo "== Generate data/example"
+	@$(ONE_THREAD) $(PY) -m localmi example --out data/example
+
+clean:
+	@echo "== Remove .venv and what the tools left"
+	@rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis build lib/localmi.egg-info
+	@find lib tests notebooks -name __pycache__ -o -name .ipynb_checkpoints | xargs rm -rf
