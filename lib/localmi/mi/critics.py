@@ -1,0 +1,252 @@
+"""Critics: networks f(x, y) that score how well an image part x and a text y belong together.
+
+Every critic maps x [*A, Dx] (any leading shape: images, or images x regions) and y [B, Dy] to
+the scores of all pairs, [*A, B]. It also scores given pairs only (`paired`), and one chosen
+region for each pair of image and text (`chosen`).
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
+
+from localmi.errors import ConfigError
+
+# On a CPU the hidden layers of this many pairs stay in the cache: 1.2 to 1.8 times faster than
+# all pairs at once for the paper's critic (benchmarks/critic.py).
+PAIRS_IN_CPU_CACHE = 1024
+
+
+class Critic(nn.Module):
+    """What all critics share: dimensions, the check of shapes, the view as pairs of rows.
+
+    Args:
+        dim_x: features of an image part.
+        dim_y: features of a text.
+    """
+
+    def __init__(self, dim_x: int, dim_y: int) -> None:
+        super().__init__()
+        if min(dim_x, dim_y) < 1:
+            raise ConfigError(f"A critic needs features on both sides, found {dim_x} and {dim_y}.")
+        self.dim_x = dim_x
+        self.dim_y = dim_y
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        """Scores of all pairs.
+
+        Args:
+            x: [*A, Dx], any leading shape.
+            y: [B, Dy].
+
+        Returns:
+            [*A, B], scores[..., j] = f(x[...], y[j]).
+
+        Raises:
+            ConfigError: the features do not have the critic's dimensions.
+        """
+        self._check(x, y)
+        if y.ndim != 2:
+            raise ConfigError(f"The texts must be [B, {self.dim_y}], found {list(y.shape)}.")
+        return self._score_all(x.reshape(-1, self.dim_x), y).reshape(*x.shape[:-1], len(y))
+
+    def paired(self, x: Tensor, y: Tensor) -> Tensor:
+        """Scores of given pairs: x [*A, Dx] with y [*A, Dy] -> [*A]. Errors as `forward`."""
+        self._check(x, y)
+        if x.shape[:-1] != y.shape[:-1]:
+            raise ConfigError(
+                f"Paired features need equal leading shapes, found {list(x.shape)} and "
+                f"{list(y.shape)}."
+            )
+        return self._score_paired(x, y)
+
+    def chosen(self, x: Tensor, y: Tensor, region: Tensor) -> Tensor:
+        """Scores of one region for each pair of image and text, as the winners-only route needs.
+
+        Args:
+            x: [A, N, Dx], the N regions of A images.
+            y: [B, Dy].
+            region: [A, B] int64, which region of image i is scored with text j.
+
+        Returns:
+            [A, B], the same values and gradients as gathering from `forward`.
+        """
+        scores: Tensor = self(x, y)  # [A, N, B]
+        return scores.gather(1, region[:, None]).squeeze(1)
+
+    def _score_all(self, x: Tensor, y: Tensor) -> Tensor:
+        """[A, Dx], [B, Dy] -> [A, B]."""
+        raise NotImplementedError
+
+    def _score_paired(self, x: Tensor, y: Tensor) -> Tensor:
+        """[*A, Dx], [*A, Dy] -> [*A]."""
+        raise NotImplementedError
+
+    def _check(self, x: Tensor, y: Tensor) -> None:
+        for what, features, dim in (("image", x, self.dim_x), ("text", y, self.dim_y)):
+            if features.ndim == 0 or features.shape[-1] != dim:
+                raise ConfigError(
+                    f"The critic was built for {what} features of {dim} dimensions, found shape "
+                    f"{list(features.shape)}. Build it with the dimensions of the encoders."
+                )
+
+
+class ConcatCritic(Critic):
+    """The paper's critic: an MLP with ReLU on the concatenation [x; y].
+
+    The first layer is linear, W[x; y] = W_x x + W_y y, so it is computed once for each item and
+    added for each pair: the concatenations of all pairs never exist.
+    Paper Sec. 3 (1280-1024-512-1 local, 1536-1024-512-1 global).
+
+    Args:
+        dim_x: features of an image part.
+        dim_y: features of a text.
+        hidden: widths of the hidden layers.
+        chunk: None keeps the hidden layers of all pairs for the backward pass. A number of
+            pairs keeps the scores only and computes the hidden layers of that many pairs
+            again (at least one x with all texts): memory no longer grows with the pairs,
+            values and gradients are the same, a step takes about a third longer.
+
+    Raises:
+        ConfigError: no hidden layer, or a width or chunk below 1.
+
+    Taught in 03_neural_estimators.
+    """
+
+    def __init__(
+        self, dim_x: int, dim_y: int, hidden: Sequence[int] = (1024, 512), chunk: int | None = None
+    ) -> None:
+        super().__init__(dim_x, dim_y)
+        if not hidden:
+            raise ConfigError("A concat critic needs at least one hidden layer, found none.")
+        if chunk is not None and chunk < 1:
+            raise ConfigError(f"chunk is a number of pairs, at least 1 (or None); found {chunk}.")
+        self.mlp = _mlp([dim_x + dim_y, *hidden, 1])
+        self.chunk = chunk
+
+    def chosen(self, x: Tensor, y: Tensor, region: Tensor) -> Tensor:
+        """As `Critic.chosen`, without scoring the regions that were not chosen."""
+        self._check(x, y)
+        from_x, from_y = self._first_layer(x, y)  # [A, N, H], [B, H]
+        image = torch.arange(len(x), device=x.device)[:, None]
+        return self._further_layers(from_x[image, region] + from_y)
+
+    def _score_all(self, x: Tensor, y: Tensor) -> Tensor:
+        from_x, from_y = self._first_layer(x, y)  # [A, H], [B, H]
+        pairs_at_once = self.chunk or (PAIRS_IN_CPU_CACHE if x.device.type == "cpu" else None)
+        if pairs_at_once is None or not len(y):
+            return self._score_block(from_x, from_y)
+        blocks = from_x.split(max(1, pairs_at_once // len(y)))
+        return torch.cat([self._score_or_recompute(block, from_y) for block in blocks])
+
+    def _score_paired(self, x: Tensor, y: Tensor) -> Tensor:
+        from_x, from_y = self._first_layer(x, y)
+        return self._further_layers(from_x + from_y)
+
+    def _first_layer(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        first: nn.Linear = self.mlp[0]  # type: ignore[assignment]
+        weight_x, weight_y = first.weight.split([self.dim_x, self.dim_y], dim=1)
+        return functional.linear(x, weight_x, first.bias), functional.linear(y, weight_y)
+
+    def _score_or_recompute(self, from_x: Tensor, from_y: Tensor) -> Tensor:
+        if self.chunk is None or not torch.is_grad_enabled():
+            return self._score_block(from_x, from_y)
+        scores: Tensor = checkpoint(  # no dropout inside: the random state need not be kept
+            self._score_block, from_x, from_y, use_reentrant=False, preserve_rng_state=False
+        )
+        return scores
+
+    def _score_block(self, from_x: Tensor, from_y: Tensor) -> Tensor:
+        return self._further_layers(from_x[:, None] + from_y)  # [A, B, H] -> [A, B]
+
+    def _further_layers(self, first: Tensor) -> Tensor:
+        """[*A, H], the first layer before its ReLU (overwritten) -> [*A]."""
+        scores: Tensor = self.mlp[1:](first)
+        return scores.squeeze(-1)
+
+
+class BilinearCritic(Critic):
+    """f(x, y) = x^T W y: one matrix product for all pairs.
+
+    Taught in 03_neural_estimators.
+    """
+
+    def __init__(self, dim_x: int, dim_y: int) -> None:
+        super().__init__(dim_x, dim_y)
+        # Features of unit variance begin with scores of unit variance.
+        self.weight = nn.Parameter(torch.randn(dim_x, dim_y) / math.sqrt(dim_x * dim_y))
+
+    def _score_all(self, x: Tensor, y: Tensor) -> Tensor:
+        return x @ self.weight @ y.T
+
+    def _score_paired(self, x: Tensor, y: Tensor) -> Tensor:
+        return ((x @ self.weight) * y).sum(dim=-1)
+
+
+class SeparableCritic(Critic):
+    """f(x, y) = g(x)^T h(y), g and h two MLPs with ReLU: each item is encoded once.
+
+    Args:
+        dim_x: features of an image part.
+        dim_y: features of a text.
+        hidden: widths of the hidden layers of both MLPs.
+        width: dimensions of g(x) and h(y).
+
+    Taught in 03_neural_estimators.
+    """
+
+    def __init__(
+        self, dim_x: int, dim_y: int, hidden: Sequence[int] = (1024, 512), width: int = 128
+    ) -> None:
+        super().__init__(dim_x, dim_y)
+        self.encode_x = _mlp([dim_x, *hidden, width])
+        self.encode_y = _mlp([dim_y, *hidden, width])
+
+    def _score_all(self, x: Tensor, y: Tensor) -> Tensor:
+        codes_x, codes_y = self._encode(x, y)
+        return codes_x @ codes_y.T
+
+    def _score_paired(self, x: Tensor, y: Tensor) -> Tensor:
+        codes_x, codes_y = self._encode(x, y)
+        return (codes_x * codes_y).sum(dim=-1)
+
+    def _encode(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        return self.encode_x(x), self.encode_y(y)
+
+
+CRITICS = ("concat", "bilinear", "separable")
+
+
+def build_critic(
+    name: str,
+    dim_x: int,
+    dim_y: int,
+    hidden: Sequence[int] = (1024, 512),
+    width: int = 128,
+    chunk: int | None = None,
+) -> Critic:
+    """A critic by name; `width` is for the separable one only, `chunk` for the concat one only.
+
+    Raises:
+        ConfigError: unknown name, or sizes that the critic refuses.
+    """
+    if name == "concat":
+        return ConcatCritic(dim_x, dim_y, hidden, chunk)
+    if name == "bilinear":
+        return BilinearCritic(dim_x, dim_y)
+    if name == "separable":
+        return SeparableCritic(dim_x, dim_y, hidden, width)
+    raise ConfigError(f"Unknown critic {name!r}; known are {', '.join(CRITICS)}.")
+
+
+def _mlp(sizes: Sequence[int]) -> nn.Sequential:
+    """Linear layers with ReLU between them."""
+    if min(sizes) < 1:
+        raise ConfigError(f"Every layer of a critic needs at least one unit, found {list(sizes)}.")
+    layers: list[nn.Module] = [nn.Linear(sizes[0], sizes[1])]
+    for fan_in, fan_out in zip(sizes[1:-1], sizes[2:], strict=True):
+        layers += [nn.ReLU(inplace=True), nn.Linear(fan_in, fan_out)]
+    return nn.Sequential(*layers)

@@ -1,0 +1,98 @@
+"""The max over regions (paper, Eq. 5): from scores of regions to scores of image-text pairs.
+
+scores[i, n, j] = f(region n of image i, text j); text i belongs to image i. The paper does not
+say what the max does to mismatched pairs, so its four readings stand here side by side. Only
+`per_pair_max` and `soft` leave a critic g(image, text) that knows nothing of who is matched with
+whom: with them every bound stays a bound on I(image; text).
+"""
+
+import math
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from localmi.errors import ConfigError
+
+RegionSelection = Literal["per_pair_max", "soft", "positive_argmax", "matched_max"]
+
+
+def select_regions(
+    scores: Tensor, how: RegionSelection = "per_pair_max", temperature: float = 1.0
+) -> Tensor:
+    """Scores of image-text pairs from scores of their regions.
+
+    * "per_pair_max" (reported): every pair, matched or not, takes its own best region.
+    * "soft": temperature * (LSE_n(f / temperature) - log N), which every region gets a gradient
+      from; it goes to "per_pair_max" as the temperature goes to 0. For training.
+    * "positive_argmax": the best region for the matched text also scores the other texts.
+    * "matched_max": the matched pair takes its best region, a mismatched pair any region: each
+      (region, text) is a mismatched sample of its own. LSE_n f - log N stands for the N of
+      them, so that `bounds.dv` on the result takes its log mean exp over them all.
+
+    Warning: "positive_argmax" and "matched_max" are **not** lower bounds on mutual information.
+    They select with the matched text only, and so report up to log N nats where there are none
+    (see 04_local_mutual_information). They are here to be taught, not to be reported.
+
+    Args:
+        scores: [B_img, N, B_txt]; square in images and texts for the two that need to know
+            the matched pairs.
+        how: the reading of the max.
+        temperature: of "soft", above 0; the others do not use it.
+
+    Returns:
+        [B_img, B_txt]. "soft" and "matched_max" give float32 for float16 and bfloat16.
+
+    Raises:
+        ConfigError: unknown reading, wrong shape, or a temperature that is not above 0.
+
+    Taught in 04_local_mutual_information.
+    """
+    _check(scores, how, temperature)
+    if how == "per_pair_max":
+        return scores.max(dim=1).values
+    if how == "soft":
+        return _soft_max(scores, temperature)
+    if how == "positive_argmax":
+        return _positive_argmax(scores)
+    return _matched_max(scores)
+
+
+def _soft_max(scores: Tensor, temperature: float) -> Tensor:
+    """temperature * log mean_n exp(f / temperature)."""
+    scores = scores if scores.dtype == torch.float64 else scores.float()
+    log_sum = (scores / temperature).logsumexp(dim=1)
+    return temperature * (log_sum - math.log(scores.shape[1]))
+
+
+def _positive_argmax(scores: Tensor) -> Tensor:
+    """The region of image i that suits text i best, for every text."""
+    region = scores.diagonal(dim1=0, dim2=2).argmax(dim=0)  # [N, B] -> [B]
+    return scores[torch.arange(len(scores), device=scores.device), region]
+
+
+def _matched_max(scores: Tensor) -> Tensor:
+    """Best region on the diagonal, all regions pooled elsewhere."""
+    pooled = _soft_max(scores, temperature=1.0)
+    matched = torch.eye(len(scores), dtype=torch.bool, device=scores.device)
+    return torch.where(matched, scores.max(dim=1).values.to(pooled), pooled)
+
+
+def _check(scores: Tensor, how: str, temperature: float) -> None:
+    if how not in get_args(RegionSelection):
+        known = ", ".join(get_args(RegionSelection))
+        raise ConfigError(f"Unknown region selection {how!r}; known are {known}.")
+    if scores.ndim != 3 or scores.shape[1] == 0:
+        raise ConfigError(
+            "Region selection needs scores [images, regions, texts] with at least one region, "
+            f"found {list(scores.shape)}."
+        )
+    if how in ("positive_argmax", "matched_max") and scores.shape[0] != scores.shape[2]:
+        raise ConfigError(
+            f"{how} needs text i to belong to image i: as many texts as images, found "
+            f"{scores.shape[0]} images and {scores.shape[2]} texts."
+        )
+    if not temperature > 0:
+        raise ConfigError(
+            f"The temperature of soft selection must be above 0, found {temperature}."
+        )
