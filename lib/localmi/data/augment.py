@@ -1,0 +1,41 @@
+"""Augmentation of a whole batch at once, on the device the batch is on."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Random rotation, translation and crop; no flips, for a heart has a side.
+
+    rotation: degrees, at most. translation: share of the side, at most. crop: smallest side of the
+    random crop, as a share; the crop is resized to the full side. Paper, Sec. 4.
+    """
+
+    rotation: float = 20.0
+    translation: float = 0.1
+    crop: float = 0.9
+
+    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """Images [B, C, H, W] -> the same shape, each moved in its own way."""
+
+        def uniform(low: float, high: float) -> Tensor:
+            drawn = torch.rand(len(images), generator=generator)
+            return (low + (high - low) * drawn).to(images)
+
+        angle = torch.deg2rad(uniform(-self.rotation, self.rotation))
+        scale = uniform(self.crop, 1.0)
+        shift = torch.stack([uniform(-2.0, 2.0), uniform(-2.0, 2.0)], -1) * self.translation
+        rows = torch.stack(
+            [
+                torch.stack([angle.cos(), -angle.sin()], -1),
+                torch.stack([angle.sin(), angle.cos()], -1),
+            ],
+            -2,
+        )  # [B, 2, 2]
+        affine = torch.cat([rows * scale[:, None, None], shift[:, :, None]], -1)  # [B, 2, 3]
+        grid = functional.affine_grid(affine, list(images.shape), align_corners=False)
+        return functional.grid_sample(images, grid, padding_mode="border", align_corners=False)

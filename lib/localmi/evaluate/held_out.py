@@ -1,0 +1,85 @@
+"""The bound on images the model has not seen: computed from scores alone, with an interval."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from localmi.evaluate.statistics import Interval, mean_interval
+from localmi.mi.bounds import Direction, dv_terms, infonce_cap, infonce_terms
+from localmi.model.alignment import may_mismatch
+
+
+@dataclass(frozen=True)
+class SplitScores:
+    """Scores of every image of a split with every distinct text of the split.
+
+    scores, winners: [n, T], after the max over regions, and the region that won (0 if global).
+    study, patient: [n], of each image. text_ids: of each study, the texts that are its own.
+    """
+
+    scores: Tensor
+    winners: Tensor
+    study: np.ndarray
+    patient: np.ndarray
+    text_ids: Sequence[np.ndarray]
+
+
+@dataclass(frozen=True)
+class HeldOutBound:
+    """A bound in nats, its 95 % interval over patients, and the InfoNCE cap of its batches."""
+
+    bound: Interval
+    cap: float
+    batch_size: int
+    rounds: int
+
+
+def held_out_bound(
+    split: SplitScores,
+    *,
+    bound: Literal["infonce", "dv"] = "infonce",
+    direction: Direction = "symmetric",
+    batch_size: int = 128,
+    rounds: int = 50,
+    shuffled: bool = False,
+    seed: int = 0,
+) -> HeldOutBound:
+    """Mean over `rounds` random batches of held-out images, one text drawn for each.
+
+    Images are drawn without replacement within a batch. Every image has its own term of the bound,
+    so the interval resamples patients over the means of their terms. With `shuffled` each image is
+    paired with the text of the next image of its batch: nothing to find, so a critic that was
+    trained on such pairs must give 0.
+
+    Args:
+        split: scores of the split; nothing of it may have been trained or selected on.
+        bound: "infonce", or "dv" for critics trained by MINE or DV.
+        batch_size: K of the bound; at most the number of images.
+    """
+    rng = np.random.default_rng(seed)
+    number = len(split.study)
+    size = min(batch_size, number)
+    total, count = np.zeros(number), np.zeros(number)
+    caps = []
+    for _ in range(rounds):
+        index = rng.choice(number, size=size, replace=False)
+        texts = np.array([rng.choice(split.text_ids[study]) for study in split.study[index]])
+        partner = np.roll(np.arange(size), 1) if shuffled else np.arange(size)
+        scores = split.scores[torch.from_numpy(index)][:, torch.from_numpy(texts[partner])]
+        study, text = torch.from_numpy(split.study[index]), torch.from_numpy(texts[partner])
+        allowed = may_mismatch(study, study[partner], text, same_text=True)
+        if bound == "infonce":
+            terms = infonce_terms(scores, allowed, direction)
+            caps.append(infonce_cap(allowed, direction))
+        else:
+            terms = dv_terms(scores, allowed)
+        total[index] += terms.numpy()
+        count[index] += 1
+    seen = count > 0
+    interval = mean_interval(total[seen] / count[seen], split.patient[seen], seed=seed)
+    cap = float(np.mean(caps)) if caps else float("inf")
+    return HeldOutBound(interval, cap=cap, batch_size=size, rounds=rounds)

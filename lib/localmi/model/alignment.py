@@ -1,0 +1,94 @@
+"""The paper's Eq. 3-5: scores of image regions and sentences, and what may be a mismatch.
+
+    regions z^I [B, N, D], sentences z^R [M, E]
+      -> critic: f of every region and every sentence [B, N, M]
+      -> max over regions: one score for each image and sentence [M, M], matched on the diagonal
+      -> a bound of `localmi.mi.bounds`, in nats
+
+M = B where each image brings one sentence (Fig. 2), more where it brings all of them (Eq. 5).
+"""
+
+import torch
+from torch import Tensor, nn
+
+from localmi.mi.critics import Critic
+from localmi.mi.selection import RegionSelection, select_regions
+from localmi.model.image import ImageEncoder
+from localmi.model.text import TextEncoder
+
+
+def may_mismatch(
+    image_study: Tensor, text_study: Tensor, text: Tensor, *, same_text: bool = False
+) -> Tensor:
+    """Which pairs (image i, text j) may serve as mismatched ones: [M, M] bool.
+
+    Never an image and a text of one study, which may have several images; nor, unless `same_text`,
+    a text that reads as the matched one: "No acute process." of another patient is true here too.
+    The second rule helps training but shifts the bound up a little, for the mismatched texts are
+    then no longer drawn like the matched ones; a value that is reported keeps them (`same_text`).
+
+    Args:
+        image_study: [M], study of the image of each matched pair.
+        text_study: [M], study that each text was written for.
+        text: [M], equal where two texts read the same.
+    """
+    allowed = image_study[:, None] != text_study[None, :]
+    if not same_text:
+        allowed = allowed & (text[:, None] != text[None, :])
+    return allowed
+
+
+def local_scores(
+    critic: Critic,
+    regions: Tensor,
+    sentences: Tensor,
+    owner: Tensor,
+    *,
+    region_select: RegionSelection = "per_pair_max",
+    temperature: float = 1.0,
+) -> Tensor:
+    """Eq. 5: score of each image and sentence over the image's regions, [M, M].
+
+    Args:
+        critic: f, (regions [B, N, D], sentences [M, E]) -> [B, N, M].
+        regions: [B, N, D], local image features.
+        sentences: [M, E], sentence features.
+        owner: [M], the image each sentence belongs to; row i of the result is image owner[i].
+        region_select: reading of the max over regions; see `localmi.mi.selection`.
+        temperature: of the soft reading.
+
+    Taught in 07_train_local_mi.
+    """
+    scores = critic(regions, sentences)  # [B, N, M]
+    return select_regions(scores[owner], region_select, temperature=temperature)
+
+
+def winners_only_scores(
+    critic: Critic, regions: Tensor, sentences: Tensor, owner: Tensor
+) -> Tensor:
+    """`local_scores` by "per_pair_max" with 1/N of the backward cost, and the same gradient.
+
+    The max passes its gradient to the winning region alone. So: score every region without a
+    gradient, take the argmax, and score the M x M winners again with one.
+    """
+    with torch.no_grad():
+        winners = critic(regions, sentences).argmax(dim=1)  # [B, M]
+    return critic.chosen(regions, sentences, winners)[owner]
+
+
+def global_scores(critic: Critic, pooled: Tensor, reports: Tensor) -> Tensor:
+    """Score of each image and report, [B, B], from pooled [B, P] and reports [B, E]."""
+    scores: Tensor = critic(pooled, reports)
+    return scores
+
+
+class Alignment(nn.Module):
+    """The three networks that are trained together, Eq. 2: image encoder, text encoder, critic."""
+
+    def __init__(
+        self, image_encoder: ImageEncoder, text_encoder: TextEncoder, critic: Critic
+    ) -> None:
+        super().__init__()
+        self.image_encoder = image_encoder
+        self.text_encoder = text_encoder
+        self.critic = critic

@@ -1,0 +1,79 @@
+"""Checkpoints that survive a kill: written aside, then moved into place in one step."""
+
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from localmi.errors import CheckpointError
+
+
+def save_checkpoint(state: dict[str, Any], path: Path) -> None:
+    """Write `state` to `path`; until it is whole, what stood there before stays.
+
+    Raises:
+        CheckpointError: it could not be written (disk full, folder gone); the last one stands.
+    """
+    aside = path.with_name(path.name + ".writing")
+    try:
+        with open(aside, "wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(aside, path)
+    except (OSError, RuntimeError) as error:
+        aside.unlink(missing_ok=True)
+        kept = "The one before it is untouched." if path.exists() else "There was none before it."
+        raise CheckpointError(
+            f"Checkpoint {path.name} could not be written: {error}. {kept} "
+            "Free some disk space and start again with --resume."
+        ) from error
+
+
+def load_checkpoint(path: Path, *, map_location: torch.device | str = "cpu") -> dict[str, Any]:
+    """Read a checkpoint; tensors and plain values only, no code is run.
+
+    Raises:
+        CheckpointError: there is none, or it is damaged.
+    """
+    if not path.is_file():
+        raise CheckpointError(
+            f"No checkpoint {path.name} in {path.parent}. Start without resuming."
+        )
+    try:
+        state: dict[str, Any] = torch.load(path, map_location=map_location, weights_only=True)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError) as error:
+        raise CheckpointError(
+            f"Checkpoint {path} cannot be read ({type(error).__name__}): it is damaged or not one "
+            "of ours. Remove it and start anew, or put back a copy."
+        ) from error
+    return state
+
+
+def check_same_run(
+    state: dict[str, Any], *, config: dict[str, Any], data_hash: str, path: Path
+) -> None:
+    """Refuse to go on with another configuration or with changed data.
+
+    Raises:
+        CheckpointError: names every parameter that differs, or says that the data did.
+    """
+    saved = state["config"]
+    changed = [
+        f"{name}: {saved.get(name)!r} then, {config.get(name)!r} now"
+        for name in sorted(saved.keys() | config.keys())
+        if saved.get(name) != config.get(name)
+    ]
+    if changed:
+        raise CheckpointError(
+            f"{path.name} belongs to a run with other parameters:\n  "
+            + "\n  ".join(changed)
+            + "\nResume with the same parameters, or start a new run folder."
+        )
+    if state["data_hash"] != data_hash:
+        raise CheckpointError(
+            f"The data changed since {path.name} was written (hash {state['data_hash'][:12]} then, "
+            f"{data_hash[:12]} now). Restore them, or start a new run folder."
+        )

@@ -1,0 +1,78 @@
+"""Everything one training run depends on, in one object that is checked at the door."""
+
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from localmi.errors import ConfigError
+from localmi.mi.bounds import Direction
+from localmi.mi.selection import RegionSelection
+
+# Names the defaults of notebook 07 too: its parameters cell is checked against this object.
+
+
+class TrainConfig(BaseModel):
+    """Parameters of representation learning. Paper: Sec. 4; see each group."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+
+    # What is maximised (Eq. 3-5)
+    objective: Literal["local", "global"] = "local"
+    bound: Literal["infonce", "mine", "dv"] = "infonce"
+    direction: Direction = "symmetric"
+    region_select: RegionSelection = "soft"
+    temperature: float = Field(1.0, gt=0)
+    temperature_end: float = Field(1.0, gt=0)
+    sentences: Literal["one", "all"] = "one"
+    same_text_is_mismatch: bool = False
+    shuffle_pairs: bool = False  # the control: image and text of different studies
+    mine_decay: float = Field(0.99, ge=0, lt=1)
+    winners_only: bool = False
+
+    # Networks
+    image_encoder: str = "resnet256_6_2_1"
+    image_size: int = Field(256, ge=64)
+    grid: int = Field(4, ge=1)
+    local_stage: int = Field(5, ge=1, le=6)
+    region_context: Literal["image", "region"] = "image"
+    text_encoder: str = "minilm"
+    text_pooling: Literal["cls", "mean"] = "cls"
+    max_tokens: int = Field(64, ge=8, le=512)
+    critic: Literal["concat", "bilinear", "separable"] = "concat"
+    critic_hidden: tuple[int, ...] = (1024, 512)
+    critic_chunk: int = Field(0, ge=0)  # 0: all at once
+
+    # Optimisation
+    steps: int = Field(1000, ge=1)
+    batch_size: int = Field(32, ge=2)
+    learning_rate: float = Field(5e-4, gt=0)
+    text_learning_rate: float = Field(2e-5, ge=0)  # 0: the text encoder stays as it is
+    text_weight_decay: float = Field(0.1, ge=0)
+    warm_up: float = Field(0.1, ge=0, lt=1)
+    augment: bool = True
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    seed: int = 0
+
+    # What is kept
+    evaluate_every: int = Field(200, ge=1)
+    checkpoint_every: int = Field(200, ge=1)
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.winners_only and self.region_select != "per_pair_max":
+            raise ValueError("winners_only needs region_select='per_pair_max', the hard max")
+        return self
+
+
+def checked(**parameters: Any) -> TrainConfig:
+    """A `TrainConfig`, or a ConfigError that names each wrong parameter in words."""
+    try:
+        return TrainConfig(**parameters)
+    except ValidationError as error:
+        lines = [
+            f"  {'.'.join(map(str, issue['loc'])) or 'parameters'}: {issue['msg']}"
+            + ("" if issue["type"] == "value_error" else f" (found {issue['input']!r})")
+            for issue in error.errors()
+        ]
+        raise ConfigError("Parameters that cannot be used:\n" + "\n".join(lines)) from error

@@ -1,0 +1,273 @@
+"""Representation learning, Eq. 2: the loop in plain torch.
+
+    for each step: batch -> encoders -> critic -> max over regions -> bound -> gradient step
+
+A step depends on (config, data, step number, weights) alone: batch, augmentation and dropout draw
+from streams seeded by the step. A checkpoint therefore needs no sampler or random state, and a run
+that was killed goes on to the same numbers.
+"""
+
+import copy
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.optim import Adam
+
+from localmi.data.augment import Augmentation
+from localmi.data.batches import Batch, SplitData, training_batch
+from localmi.data.cache import Cache
+from localmi.errors import TrainingError
+from localmi.evaluate.held_out import SplitScores
+from localmi.mi import bounds
+from localmi.mi.critics import Critic
+from localmi.model.alignment import (
+    global_scores,
+    local_scores,
+    may_mismatch,
+    winners_only_scores,
+)
+from localmi.model.text import TokenTable
+from localmi.train.checkpoint import check_same_run, load_checkpoint, save_checkpoint
+from localmi.train.config import TrainConfig
+from localmi.train.networks import (
+    annealed_temperature,
+    build_alignment,
+    build_optimisers,
+    choose_device,
+    choose_dtype,
+)
+
+CONTROL_EVERY = 4  # steps between two of the control critic's
+
+
+class Pretraining:
+    """One run of representation learning: networks, optimisers, and the step number.
+
+    Beside the critic a second one, of the same build, is trained on the same features with the
+    texts of the batch shuffled: the control. There is nothing for it to find, so on held-out
+    shuffled pairs its bound must be 0.
+
+    Attributes:
+        alignment: image encoder, text encoder, critic.
+        control: the critic of the shuffled pairs.
+        step: steps done.
+
+    Taught in 07_train_local_mi.
+    """
+
+    def __init__(self, config: TrainConfig, cache: Cache) -> None:
+        self.config = config
+        self.cache = cache
+        self.device = choose_device(config.device)
+        self.dtype = choose_dtype(config.precision, self.device)
+        unit = "sentence" if config.objective == "local" else "report"
+        self.train_data = SplitData(cache, "train", unit=unit)
+        self.alignment = build_alignment(config).to(self.device)
+        self.control = copy.deepcopy(self.alignment.critic)
+        self.optimisers = build_optimisers(config, self.alignment)
+        self.control_optimiser = Adam(self.control.parameters(), lr=config.learning_rate)
+        self.mine = bounds.MINE(config.mine_decay)
+        self.augmentation = Augmentation() if config.augment else None
+        self.tokens = TokenTable(self.alignment.text_encoder, self.train_data.texts)
+        self.step = 0
+
+    def run(self, until: int | None = None) -> Iterator[tuple[int, float]]:
+        """Train to step `until` (default: all steps); yields (step, training bound in nats).
+
+        Raises:
+            TrainingError: the bound is not a number; names the step.
+        """
+        for _ in range(self.step, self.config.steps if until is None else until):
+            yield self.step, self.train_step()
+
+    def train_step(self) -> float:
+        """One gradient step; the value of the bound on its batch, in nats."""
+        batch = self._batch()
+        self.alignment.train()
+        torch.manual_seed(_step_seed(self.config.seed, self.step, purpose=0))
+        with self._autocast():
+            images, texts = self._features(batch)
+            scores = self._scores(self.alignment.critic, images, texts, batch.owner)
+        value, objective = self._bound(scores, batch)
+        if not torch.isfinite(value):
+            raise TrainingError(
+                f"The bound is {value.item()} at step {self.step}. Usual causes: too high a "
+                "learning_rate, damaged images. The last checkpoint is from before; lower "
+                "learning_rate or use precision='float32'."
+            )
+        self.optimisers.zero_grad()
+        (-objective).backward()
+        self.optimisers.step()
+        if self.step % CONTROL_EVERY == 0:
+            self._control_step(batch, images.detach(), texts.detach())
+        self.step += 1
+        return value.item()
+
+    def _batch(self) -> Batch:
+        config = self.config
+        batch = training_batch(
+            self.train_data,
+            self.step,
+            size=config.batch_size,
+            seed=config.seed,
+            every=config.sentences == "all" and config.objective == "local",
+        )
+        if config.shuffle_pairs:
+            batch = batch.shuffled()
+        images = batch.images.to(self.device)
+        if self.augmentation is not None:
+            seed = _step_seed(config.seed, self.step, purpose=1)
+            images = self.augmentation(images, torch.Generator().manual_seed(seed))
+        return replace(batch, images=images)
+
+    def _features(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Regions [B, N, D] (or pooled [B, P]) and text features [M, E]."""
+        encoder = self.alignment.image_encoder
+        local = self.config.objective == "local"
+        images = encoder.regions(batch.images) if local else encoder.pooled(batch.images)
+        with torch.set_grad_enabled(self.config.text_learning_rate > 0):
+            tokens = self.tokens.select(batch.text).to(self.device)
+            texts = self.alignment.text_encoder(tokens)
+        return images, texts
+
+    def _scores(self, critic: Critic, images: Tensor, texts: Tensor, owner: Tensor) -> Tensor:
+        """[M, M], the matched pairs on the diagonal."""
+        config = self.config
+        if config.objective == "global":
+            return global_scores(critic, images, texts)
+        if config.winners_only:
+            return winners_only_scores(critic, images, texts, owner)
+        return local_scores(
+            critic,
+            images,
+            texts,
+            owner,
+            region_select=config.region_select,
+            temperature=annealed_temperature(config, self.step),
+        )
+
+    def _bound(self, scores: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """(value in nats, what is maximised): Eq. 3 or Eq. 4."""
+        config = self.config
+        allowed = may_mismatch(
+            batch.image_study[batch.owner],
+            batch.text_study,
+            batch.text,
+            same_text=config.same_text_is_mismatch,
+        )
+        if config.bound == "mine":
+            estimate = self.mine(scores, allowed)
+            return estimate.value, estimate.surrogate
+        if config.bound == "dv":
+            value = bounds.dv(scores, allowed)
+        else:
+            value = bounds.infonce(scores, allowed, config.direction)
+        return value.detach(), value
+
+    def _control_step(self, batch: Batch, images: Tensor, texts: Tensor) -> None:
+        """The control critic sees the same features, with the texts shuffled."""
+        shuffled = batch.shuffled()
+        with self._autocast():
+            scores = self._scores(self.control, images, texts, shuffled.owner)
+        allowed = may_mismatch(
+            batch.image_study[shuffled.owner], batch.text_study, batch.text, same_text=True
+        )
+        value = bounds.infonce(scores, allowed, self.config.direction)
+        self.control_optimiser.zero_grad()
+        (-value).backward()
+        self.control_optimiser.step()
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
+
+    @torch.no_grad()
+    def score_split(
+        self, data: SplitData, *, control: bool = False, images_at_once: int = 32
+    ) -> SplitScores:
+        """Every image of a split against every distinct text of it, by the hard max over regions.
+
+        Scores come from the critic, or with `control` from the critic of the shuffled pairs.
+        """
+        self.alignment.eval()
+        critic = self.control if control else self.alignment.critic
+        local = self.config.objective == "local"
+        encoder = self.alignment.image_encoder
+        texts = self._encode_texts(data.texts)
+        scores, winners = [], []
+        for start in range(0, len(data), images_at_once):
+            index = np.arange(start, min(start + images_at_once, len(data)))
+            pixels = data.images(index).to(self.device)
+            with self._autocast():
+                found = (
+                    critic(encoder.regions(pixels), texts)  # [b, N, T]
+                    if local
+                    else critic(encoder.pooled(pixels), texts)[:, None]
+                )
+            best, winner = found.float().max(dim=1)
+            scores.append(best.cpu())
+            winners.append(winner.cpu())
+        return SplitScores(
+            scores=torch.cat(scores),
+            winners=torch.cat(winners),
+            study=data.study,
+            patient=data.manifest["patient_id"].to_numpy(),
+            text_ids=data.text_ids,
+        )
+
+    def _encode_texts(self, texts: list[str], *, at_once: int = 128) -> Tensor:
+        """Text features of many texts, [T, E]."""
+        table = TokenTable(self.alignment.text_encoder, texts)
+        features = []
+        with torch.no_grad(), self._autocast():
+            for index in torch.arange(len(texts)).split(at_once):
+                tokens = table.select(index).to(self.device)
+                features.append(self.alignment.text_encoder(tokens))
+        return torch.cat(features)
+
+    def save(self, path: Path) -> None:
+        """Write everything that a later `load` needs to go on to the same numbers."""
+        save_checkpoint(
+            {
+                "config": self.config.model_dump(mode="json"),
+                "data_hash": self.cache.data_hash,
+                "step": self.step,
+                **{name: part.state_dict() for name, part in self._stateful().items()},
+            },
+            path,
+        )
+
+    def load(self, path: Path) -> None:
+        """Go on from a checkpoint of the same configuration on the same data.
+
+        Raises:
+            CheckpointError: missing, damaged, of another configuration, or the data changed.
+        """
+        state = load_checkpoint(path, map_location=self.device)
+        check_same_run(
+            state,
+            config=self.config.model_dump(mode="json"),
+            data_hash=self.cache.data_hash,
+            path=path,
+        )
+        for name, part in self._stateful().items():
+            part.load_state_dict(state[name])
+        self.step = state["step"]
+
+    def _stateful(self) -> dict[str, Any]:
+        return {
+            "alignment": self.alignment,
+            "control": self.control,
+            "control_optimiser": self.control_optimiser,
+            "mine": self.mine,
+            **dict(self.optimisers),
+        }
+
+
+def _step_seed(seed: int, step: int, *, purpose: int) -> int:
+    """A seed of its own for every (seed, step, purpose)."""
+    return int(np.random.SeedSequence([seed, step, purpose]).generate_state(1, np.uint64)[0] >> 1)
