@@ -44,7 +44,8 @@ class ResNet256(nn.Module):
 
     Stage 5 is 128 x 8 x 8 and stage 6 192 x 4 x 4, pooled to 768. State-dict names (`conv1`,
     `bn1`, `layer1` ... `layer6`, `fc1`) are those of the published checkpoints; 1,945,033
-    parameters at `num_classes=1`. Smaller images work too: block 6 is pooled to 2 x 2 whatever its size.
+    parameters at `num_classes=1`. Smaller images work too: block 6 is pooled to
+    2 x 2 whatever its size.
 
     Taught in 06_encoders.
     """

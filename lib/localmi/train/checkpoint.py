@@ -74,6 +74,6 @@ def check_same_run(
         )
     if state["data_hash"] != data_hash:
         raise CheckpointError(
-            f"The data changed since {path.name} was written (hash {state['data_hash'][:12]} then, "
-            f"{data_hash[:12]} now). Restore them, or start a new run folder."
+            f"The data changed since {path.name} was written (hash {state['data_hash'][:12]} "
+            f"then, {data_hash[:12]} now). Restore them, or start a new run folder."
         )
