@@ -17,24 +17,26 @@ from localmi.data.reports import (
 )
 from localmi.errors import ConfigError, DataError
 
-MIMIC_STYLE = """                                 FINAL REPORT
- EXAMINATION:  CHEST (PA AND LAT)
-
- INDICATION:  ___ year old woman with cough.
-
- COMPARISON:  ___.
-
- FINDINGS: 
- 
- There is a 2.5 x 1.8 cm nodule in the
- left upper lobe.  No pleural effusion.
- 
- IMPRESSION: 
- 
- 1. Nodule.  2. No acute process.
-"""
-
-
+MIMIC_STYLE = "\n".join(
+    [
+        "                                 FINAL REPORT",
+        " EXAMINATION:  CHEST (PA AND LAT)",
+        " ",
+        " INDICATION:  ___ year old woman with cough.",
+        " ",
+        " COMPARISON:  ___.",
+        " ",
+        " FINDINGS: ",
+        " ",
+        " There is a 2.5 x 1.8 cm nodule in the",
+        " left upper lobe.  No pleural effusion.",
+        " ",
+        " IMPRESSION: ",
+        " ",
+        " 1. Nodule.  2. No acute process.",
+        "",
+    ]
+)
 _TOLD = "Told Dr. ___ at 3:15 p.m. on ___."
 
 
@@ -201,7 +203,8 @@ def test_use_must_be_names(wrong: object) -> None:
 
 def test_empty_report_has_no_body() -> None:
     for text in ("", "   \n\n", "FINAL REPORT\n"):
-        assert sections(text) == {} and report_body(text) == ""
+        assert sections(text) == {}
+        assert report_body(text) == ""
 
 
 def _seconds(text: str) -> float:

@@ -1,0 +1,100 @@
+"""Who is in which split, and the checks that no patient, study or image is in two.
+
+A patient in both training and test lets a model recognise the patient instead of the finding.
+Taught in 05_radiographs_and_reports.
+"""
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from localmi.data.tables import MAX_EXAMPLES, examples
+from localmi.errors import ConfigError, StudyLeakError
+
+SPLITS = ("train", "validate", "test")
+LEAK_COLUMNS = {  # column -> what its values are called
+    "patient_id": "patients",
+    "study_id": "studies",
+    "image_id": "image ids",
+    "sha256": "images with identical pixels",
+}
+
+
+def split_patients(
+    table: pd.DataFrame, fractions: Sequence[float] = (0.8, 0.1, 0.1), seed: int = 0
+) -> pd.DataFrame:
+    """The table with a column `split`: all rows of a patient in one split, by hash of id and seed.
+
+    Independent of the order of the rows. With at least as many patients as splits, none is empty.
+
+    Args:
+        table: one row an image, with `patient_id`.
+        fractions: of the patients in train, validate and test; they sum to 1.
+
+    Raises:
+        ConfigError: fractions are not three numbers in [0, 1] that sum to 1.
+    """
+    valid = len(fractions) == len(SPLITS) and all(0 <= part <= 1 for part in fractions)
+    if not valid or abs(sum(fractions) - 1) > 1e-6:
+        raise ConfigError(
+            f"fractions must be three numbers (train, validate, test) that sum to 1, found "
+            f"{tuple(fractions)}. Use for example (0.8, 0.1, 0.1)."
+        )
+    patients = sorted(
+        set(table["patient_id"]),
+        key=lambda patient: hashlib.sha256(f"{seed}/{patient}".encode()).digest(),
+    )
+    names = np.repeat(SPLITS, _sizes(len(patients), fractions))
+    split_of = dict(zip(patients, names.tolist(), strict=True))
+    return table.assign(split=table["patient_id"].map(split_of))
+
+
+def _sizes(num_patients: int, fractions: Sequence[float]) -> list[int]:
+    """Patients a split: rounded shares, and one from the largest for a split that got none."""
+    ends = np.round(np.cumsum(fractions) * num_patients).astype(int)
+    sizes: list[int] = np.diff(ends, prepend=0).tolist()
+    for index, fraction in enumerate(fractions):
+        largest = int(np.argmax(sizes))
+        if fraction > 0 and sizes[index] == 0 and sizes[largest] > 1:
+            sizes[largest] -= 1
+            sizes[index] += 1
+    return sizes
+
+
+def check_leaks(table: pd.DataFrame) -> None:
+    """Nothing if every patient, study and image is in one split only.
+
+    Args:
+        table: a pair table, or a cache's manifest, whose `sha256` tells identical pixels too.
+
+    Raises:
+        StudyLeakError: names up to five offenders of each sort, how many, and what to do.
+    """
+    leaks = []
+    for column, noun in LEAK_COLUMNS.items():
+        if column not in table:
+            continue
+        counts = table.groupby(column)["split"].nunique()
+        leaking = counts[counts > 1].index.to_series()
+        if len(leaking):
+            rows = table[table[column].isin(leaking)]
+            splits = " and ".join(name for name in SPLITS if name in set(rows["split"]))
+            leaks.append(
+                f"{len(leaking)} {noun} in {splits}: {_offenders(table, column, leaking)}"
+            )
+    if leaks:
+        raise StudyLeakError(
+            f"Found in more than one split: {'; '.join(leaks)}. A model could recognise them "
+            "instead of the finding. Leave them in one split only, or leave out the column of "
+            "splits: then patients are split anew, each into one."
+        )
+
+
+def _offenders(table: pd.DataFrame, column: str, leaking: pd.Series) -> str:
+    if column != "sha256":
+        return examples(leaking)
+    # a hash tells a reader nothing: name the images that share it
+    images = table[table[column].isin(leaking)].groupby(column)["image_id"]
+    return examples(images.agg(lambda group: " = ".join(group[:MAX_EXAMPLES])))
