@@ -262,7 +262,7 @@ FILLERS = (
     "Comparison is made with the study of ___.",
     "There has been no relevant change since ___.",
     "Discussed with Dr. ___ at {time} p.m., by telephone.",
-    "Follow-up is left to Dr. ___ as clinically needed.",
+    "Further imaging is for Dr. ___ to decide.",
 )
 
 

@@ -77,11 +77,11 @@ def write_report(study: Study, config: PhantomConfig) -> Report:
     statements = draw_statements(study, config, stream(config.seed, "statements", *keys))
     rng = stream(config.seed, "wording", *keys)
     style = _draw_style(rng)
+    blocks = [_header(style, rng)]
     by_section: dict[str, list[Sentence]] = {}
     for sentence in _word_all(statements, style, rng):
         by_section.setdefault(sentence.section, []).append(sentence)
     order = [name for name in ("findings", "impression", "last_paragraph") if name in by_section]
-    blocks = [_header(style, rng)]
     for name in order:
         if not style.headerless:
             blocks.append(f" {name.upper()}: ")
