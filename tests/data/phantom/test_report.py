@@ -18,7 +18,7 @@ from localmi.data.phantom.statements import (
     draw_statements,
     mention_probability,
 )
-from localmi.data.reports import report_body, split_sentences
+from localmi.data.reports import report_body, sentence_kind, split_sentences
 from localmi.errors import ConfigError
 
 # What a reader needs to know to understand every sentence: written without looking at how the
@@ -122,6 +122,13 @@ def test_every_phrase_says_its_statement_and_nothing_else(statement: Statement) 
             expected = statement.finding, statement.polarity, dict(statement.attributes)
             assert read(version) == expected, version
             assert split_sentences(f"Heart. {version} Bones.") == ["Heart.", version, "Bones."]
+
+
+def test_only_fillers_may_be_dropped_as_communication_or_comparison() -> None:
+    for statement in every_statement():
+        for template in phrases.templates(statement):
+            text = template.format(**statement.attributes, cm="3.5", time="3:15")
+            assert sentence_kind(text) == "content" or statement.finding is None, text
 
 
 def test_no_sentence_can_be_read_as_two_statements() -> None:
@@ -283,6 +290,8 @@ def test_rates_resemble_those_of_real_reports() -> None:
     assert 5 <= np.median([len(sentence.text.split()) for sentence in sentences]) <= 8  # real: 6
     assert 0.33 <= polarity.count("absent") / len(sentences) <= 0.43  # real: .38
     assert 0.02 <= polarity.count("uncertain") / len(sentences) <= 0.05  # real: .037
+    findings_only = ["FINDINGS:" in r.text and "IMPRESSION:" not in r.text for r in reports]
+    assert 0.08 <= np.mean(findings_only) <= 0.17  # real: .125
     assert 0.24 <= np.mean([not one.findings for one in studies]) <= 0.34  # real: .29
 
 

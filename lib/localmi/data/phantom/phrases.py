@@ -150,7 +150,7 @@ ABSENT: Templates = {
         "No atelectasis.",
         "There is no atelectasis.",
         "No atelectasis is seen at the lung bases.",
-        "There is no atelectatic change at the bases.",
+        "There is no atelectatic band at the bases.",
         "The lung bases are expanded without atelectasis.",
         "There is no evidence of significant atelectasis.",
     ),
