@@ -13,7 +13,7 @@ from pathlib import Path
 
 STAMP = "localmi.stamp"  # written last: a build that was cut off has none
 
-HOW_TO_GET_PYTHON = """The course needs Python 3.11 (3.11.5 or later of that line); this is {found}.
+HOW_TO_GET_PYTHON = """The course needs Python 3.11, from 3.11.5 on; this is {found}.
   Debian, Ubuntu   apt install python3.11 python3.11-venv
   macOS            brew install python@3.11
   Windows          winget install Python.Python.3.11
@@ -86,7 +86,9 @@ def main() -> int:
     reason, from_empty = why_build(root)
     if not reason:
         return 0
-    print(f"Building the environment in .venv, because {reason} (minutes, some GB) ...", flush=True)
+    print(
+        f"Building the environment in .venv, because {reason} (minutes, some GB) ...", flush=True
+    )
     try:
         try:
             install(root, from_empty)

@@ -1,0 +1,199 @@
+"""The course's figures: one style, alt text on each, a dashed line at the true MI.
+
+A plot cell ends with `show(figure, alt="...")`, which stores a PNG with its alt text.
+"""
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import matplotlib.pyplot as plt
+import numpy as np
+import seaborn as sns
+from IPython.display import Markdown, display
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
+
+# Okabe and Ito's colours, told apart by colour-blind readers too; one meaning each, everywhere.
+COLOURS = {
+    "held-out": "#0072B2",
+    "training": "#56B4E9",
+    "shuffled": "#D55E00",
+    "truth": "#000000",
+    "cap": "#7F7F7F",
+    "mask": "#F0E442",
+    "other": "#009E73",
+}
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000")
+
+
+def use_style() -> None:
+    """The one style of all figures; `set_up` calls it."""
+    sns.set_theme(style="ticks", context="notebook", palette=list(PALETTE))
+    plt.rcParams.update(
+        {
+            "figure.dpi": 110,
+            "figure.constrained_layout.use": True,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.titlesize": "medium",
+            "axes.titlelocation": "left",
+            "legend.frameon": False,
+            "image.cmap": "gray",
+        }
+    )
+
+
+def show(figure: Figure, *, alt: str, caption: str = "") -> None:
+    """Shows a figure with alt text and closes it; the last line of a plot cell.
+
+    Args:
+        figure: as from `plt.subplots`.
+        alt: what a reader who cannot see the figure needs to know; the output's text form, so it
+            is tested with the other outputs and must not hold digits that training decides.
+        caption: a line under the figure, Markdown.
+
+    Raises:
+        ValueError: alt is empty.
+    """
+    if not alt.strip():
+        raise ValueError('A figure needs alt text: show(figure, alt="what it shows").')
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", metadata={"Software": None})
+    plt.close(figure)
+    display(_Picture(buffer.getvalue(), alt))
+    if caption:
+        display(Markdown(f"*{caption}*"))
+
+
+@dataclass(frozen=True)
+class _Picture:
+    """PNG and alt text as one output: nbconvert and most readers put it on the image."""
+
+    png: bytes
+    alt: str
+
+    def _repr_mimebundle_(self, **_: object) -> tuple[dict[str, bytes | str], dict[str, object]]:
+        bundle: dict[str, bytes | str] = {"image/png": self.png, "text/plain": self.alt}
+        return bundle, {"image/png": {"alt": self.alt}}
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Estimates of MI over the steps of training, in nats."""
+
+    steps: Sequence[float]
+    nats: Sequence[float]
+    label: str  # one of `COLOURS` keeps its colour in every figure
+    low: Sequence[float] | None = None  # interval, where there is one
+    high: Sequence[float] | None = None
+
+
+def plot_mi(
+    curves: Sequence[Curve],
+    *,
+    truth: float | None = None,
+    cap: float | None = None,
+    axes: Axes | None = None,
+) -> Axes:
+    """Bounds over steps with their interval bands, the true MI dashed and the cap dotted.
+
+    Args:
+        curves: one for each estimate: "training", "held-out", "shuffled".
+        truth: true MI in nats, where it is known.
+        cap: what the bound can reach at most, mean log K_i.
+        axes: where to draw; default a new figure (`axes.figure`).
+    """
+    if axes is None:
+        axes = plt.subplots(figsize=(7, 4))[1]
+    free = iter(PALETTE[2:] * 4)
+    for curve in curves:
+        colour = COLOURS.get(curve.label) or next(free)
+        axes.plot(curve.steps, curve.nats, color=colour, label=curve.label)
+        if curve.low is not None and curve.high is not None:
+            axes.fill_between(
+                curve.steps, curve.low, curve.high, color=colour, alpha=0.2, linewidth=0
+            )
+    if truth is not None:
+        axes.axhline(truth, color=COLOURS["truth"], linestyle="--", label=f"true MI {truth:.2f}")
+    if cap is not None:
+        axes.axhline(cap, color=COLOURS["cap"], linestyle=":", label=f"cap {cap:.2f}")
+    axes.axhline(0, color="#CCCCCC", linewidth=0.8, zorder=0)
+    axes.set(xlabel="step", ylabel="mutual information (nats)")
+    axes.legend(loc="best")
+    return axes
+
+
+def plot_radiograph(
+    axes: Axes,
+    image: ArrayLike,
+    *,
+    title: str = "",
+    outlines: Mapping[str, ArrayLike] | None = None,
+    heat: ArrayLike | None = None,
+    heat_alpha: float = 0.45,
+) -> Axes:
+    """A radiograph, with outlines of masks and a heat map of regions over it.
+
+    Args:
+        axes: where to draw.
+        image: [H, W], any range.
+        outlines: label -> [H, W] bool; each outlined in a colour of its own.
+        heat: [h, w] of any grid (4x4 regions); stretched over the image, high is bright.
+    """
+    picture = np.asarray(image)
+    height, width = picture.shape
+    extent = (-0.5, width - 0.5, height - 0.5, -0.5)
+    axes.imshow(picture, cmap="gray", extent=extent)
+    if heat is not None:
+        axes.imshow(
+            np.asarray(heat), cmap="viridis", alpha=heat_alpha, extent=extent,
+            interpolation="nearest",
+        )  # fmt: skip
+    colours = (COLOURS["mask"], *PALETTE[1:6])
+    for index, (label, mask) in enumerate((outlines or {}).items()):
+        colour = colours[index % len(colours)]
+        outlined = np.asarray(mask, dtype=float)
+        if outlined.any():
+            axes.contour(outlined, levels=[0.5], colors=[colour], linewidths=1.5)
+        axes.plot([], [], color=colour, label=label)
+    if outlines and len(outlines) > 1:
+        axes.legend(loc="lower right", fontsize="x-small", labelcolor="white")
+    axes.set(xticks=[], yticks=[], title=title)
+    axes.spines[:].set_visible(False)
+    return axes
+
+
+def contact_sheet(
+    images: Sequence[ArrayLike],
+    titles: Sequence[str] | None = None,
+    *,
+    outlines: Sequence[Mapping[str, ArrayLike]] | None = None,
+    columns: int = 4,
+    size: float = 2.2,
+) -> Figure:
+    """Radiographs in rows, each with its title and the outlines of its findings.
+
+    Args:
+        images: [H, W] each.
+        titles: one for each image.
+        outlines: one mapping (label -> [H, W] bool) for each image.
+        columns: images in a row.
+        size: inches of one image.
+    """
+    rows = -(-len(images) // columns)
+    figure, grid = plt.subplots(
+        rows, columns, figsize=(size * columns, (size + 0.25) * rows), squeeze=False
+    )
+    for axes in grid.flat[len(images) :]:
+        axes.axis("off")
+    for index, (axes, image) in enumerate(zip(grid.flat, images, strict=False)):
+        plot_radiograph(
+            axes,
+            image,
+            title=titles[index] if titles else "",
+            outlines=outlines[index] if outlines else None,
+        )
+        axes.title.set_fontsize("small")
+    return figure

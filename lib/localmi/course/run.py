@@ -1,0 +1,219 @@
+"""Headless runs: `python -m localmi run NOTEBOOK -p name value ...`, papermill underneath.
+
+Everything that can be refused is refused before anything is executed. What a run leaves lies in
+one folder: the executed notebook, parameters.yaml, run.log, and what the notebook itself writes to
+`run_dir` (results.json, checkpoints).
+"""
+
+import argparse
+import json
+import logging
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+import yaml
+
+from localmi.course import parameters as notebook_parameters
+from localmi.course.render import KERNEL_CONFIG
+from localmi.errors import ConfigError, LocalMIError
+
+DONE, FAILED, REFUSED = 0, 1, 2  # exit codes
+RUN_DIR = "run_dir"  # the parameter a notebook writes its results to; "" keeps nothing
+PARAMETERS_FILE = "parameters.yaml"
+
+USAGE = """python -m localmi run NOTEBOOK [-p NAME VALUE]... [-f FILE] [--out FOLDER] [--resume]
+
+Execute a notebook without opening it, with other parameters than its own defaults.
+
+  -p NAME VALUE   set one parameter (may be given several times)
+  -f FILE         set the parameters named in a YAML file; -p goes over it
+  --out FOLDER    where the run is kept; default runs/<notebook>-001, -002, ... under this folder
+  --resume        go on with the run in --out FOLDER, with its own parameters
+  --help          this text; with NOTEBOOK, the table of its parameters
+
+Exit codes: 0 done, 1 the notebook failed, 2 refused before anything was executed."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run that was checked and can start."""
+
+    notebook: Path
+    run_dir: Path
+    values: Mapping[str, Any]  # every parameter of the notebook, run_dir excepted
+    changed: Mapping[str, Any]  # those that differ from the notebook's defaults
+    keeps_results: bool  # the notebook has the parameter run_dir
+    resume: bool
+
+
+def prepare(
+    notebook: Path,
+    *,
+    from_file: Mapping[str, Any] | None = None,
+    from_command: Mapping[str, str] | None = None,
+    out: Path | None = None,
+    resume: bool = False,
+) -> Plan:
+    """Checks everything that can be checked beforehand; changes nothing on disk.
+
+    Raises:
+        ConfigError: an unknown parameter, a wrong type or value, a run folder that exists
+            (or, with `resume`, one that does not).
+        DataError: no such notebook, or a data folder that does not exist.
+    """
+    from_file, from_command = dict(from_file or {}), dict(from_command or {})
+    if RUN_DIR in {*from_file, *from_command}:
+        raise ConfigError(f"{RUN_DIR} is set by the runner: use --out FOLDER.")
+    notebook = notebook.resolve()
+    known = notebook_parameters.parameters_of(
+        notebook_parameters.read_notebook(notebook), notebook.name
+    )
+    run_dir = _run_folder(notebook, out, resume)
+    if resume:
+        from_file = {**_read_yaml(run_dir / PARAMETERS_FILE), **from_file}
+    values = notebook_parameters.resolve(known, from_file, from_command, notebook.name)
+    keeps_results = values.pop(RUN_DIR, None) is not None
+    changed = {name: value for name, value in values.items() if value != known[name].default}
+    return Plan(notebook, run_dir, values, changed, keeps_results, resume)
+
+
+def _run_folder(notebook: Path, out: Path | None, resume: bool) -> Path:
+    if out is not None:
+        out = out.expanduser().resolve()
+    if resume:
+        if out is None or not (out / PARAMETERS_FILE).is_file():
+            raise ConfigError(
+                f"--resume needs --out FOLDER, the folder of an earlier run (one that holds "
+                f"{PARAMETERS_FILE}); found {out or 'no --out'}."
+            )
+        return out
+    if out is not None:
+        if out.exists():
+            raise ConfigError(
+                f"The run folder {out} exists. Give another --out, remove it, or go on with that "
+                "run: --resume."
+            )
+        return out
+    runs = Path.cwd() / "runs"
+    number = 1
+    while (runs / f"{notebook.stem}-{number:03d}").exists():
+        number += 1
+    return runs / f"{notebook.stem}-{number:03d}"
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise ConfigError(f"The parameter file {path} cannot be read: {error}") from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
+        raise ConfigError(f"The parameter file {path} must hold lines of the form name: value.")
+    return content
+
+
+class _Tee:
+    """Writes to the screen and to the log at once."""
+
+    def __init__(self, *streams: TextIO) -> None:
+        self._streams = streams
+
+    def write(self, text: str) -> int:
+        for stream in self._streams:
+            stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        for stream in self._streams:
+            stream.flush()
+
+
+def execute(plan: Plan) -> int:
+    """Runs the plan, showing what the notebook prints; returns the exit code."""
+    import papermill
+    from papermill.exceptions import PapermillExecutionError
+
+    logging.getLogger("papermill").setLevel(logging.ERROR)
+    plan.run_dir.mkdir(parents=True, exist_ok=plan.resume)
+    written = yaml.safe_dump(dict(plan.values), sort_keys=False, allow_unicode=True)
+    (plan.run_dir / PARAMETERS_FILE).write_text(written, encoding="utf-8")
+    executed = plan.run_dir / plan.notebook.name
+    injected = {**plan.changed, **({RUN_DIR: str(plan.run_dir)} if plan.keeps_results else {})}
+    with (plan.run_dir / "run.log").open("a", encoding="utf-8") as log:
+        screen = _Tee(sys.stdout, log)
+        _say_start(plan, screen)
+        try:
+            papermill.execute_notebook(
+                plan.notebook,
+                executed,
+                parameters=injected,
+                kernel_name="python3",
+                progress_bar=False,
+                config=KERNEL_CONFIG,
+                stdout_file=screen,
+                stderr_file=_Tee(sys.stderr, log),
+            )
+        except PapermillExecutionError as error:
+            screen.write(
+                f"Failed in cell [{error.exec_count}]: {error.ename}: {error.evalue}\n"
+                f"The notebook as far as it came, with the traceback: {executed}\n"
+            )
+            return FAILED
+        except Exception as error:  # the kernel died, or could not start
+            screen.write(f"Failed: {type(error).__name__}: {error}\nSee {executed}\n")
+            return FAILED
+        _say_end(plan, screen)
+    return DONE
+
+
+def _say_start(plan: Plan, screen: _Tee) -> None:
+    screen.write(f"{'Going on with' if plan.resume else 'Run folder'}: {plan.run_dir}\n")
+    screen.write(f"Notebook: {plan.notebook}\n")
+    changes = ", ".join(f"{name} = {value!r}" for name, value in plan.changed.items())
+    screen.write(f"Parameters other than the defaults: {changes or 'none'}\n")
+    screen.flush()
+
+
+def _say_end(plan: Plan, screen: _Tee) -> None:
+    results = plan.run_dir / "results.json"
+    screen.write(f"Done. Executed notebook: {plan.run_dir / plan.notebook.name}\n")
+    if results.is_file():
+        screen.write(f"Results: {results}\n")
+        for name, metric in json.loads(results.read_text(encoding="utf-8"))["metrics"].items():
+            screen.write(f"  {name}: {metric.get('value')}\n")
+
+
+def main(words: Sequence[str]) -> int:
+    """The command `python -m localmi run`; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m localmi run", usage=USAGE, add_help=False)
+    parser.add_argument("notebook", type=Path, nargs="?")
+    parser.add_argument("-p", dest="pairs", nargs=2, action="append", default=[])
+    parser.add_argument("-f", dest="file", type=Path)
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--resume", action="store_true")
+    parser.add_argument("-h", "--help", action="store_true")
+    asked = parser.parse_args(words)
+    try:
+        if asked.notebook is None:
+            print(USAGE)
+            return DONE if asked.help else REFUSED
+        if asked.help:
+            notebook = notebook_parameters.read_notebook(asked.notebook)
+            known = notebook_parameters.parameters_of(notebook, asked.notebook.name)
+            print(notebook_parameters.table(known))
+            return DONE
+        plan = prepare(
+            asked.notebook,
+            from_file=_read_yaml(asked.file) if asked.file else {},
+            from_command=dict(asked.pairs),
+            out=asked.out,
+            resume=asked.resume,
+        )
+    except LocalMIError as error:
+        print(f"Refused, nothing was executed.\n{error}", file=sys.stderr)
+        return REFUSED
+    return execute(plan)
