@@ -27,7 +27,7 @@ def device(body: Body, kind: str, rng: np.random.Generator) -> tuple[Array, Arra
     }[kind](body, rng)
     drawn = draw(body.frame, shapes)
     sharp = blur(drawn, body.frame.pixels(0.004))
-    return 4.0 * sharp, blur(drawn, body.frame.pixels(0.012)) > 0.08
+    return 4.5 * sharp, blur(drawn, body.frame.pixels(0.012)) > 0.08
 
 
 def endotracheal_tube(body: Body, rng: np.random.Generator) -> list[Shape]:
@@ -64,7 +64,7 @@ def pacemaker(body: Body, rng: np.random.Generator) -> list[Shape]:
     centre = np.array([side * rng.uniform(0.50, 0.60), rng.uniform(-0.46, -0.38)])
     turn = np.linspace(0, 2 * np.pi, 60)
     box = np.stack([np.cos(turn), np.sin(turn)], axis=1)
-    box = np.sign(box) * np.abs(box) ** 0.6 * np.array([0.095, 0.085])
+    box = np.sign(box) * np.abs(box) ** 0.5 * np.array([0.085, 0.080])
     start = centre + np.array([-side * 0.05, -0.08])
     vein = [(side * 0.30, -0.60), (side * 0.10, -0.54)]
     heart = parts.heart_outline(body.anatomy, body.pose)
@@ -85,8 +85,8 @@ def distractors(body: Body, rng: np.random.Generator) -> Array:
         ball = np.clip(1 - blob(body.frame, centre, (rng.uniform(0.03, 0.05),) * 2), 0, 1)
         added += 2.2 * np.sqrt(ball) * body.lungs[side]
     if draws[1] < RIB_FRACTURE:
-        posterior, _ = parts.rib_lines(body.anatomy, body.pose, side)[int(rng.integers(4, 8))]
-        centre = tuple(posterior[int(rng.integers(12, 19))])
+        posterior, _ = parts.rib_lines(body.anatomy, body.pose, side)
+        centre = tuple(posterior[int(rng.integers(4, 8)), int(rng.integers(12, 19))])
         added += 1.6 * np.exp(-blob(body.frame, centre, (0.045, 0.035)))
     if draws[2] < SKIN_FOLD:
         x, y = body.frame.grid

@@ -113,7 +113,8 @@ def pneumothorax(body: Body, finding: Finding, rng: np.random.Generator) -> Effe
     top, bottom = extent(body, side)
     down = np.clip((outline[:, 1] - top) / (bottom - top), 0, 1.4)
     shrunk = outline.copy()
-    inward = gap * (0.75 - 0.55 * np.clip(down, 0, 1)) * np.clip(np.abs(outline[:, 0]) / 0.5, 0, 1)
+    inward = gap * (0.8 - 0.5 * np.clip(down, 0, 1))
+    inward = inward * np.clip((np.abs(outline[:, 0]) - 0.2) / 0.3, 0, 1)
     shrunk[:, 0] -= SIGN[side] * inward
     shrunk[:, 1] += gap * 1.1 * np.clip(1 - down / 0.55, 0, 1)
     collapsed = draw(body.frame, [Shape(shrunk)])
@@ -143,13 +144,14 @@ def patch(body: Body, finding: Finding, rng: np.random.Generator, radius: float)
 def consolidation(body: Body, finding: Finding, rng: np.random.Generator) -> Effect:
     """A dense patch with a fairly sharp border and dark bronchi inside."""
     size = body.frame.size
-    inside = patch(body, finding, rng, 0.21) + 0.35 * smooth_noise(rng, size, 14)
-    area = smoothstep(inside, 0.0, 0.45) * body.lungs[finding.attributes["side"]]
+    ragged = 0.40 * smooth_noise(rng, size, 10) + 0.15 * smooth_noise(rng, size, 24)
+    inside = patch(body, finding, rng, 0.22) + ragged
+    area = smoothstep(inside, -0.05, 0.65) * body.lungs[finding.attributes["side"]]
     shapes = parts.vessel_shapes(
-        body.anatomy, body.pose, finding.attributes["side"], caliber=0.75
+        body.anatomy, body.pose, finding.attributes["side"], caliber=0.8
     )
-    bronchi = draw(body.frame, [Shape(shape.outline) for shape in shapes[-26:]])
-    fill = (0.16 + 0.52 * finding.contrast) * area * (1 - 0.6 * bronchi)
+    bronchi = blur(draw(body.frame, shapes[-50:]), body.frame.pixels(0.006))
+    fill = (0.20 + 0.60 * finding.contrast) * area * (1 - 0.35 * bronchi)
     return Effect(fill=fill, vessels=1 - 0.8 * area, mask=area > 0.3)
 
 
@@ -157,9 +159,10 @@ def pneumonia(body: Body, finding: Finding, rng: np.random.Generator) -> Effect:
     """A patchy, ill-defined opacity: soft lobules that thin out."""
     size = body.frame.size
     inside = np.clip(patch(body, finding, rng, 0.30), 0, 1)
-    lobules = smoothstep(smooth_noise(rng, size, 26) + 0.7 * smooth_noise(rng, size, 11), -0.9, 1.4)
+    patchy = smooth_noise(rng, size, 30) + 0.8 * smooth_noise(rng, size, 12)
+    lobules = 0.35 + 0.65 * smoothstep(patchy, -1.6, 1.6)
     area = np.sqrt(inside) * inside * body.lungs[finding.attributes["side"]]
-    fill = (0.14 + 0.52 * finding.contrast) * area * lobules * 1.3
+    fill = (0.16 + 0.60 * finding.contrast) * area * lobules
     return Effect(fill=np.minimum(fill, 0.8), mask=area > 0.2)
 
 
@@ -199,19 +202,19 @@ def edema(body: Body, finding: Finding, rng: np.random.Generator) -> Effect:
     size = body.frame.size
     lungs = np.maximum(body.lungs["left"], body.lungs["right"])
     haze = np.zeros_like(body.air)
-    reach = {"mild": (0.20, 0.26), "moderate": (0.32, 0.42), "severe": (0.36, 0.50)}[level]
+    reach = {"mild": (0.20, 0.26), "moderate": (0.32, 0.42), "severe": (0.33, 0.44)}[level]
     for side, sign in SIGN.items():
         x, y = parts.hilum(body.anatomy, body.pose, side)
         far = blob(body.frame, (x + sign * 0.5 * reach[0], y + 0.10), reach)
         haze = np.maximum(haze, smoothstep(1.1 - far, 0, 1.0))
     haze = haze * lungs
-    grain = 1 + 0.22 * smooth_noise(rng, size, 40) + 0.18 * smooth_noise(rng, size, 14)
-    amount = {"mild": 0.22, "moderate": 0.34, "severe": 0.75}[level]
+    grain = 1 + 0.07 * smooth_noise(rng, size, 64) + 0.06 * smooth_noise(rng, size, 14)
+    amount = {"mild": 0.22, "moderate": 0.34, "severe": 0.78}[level]
     fill = amount * strength * haze * (grain if level != "mild" else 1.0)
     mask = haze > 0.25
     if level != "mild":
         lines = septal_lines(body, rng)
-        fill = fill + strength * 0.30 * lines
+        fill = fill + strength * 0.22 * lines
         mask = mask | (blur(lines, body.frame.pixels(0.03)) > 0.06)
     return Effect(fill=np.clip(fill, 0, 0.9), mask=mask)
 

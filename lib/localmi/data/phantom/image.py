@@ -5,6 +5,7 @@ photons. Paper (Liao et al. 2021), Fig. 3: the hidden state is the study's findi
 own nuisance V^I is anatomy, pose, exposure, scatter and noise.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -74,7 +75,9 @@ def expose(study: Study, config: PhantomConfig, number: int = 0) -> Film:
         cephalised=changes.cephalised,
     )
     water, masks = rays(body, study, config)
-    return Film(develop(water, body, study, rng), masks)
+    density = develop(water, rng)
+    marker = stream(config.seed, "marker", study.patient, study.number, number)
+    return Film(stamp(density, marker), masks)
 
 
 def check(study: Study, config: PhantomConfig, number: int) -> None:
@@ -124,19 +127,18 @@ def rays(body: Body, study: Study, config: PhantomConfig) -> tuple[Array, dict[s
     return np.maximum(water, 0), masks
 
 
-def develop(water: Array, body: Body, study: Study, rng: np.random.Generator) -> Array:
-    """Primary photons, scatter, detector blur, Poisson noise, gamma, collimation, marker."""
-    size = body.frame.size
+def develop(water: Array, rng: np.random.Generator) -> Array:
+    """Primary photons, scatter, detector blur, Poisson noise, gamma: density, 0 to 1."""
+    size = water.shape[0]
+    scattered, sigma = rng.uniform(0.25, 0.45), size / 256 * rng.uniform(0.35, 0.55)
+    photons = math.exp(rng.uniform(math.log(2e5), math.log(8e5)))
+    gamma = rng.uniform(0.85, 1.15)
     primary = np.exp(-MU_WATER * water)
-    scatter = rng.uniform(0.25, 0.45) * blur(primary, size * 0.09)
-    photons = float(np.exp(rng.uniform(np.log(2e5), np.log(8e5))))
-    signal = blur(primary + scatter, size / 256 * rng.uniform(0.35, 0.55))
-    counts = signal * photons
-    noise = rng.standard_normal(counts.shape, dtype=np.float32)  # Poisson at these counts
+    counts = photons * blur(primary + scattered * blur(primary, size * 0.09), sigma)
+    noise = rng.standard_normal(counts.shape, dtype=np.float32)  # Poisson, at these counts
     counts = np.maximum(counts + np.sqrt(counts) * noise, 1)
-    density = 1 - np.log(counts) / np.log(photons * 1.4)
-    density = np.clip(density, 0, 1) ** rng.uniform(0.85, 1.15)
-    return stamp(density.astype(np.float32), rng)
+    density = 1 - np.log(counts) * (1 / math.log(photons * (1 + scattered)))
+    return np.clip(density, 0, 1) ** gamma
 
 
 def stamp(density: Array, rng: np.random.Generator) -> Array:

@@ -4,8 +4,8 @@ One coordinate system everywhere: x runs from -1 to 1 over the image's width (th
 is at x < 0), y from -1 to 1 downwards. One unit is about 18 cm, at any image size.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -25,6 +25,11 @@ class Frame:
     angle: float = 0.0  # radians
     zoom: float = 1.0
     shift: tuple[float, float] = (0.0, 0.0)
+
+    @cached_property
+    def half(self) -> "Frame":
+        """The same view at half the size, for maps without detail."""
+        return replace(self, size=self.size // 2)
 
     @cached_property
     def grid(self) -> tuple[Array, Array]:
@@ -55,22 +60,33 @@ class Shape:
     value: int = 255
 
 
-def draw(frame: Frame, shapes: Iterable[Shape]) -> Array:
+def draw(frame: Frame, shapes: Sequence[Shape]) -> Array:
     """[H, W] float32, 0 to 1: the shapes, later ones over earlier ones, with smooth edges."""
     side = frame.size * OVERSAMPLING
     image = Image.new("L", (side, side))
     brush = ImageDraw.Draw(image)
-    for shape in shapes:
-        brush.polygon(frame.to_pixels(shape.outline).ravel().tolist(), fill=shape.value)
-    return np.asarray(image.reduce(OVERSAMPLING), np.float32) / 255
+    ends = 2 * np.cumsum([len(shape.outline) for shape in shapes])
+    outlines = np.concatenate([shape.outline for shape in shapes])
+    numbers = frame.to_pixels(outlines).ravel().tolist()
+    for shape, end in zip(shapes, ends.tolist(), strict=True):
+        brush.polygon(numbers[end - 2 * len(shape.outline) : end], fill=shape.value)
+    return np.asarray(image.reduce(OVERSAMPLING), np.float32) * np.float32(1 / 255)
+
+
+def strokes(lines: Array, widths: Array | float, values: Array | float) -> list[Shape]:
+    """Lines [N, P, 2] thickened to whole widths (units; [N, P] or one), with values [N] or one."""
+    along = np.gradient(lines, axis=1)
+    along /= np.hypot(along[..., 0], along[..., 1])[..., None] + 1e-9
+    taper = np.broadcast_to(widths, lines.shape[:2])[..., None]
+    across = along[..., ::-1] * np.array([-0.5, 0.5]) * taper
+    outlines = np.concatenate([lines + across, (lines - across)[:, ::-1]], axis=1)
+    grey = np.broadcast_to(values, len(lines)).astype(int).tolist()
+    return [Shape(outline, value) for outline, value in zip(outlines, grey, strict=True)]
 
 
 def stroke(line: Array, width: Array | float, value: int = 255) -> Shape:
-    """A line [N, 2] thickened to `width` (whole width, in units; may vary along the line)."""
-    along = np.gradient(line, axis=0)
-    along /= np.hypot(along[:, 0], along[:, 1])[:, None] + 1e-9
-    across = along[:, ::-1] * np.array([-0.5, 0.5]) * np.reshape(width, (-1, 1))
-    return Shape(np.concatenate([line + across, (line - across)[::-1]]), value)
+    """One line [P, 2] thickened; see `strokes`."""
+    return strokes(line[None], width, value)[0]
 
 
 def resize(image: Array, size: int) -> Array:
@@ -106,7 +122,7 @@ def depth(frame: Frame, shape: Array, reach: float) -> Array:
 
 def smoothstep(value: Array, low: float, high: float) -> Array:
     """0 below `low`, 1 above `high`, smooth between."""
-    scaled = np.clip((value - low) / (high - low), 0, 1)
+    scaled = np.clip((value - float(low)) * (1 / float(high - low)), 0, 1)
     return scaled * scaled * (3 - 2 * scaled)
 
 
@@ -117,5 +133,6 @@ def blob(
     x, y = frame.grid
     dx, dy = x - np.float32(centre[0]), y - np.float32(centre[1])
     cos, sin = np.float32(np.cos(angle)), np.float32(np.sin(angle))
-    along, across = (cos * dx + sin * dy) / radii[0], (cos * dy - sin * dx) / radii[1]
+    wide, high = float(radii[0]), float(radii[1])
+    along, across = (cos * dx + sin * dy) / wide, (cos * dy - sin * dx) / high
     return along * along + across * across
