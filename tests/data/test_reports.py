@@ -122,6 +122,8 @@ def test_text_without_known_header_is_all_body() -> None:
 
 def test_title_of_a_report_without_headers_is_no_sentence() -> None:
     text = "     FINAL REPORT\n AP CHEST, 8:10 A.M. ON ___\n \n Lungs are clear.\n \n No effusion."
+    assert sections(text)["preamble"] == "AP CHEST, 8:10 A.M. ON ___"
+    assert list(body_sections(text)) == ["last_paragraph"]
     assert split_sentences(report_body(text)) == ["Lungs are clear.", "No effusion."]
 
 

@@ -74,8 +74,8 @@ def sections(text: str) -> dict[str, str]:
         "findings", "impression", "comparison", "indication", ... as far as they stand;
         "preamble", what stands before the first header; "addendum", what stands before a line of
         underscores; "last_paragraph", where neither findings nor impression stand; and
-        "full_report" alone, where no known header stands. Empty sections are left out: an empty
-        report gives {}.
+        "full_report", where there is neither a known header nor a title. Empty sections are left
+        out: an empty report gives {}.
 
     Raises:
         DataError: `text` is not a string.
@@ -89,7 +89,7 @@ def sections(text: str) -> dict[str, str]:
     text = FURNITURE.sub("", text)
     headers = list(HEADER.finditer(text))
     if not any(section_name(header[1]) for header in headers):
-        return _named([("addendum", addendum), ("full_report", _without_title(text))])
+        return _named([("addendum", addendum), *_without_headers(text)])
     found = [("addendum", addendum), ("preamble", text[: headers[0].start()])]
     ends = [header.start() for header in headers[1:]] + [len(text)]
     for header, end in zip(headers, ends, strict=True):
@@ -118,11 +118,12 @@ def _split_addendum(text: str) -> tuple[str, str]:
     return "", text
 
 
-def _without_title(text: str) -> str:
-    """Free text without its first paragraph, if that is a title in capitals ("AP CHEST")."""
-    paragraphs = PARAGRAPH.split(text.strip(), maxsplit=1)
-    has_title = len(paragraphs) > 1 and not re.search(r"[a-z]", paragraphs[0])
-    return paragraphs[1] if has_title else text
+def _without_headers(text: str) -> list[tuple[str, str]]:
+    """A title in capitals ("AP CHEST") and what follows it, or the whole text."""
+    title, *rest = PARAGRAPH.split(text.strip(), maxsplit=1)
+    if rest and not re.search(r"[a-z]", title):
+        return [("preamble", title), ("last_paragraph", rest[0])]
+    return [("full_report", text)]
 
 
 def _with_last_paragraph(found: list[tuple[str, str]]) -> list[tuple[str, str]]:
