@@ -42,7 +42,8 @@ HEART = closed_curve(np.array(
      (-0.165, 0.11), (-0.11, 0.0), (-0.06, -0.12), (0.0, -0.22)]
 ))  # fmt: skip
 MEDIASTINUM = np.concatenate([
-    curve(np.array([(-0.10, -1.2), (-0.085, -0.75), (-0.105, -0.5), (-0.115, -0.2), (-0.10, 0.6)])),
+    curve(np.array([(-0.10, -1.2), (-0.085, -0.75), (-0.105, -0.5), (-0.115, -0.2),
+                    (-0.10, 0.6)])),
     curve(np.array([(0.09, 0.6), (0.09, 0.0), (0.10, -0.2), (0.11, -0.45), (0.085, -0.7),
                     (0.10, -1.2)])),
 ])  # fmt: skip
@@ -74,7 +75,8 @@ class Anatomy:
     scoliosis: float
     vessel_seed: int
     mediastinum: float
-    hilum: float
+    hilum: float  # blood in the hila, 1 is usual
+    lung_air: float  # air in the lungs, 1 is usual
 
 
 def draw_anatomy(rng: np.random.Generator) -> Anatomy:
@@ -85,7 +87,7 @@ def draw_anatomy(rng: np.random.Generator) -> Anatomy:
     return Anatomy(
         width=float(np.clip(rng.normal(1.0 - 0.03 * woman, 0.045), 0.88, 1.12)),
         height=float(np.clip(rng.normal(1.0, 0.05), 0.86, 1.1)),
-        heart=float(np.clip(rng.normal(1.0, 0.06), 0.86, 1.12)),
+        heart=float(np.clip(rng.normal(0.98, 0.07), 0.84, 1.12)),
         heart_tilt=float(rng.normal(0.0, 0.05)),
         knob=float(rng.uniform(0.05, 0.085)),
         thickness=float(rng.uniform(17, 21) + 6 * obese),
@@ -97,14 +99,15 @@ def draw_anatomy(rng: np.random.Generator) -> Anatomy:
         rib_drop=float(rng.normal(1.3, 0.13)),
         rib_density=float(rng.uniform(0.7, 1.2)),
         clavicle=float(rng.normal(-0.50, 0.03)),
-        dome=(float(rng.normal(0.0, 0.02)), float(rng.normal(-0.035, 0.02))),
+        dome=(float(rng.normal(0.0, 0.03)), float(rng.normal(-0.035, 0.03))),
         bubble=(
             float(rng.uniform(0.30, 0.50)), float(rng.uniform(0.60, 0.68)), bubble, bubble * 0.6,
         ),
         scoliosis=float(rng.normal(0.0, 0.02)),
         vessel_seed=int(rng.integers(2**31)),
         mediastinum=float(rng.uniform(0.9, 1.2)),
-        hilum=float(rng.uniform(0.8, 1.25)),
+        hilum=float(rng.uniform(0.6, 1.5)),
+        lung_air=float(np.clip(rng.normal(1.0, 0.08), 0.8, 1.15)),
     )  # fmt: skip
 
 
@@ -144,7 +147,8 @@ def heart_outline(anatomy: Anatomy, pose: Pose, enlarged: float = 1.0) -> Array:
     points = HEART.copy()
     below = np.clip((points[:, 1] + 0.2) / 0.4, 0, 1)
     points[:, 0] *= 1 + (wide - 1) * below
-    points[:, 1] -= 0.10 * (enlarged - 1) * below + anatomy.heart_tilt * np.clip(points[:, 0], 0, 1)
+    points[:, 1] -= 0.10 * (enlarged - 1) * below
+    points[:, 1] -= anatomy.heart_tilt * np.clip(points[:, 0], 0, 1)
     points[:, 0] += pose.oblique
     return breathe(points, anatomy, pose)
 
@@ -224,25 +228,28 @@ def vessel_shapes(
     heading = STEMS[:, 1] + rng.normal(0, 0.12, len(STEMS))
     width = STEMS[:, 2] * rng.uniform(0.8, 1.15, len(STEMS))
     width = width * np.where(heading < -0.1, upper, 1 / (0.7 + 0.3 * upper)) * caliber
-    segments, widths = [], []
+    segments: list[Array] = []
+    sizes: list[Array] = []
     for _ in range(GENERATIONS):
         line, end = grow(rng, origin, heading, SIGN[side])
         segments.append(line)
-        widths.append(width)
+        sizes.append(width)
         turn = rng.uniform(0.35, 0.8, len(width)) * np.where(rng.random(len(width)) < 0.5, 1, -1)
         heading = np.r_[end - 0.25 * turn, end + turn]
         width = np.r_[width * 0.84, width * 0.58]
         origin = np.tile(line[:, -1], (2, 1))
         thick = width > THINNEST
         origin, heading, width = origin[thick], heading[thick], width[thick]
-    lines, widths = np.concatenate(segments), np.concatenate(widths)
+    lines, widths = np.concatenate(segments), np.concatenate(sizes)
     order = np.argsort(widths, kind="stable")
     taper = np.maximum(widths[:, None] * np.linspace(1.0, 0.84, lines.shape[1]), 0.008)
     values = np.clip(45 + 7500 * (widths - THINNEST), 45, 255)  # thin ones are fainter
     return strokes(lines[order], taper[order], values[order])
 
 
-def grow(rng: np.random.Generator, origin: Array, heading: Array, sign: float) -> tuple:
+def grow(
+    rng: np.random.Generator, origin: Array, heading: Array, sign: float
+) -> tuple[Array, Array]:
     """One segment of each vessel: points [N, 5, 2] and final headings [N]."""
     length = rng.uniform(0.09, 0.16, len(origin))
     bend = rng.normal(0, 0.22, len(origin))

@@ -74,7 +74,7 @@ def build_body(
         pose=pose,
         lungs=lungs,
         outlines=outlines,
-        air=AIR_IN_LUNG * lung_depth * room * texture(frame, anatomy),
+        air=anatomy.lung_air * AIR_IN_LUNG * lung_depth * room * texture(frame, anatomy),
         tissue=resize(soft_tissue(frame.half, anatomy, pose), frame.size),
         vessels=vessels,
         bone=bones(frame, anatomy, pose),
@@ -170,7 +170,7 @@ def bones(frame: Frame, anatomy: Anatomy, pose: Pose) -> Array:
         line = parts.clavicle_line(anatomy, pose, side)
         collar += [stroke(line, 0.062, 250), stroke(line, 0.044, 155)]
     ribs = anatomy.rib_density * (draw(frame, back) + draw(frame, front)) + draw(frame, collar)
-    return 1.5 * blur(ribs + scapulae(frame, anatomy, pose), frame.pixels(0.005)) + spine(
+    return 1.35 * blur(ribs + scapulae(frame, anatomy, pose), frame.pixels(0.005)) + spine(
         frame, anatomy
     )
 

@@ -13,6 +13,7 @@ from localmi.data.phantom.raster import (
     draw,
     smoothstep,
     stroke,
+    strokes,
 )
 
 NODULE, RIB_FRACTURE, SKIN_FOLD = 0.06, 0.05, 0.05  # probability of each distractor
@@ -72,7 +73,8 @@ def pacemaker(body: Body, rng: np.random.Generator) -> list[Shape]:
     ventricle = [(-0.09, -0.30), (-0.10, 0.12), (-0.02, 0.38), (apex[0] * 0.72, apex[1] + 0.03)]
     atrium = [(-0.09, -0.30), (-0.09, 0.10), (-0.07, 0.20), (-0.12, 0.14)]
     paths = [ventricle] if rng.random() < 0.5 else [ventricle, atrium]
-    leads = [stroke(parts.curve(np.array([start, *vein, *path]), 80), 0.016, 190) for path in paths]
+    lines = np.stack([parts.curve(np.array([start, *vein, *path]), 80) for path in paths])
+    leads = strokes(lines, 0.016, 190)
     return [*leads, Shape(centre + box, 255)]
 
 

@@ -21,10 +21,10 @@ from localmi.data.phantom.raster import (
     stroke,
 )
 
-HEART_WIDTH = {"mild": 1.22, "moderate": 1.38, "severe": 1.56}
+HEART_WIDTH = {"mild": 1.17, "moderate": 1.31, "severe": 1.47}
 ZONE = {"upper": 0.24, "mid": 0.52, "lower": 0.79}  # of the way from the apex to the dome
-EFFUSION = {"small": 0.14, "moderate": 0.36, "large": 0.62}  # height over the lung's
-PNEUMOTHORAX = {"small": 0.07, "moderate": 0.16, "large": 0.32}  # gap at the apex, units
+EFFUSION = {"small": 0.11, "moderate": 0.31, "large": 0.58}  # height over the lung's
+PNEUMOTHORAX = {"small": 0.09, "moderate": 0.17, "large": 0.32}  # gap at the apex, units
 
 
 @dataclass(frozen=True)
@@ -51,11 +51,11 @@ def anatomical_changes(present: Mapping[str, Finding]) -> Changes:
     """Heart width (cardiomegaly), wide upper vessels (edema), raised dome (atelectasis)."""
     enlarged, cephalised, raised = 1.0, 0.0, {}
     if heart := present.get("cardiomegaly"):
-        enlarged = 1 + (HEART_WIDTH[heart.attributes["level"]] - 1) * (0.6 + 0.4 * heart.contrast)
+        enlarged = 1 + (HEART_WIDTH[heart.attributes["level"]] - 1) * (0.5 + 0.5 * heart.contrast)
     if edema := present.get("edema"):
-        cephalised = 0.5 + 0.5 * edema.contrast
+        cephalised = 0.35 + 0.65 * edema.contrast
     if collapse := present.get("atelectasis"):
-        raised = {side: 0.05 * collapse.contrast for side in sides(collapse)}
+        raised = dict.fromkeys(sides(collapse), 0.05 * collapse.contrast)
     return Changes(enlarged, cephalised, raised)
 
 
@@ -102,7 +102,7 @@ def pleural_effusion(body: Body, finding: Finding, rng: np.random.Generator) -> 
         surface = level - 0.22 * np.exp(-gap / 0.10) + 0.05 * smoothstep(gap, 0.1, 0.5)
         edge = 0.05 if body.pose.ap else 0.025
         fill += smoothstep(y - surface, -edge, 1.5 * edge) * body.lungs[side]
-    return Effect(fill=(0.55 + 0.42 * finding.contrast) * fill, mask=fill > 0.3)
+    return Effect(fill=(0.46 + 0.50 * finding.contrast) * fill, mask=fill > 0.3)
 
 
 def pneumothorax(body: Body, finding: Finding, rng: np.random.Generator) -> Effect:
@@ -124,8 +124,8 @@ def pneumothorax(body: Body, finding: Finding, rng: np.random.Generator) -> Effe
     line = draw(body.frame, [stroke(shrunk[max(apex - 6, 0) : 44], 0.012)]) * body.lungs[side]
     strength = finding.contrast
     return Effect(
-        fill=-0.30 * strength * crescent + 0.05 * collapsed * body.lungs[side] * strength,
-        added=(0.25 + 0.55 * strength) * line,
+        fill=-0.36 * strength * crescent + 0.05 * collapsed * body.lungs[side] * strength,
+        added=(0.35 + 0.75 * strength) * line,
         vessels=1 - (0.5 + 0.5 * strength) * crescent,
         mask=(crescent > 0.3) | (line > 0.4),
     )
@@ -144,7 +144,7 @@ def patch(body: Body, finding: Finding, rng: np.random.Generator, radius: float)
 def consolidation(body: Body, finding: Finding, rng: np.random.Generator) -> Effect:
     """A dense patch with a fairly sharp border and dark bronchi inside."""
     size = body.frame.size
-    ragged = 0.40 * smooth_noise(rng, size, 10) + 0.15 * smooth_noise(rng, size, 24)
+    ragged = 0.32 * smooth_noise(rng, size, 10) + 0.15 * smooth_noise(rng, size, 24)
     inside = patch(body, finding, rng, 0.22) + ragged
     area = smoothstep(inside, -0.05, 0.65) * body.lungs[finding.attributes["side"]]
     shapes = parts.vessel_shapes(
@@ -160,9 +160,9 @@ def pneumonia(body: Body, finding: Finding, rng: np.random.Generator) -> Effect:
     size = body.frame.size
     inside = np.clip(patch(body, finding, rng, 0.30), 0, 1)
     patchy = smooth_noise(rng, size, 30) + 0.8 * smooth_noise(rng, size, 12)
-    lobules = 0.35 + 0.65 * smoothstep(patchy, -1.6, 1.6)
+    lobules = 0.4 + 0.6 * smoothstep(patchy, -1.6, 1.6)
     area = np.sqrt(inside) * inside * body.lungs[finding.attributes["side"]]
-    fill = (0.16 + 0.60 * finding.contrast) * area * lobules
+    fill = (0.18 + 0.62 * finding.contrast) * area * lobules
     return Effect(fill=np.minimum(fill, 0.8), mask=area > 0.2)
 
 
@@ -177,7 +177,7 @@ def atelectasis(body: Body, finding: Finding, rng: np.random.Generator) -> Effec
     """Plate-like bands at the base and a slightly raised dome."""
     bands, haze = [], np.zeros_like(body.air)
     for side in sides(finding):
-        top, bottom = extent(body, side)
+        _, bottom = extent(body, side)
         for number in range(int(rng.integers(2, 4))):
             wall = float(parts.wall(body.anatomy, body.pose, bottom))
             middle = (rng.uniform(0.45, 0.7) * wall, bottom - 0.05 - 0.085 * number)
@@ -191,25 +191,26 @@ def atelectasis(body: Body, finding: Finding, rng: np.random.Generator) -> Effec
         haze = haze + smoothstep(0.16 - near, 0, 0.16) * body.lungs[side]
     drawn = draw(body.frame, bands) * np.maximum(body.lungs["left"], body.lungs["right"])
     plates = blur(drawn, body.frame.pixels(0.005))
-    strength = 0.25 + 0.75 * finding.contrast
+    strength = 0.35 + 0.65 * finding.contrast
     mask = blur(drawn, body.frame.pixels(0.03)) > 0.10
-    return Effect(fill=strength * (0.55 * plates + 0.12 * haze), mask=mask | (haze > 0.6))
+    return Effect(fill=strength * (0.62 * plates + 0.12 * haze), mask=mask | (haze > 0.6))
 
 
 def edema(body: Body, finding: Finding, rng: np.random.Generator) -> Effect:
     """Mild: hilar haze, wide upper vessels. Moderate: septal lines, haze. Severe: bat-wing."""
-    level, strength = finding.attributes["level"], 0.3 + 0.7 * finding.contrast
+    level, strength = finding.attributes["level"], 0.25 + 0.75 * finding.contrast
     size = body.frame.size
     lungs = np.maximum(body.lungs["left"], body.lungs["right"])
     haze = np.zeros_like(body.air)
     reach = {"mild": (0.20, 0.26), "moderate": (0.32, 0.42), "severe": (0.33, 0.44)}[level]
     for side, sign in SIGN.items():
         x, y = parts.hilum(body.anatomy, body.pose, side)
-        far = blob(body.frame, (x + sign * 0.5 * reach[0], y + 0.10), reach)
-        haze = np.maximum(haze, smoothstep(1.1 - far, 0, 1.0))
+        low, share = rng.uniform(0.0, 0.2), rng.uniform(0.7, 1.0)  # seldom quite symmetric
+        far = blob(body.frame, (x + sign * 0.5 * reach[0], y + low), reach)
+        haze = np.maximum(haze, share * smoothstep(1.1 - far, 0, 1.0))
     haze = haze * lungs
     grain = 1 + 0.07 * smooth_noise(rng, size, 64) + 0.06 * smooth_noise(rng, size, 14)
-    amount = {"mild": 0.22, "moderate": 0.34, "severe": 0.78}[level]
+    amount = {"mild": 0.16, "moderate": 0.27, "severe": 0.64}[level]
     fill = amount * strength * haze * (grain if level != "mild" else 1.0)
     mask = haze > 0.25
     if level != "mild":

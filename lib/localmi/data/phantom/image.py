@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 
 from localmi.data.phantom.anatomy import Pose, draw_anatomy
 from localmi.data.phantom.body import Body, build_body
-from localmi.data.phantom.config import PhantomConfig
+from localmi.data.phantom.config import ATTRIBUTES, PhantomConfig
 from localmi.data.phantom.devices import distractors
 from localmi.data.phantom.findings import EFFECTS, anatomical_changes
 from localmi.data.phantom.latents import Study, stream
@@ -51,7 +51,8 @@ def render(study: Study, config: PhantomConfig, number: int = 0) -> Rendering:
     Same arguments, same bytes; no other study need be rendered before.
 
     Raises:
-        ConfigError: the image size is odd, too small or too large, or `number` does not exist.
+        ConfigError: the image size cannot be drawn, the study has no such image, or one of its
+            findings is unknown.
 
     Taught in 03_the_data.
     """
@@ -94,6 +95,16 @@ def check(study: Study, config: PhantomConfig, number: int) -> None:
             f"study s{study.study_id} has {study.num_images} image(s), no image {number}."
             f" Use a number from 0 to {study.num_images - 1}."
         )
+    for finding in study.findings:
+        known = ATTRIBUTES.get(finding.name)
+        if known is None or any(
+            finding.attributes.get(attribute) not in values for attribute, values in known.items()
+        ):
+            raise ConfigError(
+                f"study s{study.study_id} has the finding {finding.name!r} with"
+                f" {dict(finding.attributes)}, which cannot be drawn."
+                " Use the findings, attributes and values of phantom.config.ATTRIBUTES."
+            )
 
 
 def draw_pose(rng: np.random.Generator, size: int, ap: bool) -> tuple[Frame, Pose]:
@@ -102,8 +113,8 @@ def draw_pose(rng: np.random.Generator, size: int, ap: bool) -> tuple[Frame, Pos
     frame = Frame(
         size,
         angle=float(np.radians(np.clip(rng.normal(0, 1.5 * worse), -6, 6))),
-        zoom=float(np.clip(rng.normal(1.02, 0.035), 0.93, 1.12)),
-        shift=(float(rng.normal(0, 0.025 * worse)), float(rng.normal(0.02, 0.03))),
+        zoom=float(np.clip(rng.normal(1.02, 0.045), 0.92, 1.14)),
+        shift=(float(rng.normal(0, 0.03 * worse)), float(rng.normal(0.02, 0.035))),
     )
     inspiration = float(np.clip(rng.normal(0.86 if ap else 1.0, 0.07), 0.65, 1.1))
     return frame, Pose(ap, inspiration, oblique=float(rng.normal(0, 0.015 * worse)))
@@ -163,6 +174,5 @@ def equalise(density: Array) -> Array:
     low, high = float(density.min()), float(density.max())
     levels = ((density - low) * ((GREY_LEVELS - 1) / max(high - low, 1e-6))).astype(np.int32)
     share = np.cumsum(np.bincount(levels.ravel(), minlength=GREY_LEVELS)) / levels.size
-    first = share[0] if share[0] < 1 else 0.0
-    table = np.clip((share - first) / (1 - first), 0, 1) * 255
+    table = 255 * (share - share[0]) / max(1 - share[0], 1 / levels.size)
     return table.round().astype(np.uint8)[levels]

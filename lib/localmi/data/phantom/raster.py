@@ -7,12 +7,14 @@ is at x < 0), y from -1 to 1 downwards. One unit is about 18 cm, at any image si
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image, ImageDraw
 from scipy import ndimage
 
-Array = np.ndarray
+Array = npt.NDArray[np.floating[Any]]
 CM_PER_UNIT = 18.0
 OVERSAMPLING = 2  # shapes are drawn at twice the size and averaged: smooth edges
 
