@@ -19,7 +19,6 @@ from localmi.errors import LocalMIError
 
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 KERNEL_CONFIG = Config({"KernelManager": {"transport_encryption": "auto"}})  # as ipykernel advises
-TEXT_METADATA = {"jupytext": {"formats": "ipynb,text//py:percent"}, "kernelspec": KERNEL}
 
 
 def text_path(notebook: Path) -> Path:
@@ -36,12 +35,16 @@ def all_notebooks(folder: Path) -> list[Path]:
 def take_up_text(notebook: Path) -> nbformat.NotebookNode:
     """The notebook to execute: its text pair's cells when that is newer, else its own."""
     text = text_path(notebook)
-    if not text.is_file():
-        return read_notebook(notebook)
-    if notebook.is_file() and notebook.stat().st_mtime >= text.stat().st_mtime:
-        return read_notebook(notebook)
-    written: nbformat.NotebookNode = jupytext.read(text, fmt="py:percent")
-    return written
+    if text.is_file() and (not notebook.is_file() or _is_newer(text, notebook)):
+        written = text.read_text(encoding="utf-8")
+    else:
+        written = text_of(read_notebook(notebook))  # the same cells, whichever way they come
+    cells: nbformat.NotebookNode = jupytext.reads(written, fmt="py:percent")
+    return cells
+
+
+def _is_newer(first: Path, second: Path) -> bool:
+    return first.stat().st_mtime > second.stat().st_mtime
 
 
 def execute(notebook: nbformat.NotebookNode, folder: Path) -> None:
@@ -87,7 +90,7 @@ def write_text(notebook: nbformat.NotebookNode, path: Path) -> None:
 
 def text_of(notebook: nbformat.NotebookNode) -> str:
     """A notebook's cells as py:percent text; equal for equal cells."""
-    bare = nbformat.from_dict({**notebook, "metadata": TEXT_METADATA})
+    bare = nbformat.from_dict({**notebook, "metadata": {"kernelspec": KERNEL}})
     text: str = jupytext.writes(bare, fmt="py:percent")
     return text
 

@@ -1,0 +1,73 @@
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+
+from localmi.course import plots
+from localmi.course.plots import Curve, contact_sheet, plot_mi, plot_radiograph, show
+
+
+@pytest.fixture(autouse=True)
+def _style() -> Any:
+    plots.use_style()
+    yield
+    plt.close("all")
+
+
+def test_show_stores_the_alt_text_and_closes(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[Any] = []
+    monkeypatch.setattr(plots, "display", shown.append)
+    figure, axes = plt.subplots()
+    axes.plot([1, 2])
+    show(figure, alt="A line that rises.", caption="Figure 1")
+    data, metadata = shown[0]._repr_mimebundle_()
+    assert data["image/png"].startswith(b"\x89PNG")
+    assert data["text/plain"] == "A line that rises."
+    assert metadata == {"image/png": {"alt": "A line that rises."}}
+    assert shown[1].data == "*Figure 1*"
+    assert plt.get_fignums() == []
+
+
+def test_show_refuses_a_figure_without_alt_text() -> None:
+    with pytest.raises(ValueError, match="alt text"):
+        show(plt.figure(), alt=" ")
+
+
+def test_a_curve_of_mi_has_truth_cap_and_interval() -> None:
+    held_out = Curve([0, 1], [0.1, 0.5], "held-out", low=[0.0, 0.4], high=[0.2, 0.6])
+    axes = plot_mi([held_out, Curve([0, 1], [0, 0], "shuffled")], truth=0.8, cap=3.4)
+    labels = [words.get_text() for words in axes.get_legend().get_texts()]
+    assert labels == ["held-out", "shuffled", "true MI 0.80", "cap 3.40"]
+    truth = next(line for line in axes.lines if line.get_label() == "true MI 0.80")
+    assert truth.get_linestyle() == "--"
+    assert len(axes.collections) == 1
+    assert axes.get_ylabel() == "mutual information (nats)"
+
+
+def test_curves_without_a_name_of_their_own_differ() -> None:
+    axes = plot_mi([Curve([0, 1], [0, 1], name) for name in ("a", "b", "c")])
+    assert len({line.get_color() for line in axes.lines[:3]}) == 3
+
+
+def test_a_heat_map_lies_over_the_whole_image() -> None:
+    axes = plot_radiograph(plt.figure().subplots(), np.zeros((32, 16)), heat=np.eye(4))
+    first, second = axes.images
+    assert list(first.get_extent()) == list(second.get_extent()) == [-0.5, 15.5, 31.5, -0.5]
+
+
+def test_outlines_may_be_empty() -> None:
+    mask = np.zeros((16, 16), dtype=bool)
+    mask[4:8, 4:8] = True
+    outlines = {"effusion": mask, "nothing": np.zeros_like(mask)}
+    axes = plot_radiograph(plt.figure().subplots(), mask, outlines=outlines, title="t")
+    assert len(axes.collections) == 1  # one contour
+    assert len(axes.get_legend().get_texts()) == 2
+
+
+def test_a_contact_sheet_has_a_place_for_each_image() -> None:
+    images = [np.zeros((8, 8))] * 5
+    figure = contact_sheet(images, [f"n {i}" for i in range(5)], columns=3)
+    titles = [axes.get_title(loc="left") for axes in figure.axes]
+    assert titles == ["n 0", "n 1", "n 2", "n 3", "n 4", ""]
+    assert [bool(axes.images) for axes in figure.axes] == [True] * 5 + [False]

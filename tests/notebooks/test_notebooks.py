@@ -1,0 +1,75 @@
+"""What is stored in notebooks/ and data/example; `make test` also executes it all under nbval."""
+
+import csv
+import gzip
+import re
+from pathlib import Path
+
+import jupytext
+import nbformat
+import pytest
+
+from localmi.course import lint, lint_cells, render
+
+ROOT = Path(__file__).resolve().parents[2]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+EXAMPLE = ROOT / "data" / "example"
+
+each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=[path.stem for path in NOTEBOOKS])
+
+
+@each_notebook
+def test_lint(path: Path) -> None:
+    assert [str(problem) for problem in lint.lint_notebook(path)] == []
+
+
+@each_notebook
+def test_the_text_pair_is_in_step(path: Path) -> None:
+    stored = nbformat.read(path, as_version=4)
+    text = jupytext.read(render.text_path(path), fmt="py:percent")
+    assert [
+        (cell.cell_type, cell.source, cell.metadata.get("tags", [])) for cell in text.cells
+    ] == [(cell.cell_type, cell.source, cell.metadata.get("tags", [])) for cell in stored.cells], (
+        "make render brings them in step"
+    )
+
+
+def test_each_text_has_its_notebook() -> None:
+    assert render.all_notebooks(ROOT / "notebooks") == NOTEBOOKS
+
+
+def test_numbers_are_unique() -> None:
+    numbers = [path.stem.partition("_")[0] for path in NOTEBOOKS]
+    assert len(set(numbers)) == len(numbers)
+
+
+def test_ids_of_the_example_study_lie_outside_mimics_ranges() -> None:
+    tables = sorted(EXAMPLE.rglob("*.csv*"))
+    if not tables:
+        pytest.skip("there is no data/example yet")
+    for table in tables:
+        open_table = gzip.open if table.suffix == ".gz" else open
+        with open_table(table, "rt", encoding="utf-8", newline="") as file:
+            for row in csv.DictReader(file):
+                for column in ("subject_id", "study_id"):
+                    assert not lint_cells.MIMIC_ID.search(row.get(column) or ""), (table.name, row)
+
+
+def test_files_of_the_example_study_lie_outside_mimics_ranges() -> None:
+    for path in EXAMPLE.rglob("*"):
+        for part in path.relative_to(EXAMPLE).parts:
+            assert not lint_cells.MIMIC_ID.search(Path(part).stem), path
+        if path.suffix == ".txt":
+            assert not lint_cells.MIMIC_ID.search(path.read_text(encoding="utf-8")), path
+
+
+def test_the_scan_finds_an_id() -> None:
+    for text in (
+        "p1" + "0000032",
+        "s5" + "0414267",
+        "5" + "0414267",
+        "subject 1" + "9999999."[:-1],
+    ):
+        assert lint_cells.MIMIC_ID.search(text)
+    for text in ("p90000412", "80000010", "11,689,512", "0.15041426", "1" + "50414267"):
+        assert not re.search(lint_cells.MIMIC_ID, text)

@@ -1,0 +1,130 @@
+"""The project's own files: one environment, two commands, nothing of a machine."""
+
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).resolve().parents[1]
+LOCK = [
+    Requirement(line)
+    for line in (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines()
+    if line and not line.startswith("#")
+]
+LOCKED = {canonicalize_name(requirement.name): requirement for requirement in LOCK}
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+LINUX = {"sys_platform": "linux", "platform_system": "Linux", "os_name": "posix"}
+OTHERS = {
+    "macOS": {"sys_platform": "darwin", "platform_system": "Darwin", "os_name": "posix"},
+    "Windows": {"sys_platform": "win32", "platform_system": "Windows", "os_name": "nt"},
+}
+
+
+def tracked() -> list[Path]:
+    listing = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=False)
+    if listing.returncode:
+        pytest.skip("not a git checkout")
+    names = listing.stdout.decode().split("\0")
+    return [ROOT / name for name in names if name and (ROOT / name).is_file()]
+
+
+def test_the_lock_pins_every_version() -> None:
+    assert len(LOCKED) == len(LOCK)
+    for requirement in LOCK:
+        assert re.fullmatch(r"==[\w.]+", str(requirement.specifier)), requirement
+    assert str(LOCKED["torch"].specifier) == "==2.14.1"
+    assert str(LOCKED["torchvision"].specifier) == "==0.29.1"
+
+
+def test_the_lock_satisfies_the_project() -> None:
+    for words in [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["test"]]:
+        wanted = Requirement(words)
+        version = str(LOCKED[canonicalize_name(wanted.name)].specifier).removeprefix("==")
+        assert wanted.specifier.contains(version), words
+
+
+def test_each_dependency_has_its_reason() -> None:
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8").partition("[tool.")[0]
+    named = [line for line in text.splitlines() if re.match(r' {4}"[\w.-]+(>=[\w.]+)?",', line)]
+    assert len(named) == len(PROJECT["dependencies"]) + len(
+        PROJECT["optional-dependencies"]["test"]
+    )
+    assert all(re.search(r"# \w", line) for line in named)
+
+
+@pytest.mark.parametrize("system", OTHERS)
+def test_cuda_packages_are_for_linux_only(system: str) -> None:
+    for name, requirement in LOCKED.items():
+        if name.startswith(("nvidia-", "cuda-")) or name == "triton":
+            assert requirement.marker is not None
+            assert requirement.marker.evaluate(LINUX)
+            assert not requirement.marker.evaluate(OTHERS[system])
+
+
+def test_conda_gets_the_same_environment() -> None:
+    conda = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
+    python, pip, by_pip = conda["dependencies"]
+    assert python == "python=3.11"
+    assert pip == "pip"
+    assert by_pip == {"pip": ["-r requirements.lock", "-e ."]}
+    assert Requirement(f"python{PROJECT['requires-python']}").specifier.contains("3.11.9")
+
+
+def test_the_make_targets_are_there() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for target in ("run", "test", "check", "lab", "render", "example"):
+        assert re.search(rf"^{target}: (environment|check)$", makefile, flags=re.MULTILINE), target
+        assert f'"make {target} ' in makefile
+    assert "make test" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+
+
+def test_make_says_what_it_can_do() -> None:
+    shown = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert "make run" in shown
+    assert "make test" in shown
+
+
+def test_the_readme_names_the_two_commands() -> None:
+    readme = ROOT / "README.md"
+    if not readme.exists():
+        pytest.skip("there is no README.md yet")
+    text = readme.read_text(encoding="utf-8")
+    assert "make run" in text
+    assert "make test" in text
+
+
+def test_no_tracked_file_is_large() -> None:
+    assert [path for path in tracked() if path.stat().st_size > 5_000_000] == []
+
+
+MACHINE = re.compile(r"(?<![\w.])/(?:home|root|tmp|work|mnt|Users)/[A-Za-z0-9._-]+")
+MIMIC = re.compile(r"\b(?:p1[0-9]{7}|s5[0-9]{7})\b")
+
+
+def test_no_path_of_a_machine_and_no_id_of_mimic_is_tracked() -> None:
+    found = []
+    for path in tracked():
+        try:
+            text = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            continue  # an image, a table in binary form
+        found += [(path.name, words) for words in MACHINE.findall(text) + MIMIC.findall(text)]
+    assert found == []
+
+
+def test_the_scan_finds_a_path() -> None:
+    assert MACHINE.search("in /" + "home/ann/x")
+    assert not MACHINE.search("tests/tmp/x")
+
+
+def test_modules_stay_small() -> None:
+    lengths = {
+        path.relative_to(ROOT).as_posix(): len(path.read_text(encoding="utf-8").splitlines())
+        for path in (ROOT / "lib").rglob("*.py")
+    }
+    assert {name: length for name, length in lengths.items() if length > 300} == {}
