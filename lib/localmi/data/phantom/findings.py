@@ -99,7 +99,7 @@ def pleural_effusion(body: Body, finding: Finding, rng: np.random.Generator) -> 
         level = bottom + 0.12 - height * (bottom - top)
         wall = parts.wall(body.anatomy, body.pose, y)
         gap = np.maximum(wall - np.abs(x), 0)
-        surface = level - 0.22 * np.exp(-gap / 0.10) + 0.05 * smoothstep(gap, 0.1, 0.5)
+        surface = level - 0.22 * np.exp(-gap / 0.10) + 0.10 * smoothstep(gap, 0.1, 0.6)
         edge = 0.05 if body.pose.ap else 0.025
         fill += smoothstep(y - surface, -edge, 1.5 * edge) * body.lungs[side]
     return Effect(fill=(0.46 + 0.50 * finding.contrast) * fill, mask=fill > 0.3)
@@ -115,6 +115,8 @@ def pneumothorax(body: Body, finding: Finding, rng: np.random.Generator) -> Effe
     shrunk = outline.copy()
     inward = gap * (0.8 - 0.5 * np.clip(down, 0, 1))
     inward = inward * np.clip((np.abs(outline[:, 0]) - 0.2) / 0.3, 0, 1)
+    end = len(parts.LUNG_WALL)  # then comes the dome, which stays
+    inward = inward * np.interp(np.arange(len(outline)), [end - 1, end + 5], [1.0, 0.0])
     shrunk[:, 0] -= SIGN[side] * inward
     shrunk[:, 1] += gap * 1.1 * np.clip(1 - down / 0.55, 0, 1)
     collapsed = draw(body.frame, [Shape(shrunk)])
@@ -178,8 +180,8 @@ def atelectasis(body: Body, finding: Finding, rng: np.random.Generator) -> Effec
     bands, haze = [], np.zeros_like(body.air)
     for side in sides(finding):
         _, bottom = extent(body, side)
+        wall = float(parts.wall(body.anatomy, body.pose, bottom))
         for number in range(int(rng.integers(2, 4))):
-            wall = float(parts.wall(body.anatomy, body.pose, bottom))
             middle = (rng.uniform(0.45, 0.7) * wall, bottom - 0.05 - 0.085 * number)
             half, tilt = rng.uniform(0.12, 0.2), rng.uniform(-0.35, 0.15)
             along = np.linspace(-half, half, 20)
@@ -187,13 +189,13 @@ def atelectasis(body: Body, finding: Finding, rng: np.random.Generator) -> Effec
             line = np.stack([middle[0] + along, middle[1] - tilt * along + bow], axis=1)
             taper = 0.030 * np.sqrt(np.clip(1.02 - (along / half) ** 2, 0, 1))
             bands.append(stroke(line * np.array([SIGN[side], 1]), taper))
-        near = np.abs(body.frame.grid[1] - bottom + 0.02)
-        haze = haze + smoothstep(0.16 - near, 0, 0.16) * body.lungs[side]
+        near = blob(body.frame, (SIGN[side] * 0.55 * wall, bottom + 0.02), (0.32, 0.13))
+        haze = haze + smoothstep(1 - near, 0, 0.8) * body.lungs[side]
     drawn = draw(body.frame, bands) * np.maximum(body.lungs["left"], body.lungs["right"])
     plates = blur(drawn, body.frame.pixels(0.005))
     strength = 0.35 + 0.65 * finding.contrast
     mask = blur(drawn, body.frame.pixels(0.03)) > 0.10
-    return Effect(fill=strength * (0.62 * plates + 0.12 * haze), mask=mask | (haze > 0.6))
+    return Effect(fill=strength * (0.62 * plates + 0.12 * haze), mask=mask | (haze > 0.5))
 
 
 def edema(body: Body, finding: Finding, rng: np.random.Generator) -> Effect:
@@ -210,12 +212,12 @@ def edema(body: Body, finding: Finding, rng: np.random.Generator) -> Effect:
         haze = np.maximum(haze, share * smoothstep(1.1 - far, 0, 1.0))
     haze = haze * lungs
     grain = 1 + 0.07 * smooth_noise(rng, size, 64) + 0.06 * smooth_noise(rng, size, 14)
-    amount = {"mild": 0.16, "moderate": 0.27, "severe": 0.64}[level]
+    amount = {"mild": 0.18, "moderate": 0.32, "severe": 0.72}[level]
     fill = amount * strength * haze * (grain if level != "mild" else 1.0)
     mask = haze > 0.25
     if level != "mild":
         lines = septal_lines(body, rng)
-        fill = fill + strength * 0.22 * lines
+        fill = fill + strength * 0.32 * lines
         mask = mask | (blur(lines, body.frame.pixels(0.03)) > 0.06)
     return Effect(fill=np.clip(fill, 0, 0.9), mask=mask)
 
