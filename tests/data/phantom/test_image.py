@@ -18,7 +18,9 @@ FIRST = {
 }
 
 
-def study(*names: str, patient: int = 3, view: str = "PA", contrast: float = 1.0, **attributes: str):
+def study(
+    *names: str, patient: int = 3, view: str = "PA", contrast: float = 1.0, **attributes: str
+):
     """A study with the named findings; `attributes` replace a finding's first values."""
     findings = tuple(
         Finding(name, {**FIRST[name], **{k: v for k, v in attributes.items() if k in FIRST[name]}},
@@ -170,9 +172,7 @@ def test_a_pneumothorax_is_darker_and_fluid_brighter_than_lung():
     normal = film().density
     air = film("pneumothorax", level="large")
     fluid = film("pleural_effusion", level="large")
-    assert air.density[air.masks["pneumothorax"]].mean() < normal[
-        air.masks["pneumothorax"]
-    ].mean()
+    assert air.density[air.masks["pneumothorax"]].mean() < normal[air.masks["pneumothorax"]].mean()
     where = fluid.masks["pleural_effusion"]
     assert fluid.density[where].mean() > normal[where].mean() + 0.02
 

@@ -11,6 +11,7 @@ from localmi.data.phantom.raster import Array, Shape, strokes
 SIGN = {"right": -1.0, "left": 1.0}  # the patient's left lies on the right of the image
 NUM_RIBS = 10
 
+
 def curve(points: Array, count: int = 40) -> Array:
     """A smooth open curve [count, 2] through the points."""
     steps = np.r_[0, np.cumsum(np.hypot(*np.diff(points, axis=0).T))]
@@ -167,7 +168,8 @@ def midline(anatomy: Anatomy, y: Array | float) -> Array:
 def wall(anatomy: Anatomy, pose: Pose, y: Array | float) -> Array:
     """Half-width of the rib cage at height y."""
     points = breathe(LUNG_WALL, anatomy, pose)[10:]
-    return np.float32(np.interp(y, points[:, 1], points[:, 0]) * anatomy.width)
+    half = np.interp(y, points[:, 1], points[:, 0]) * anatomy.width
+    return np.asarray(half, np.float32)
 
 
 def wall_line(anatomy: Anatomy, pose: Pose, side: str) -> Array:

@@ -7,6 +7,7 @@ from localmi.data.phantom.anatomy import SIGN
 from localmi.data.phantom.body import Body
 from localmi.data.phantom.raster import (
     Array,
+    Mask,
     Shape,
     blob,
     blur,
@@ -19,7 +20,7 @@ from localmi.data.phantom.raster import (
 NODULE, RIB_FRACTURE, SKIN_FOLD = 0.06, 0.05, 0.05  # probability of each distractor
 
 
-def device(body: Body, kind: str, rng: np.random.Generator) -> tuple[Array, Array]:
+def device(body: Body, kind: str, rng: np.random.Generator) -> tuple[Array, Mask]:
     """cm of water and mask of one device."""
     shapes = {
         "endotracheal tube": endotracheal_tube,

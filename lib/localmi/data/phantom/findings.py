@@ -12,6 +12,7 @@ from localmi.data.phantom.devices import device
 from localmi.data.phantom.latents import Finding
 from localmi.data.phantom.raster import (
     Array,
+    Mask,
     Shape,
     blob,
     blur,
@@ -32,7 +33,7 @@ class Effect:
     """fill: part of the lung's air replaced by fluid (below 0: more air), [H, W]; added: cm of
     water on top, [H, W]; vessels: factor on the vessel map; mask: [H, W] bool, where it is."""
 
-    mask: Array
+    mask: Mask
     fill: Array | float = 0.0
     added: Array | float = 0.0
     vessels: Array | float = 1.0
@@ -105,26 +106,28 @@ def pleural_effusion(body: Body, finding: Finding, rng: np.random.Generator) -> 
     return Effect(fill=(0.46 + 0.50 * finding.contrast) * fill, mask=fill > 0.3)
 
 
+def collapsed_outline(body: Body, side: str, gap: float) -> Array:
+    """Outline [N, 2] of a lung that has come away from the wall by up to `gap` units."""
+    outline = body.outlines[side]
+    top, bottom = extent(body, side)
+    down = np.clip((outline[:, 1] - top) / (bottom - top), 0, 1)
+    inward = gap * (0.8 - 0.5 * down) * np.clip((np.abs(outline[:, 0]) - 0.2) / 0.3, 0, 1)
+    end = len(parts.LUNG_WALL)  # then comes the dome, which stays
+    inward *= np.interp(np.arange(len(outline)), [end - 1, end + 5], [1.0, 0.0])
+    lowered = gap * 1.1 * np.clip(1 - down / 0.55, 0, 1)
+    return outline + np.stack([-SIGN[side] * inward, lowered], axis=1)
+
+
 def pneumothorax(body: Body, finding: Finding, rng: np.random.Generator) -> Effect:
     """Air between chest wall and lung: a crescent without vessels behind a thin pleural line."""
-    side = finding.attributes["side"]
-    outline = body.outlines[side]
+    side, strength = finding.attributes["side"], finding.contrast
     gap = PNEUMOTHORAX[finding.attributes["level"]] * rng.uniform(0.85, 1.15)
-    top, bottom = extent(body, side)
-    down = np.clip((outline[:, 1] - top) / (bottom - top), 0, 1.4)
-    shrunk = outline.copy()
-    inward = gap * (0.8 - 0.5 * np.clip(down, 0, 1))
-    inward = inward * np.clip((np.abs(outline[:, 0]) - 0.2) / 0.3, 0, 1)
-    end = len(parts.LUNG_WALL)  # then comes the dome, which stays
-    inward = inward * np.interp(np.arange(len(outline)), [end - 1, end + 5], [1.0, 0.0])
-    shrunk[:, 0] -= SIGN[side] * inward
-    shrunk[:, 1] += gap * 1.1 * np.clip(1 - down / 0.55, 0, 1)
-    collapsed = draw(body.frame, [Shape(shrunk)])
+    outline = collapsed_outline(body, side, gap)
+    collapsed = draw(body.frame, [Shape(outline)])
     lateral = smoothstep(np.abs(body.frame.grid[0]), 0.10, 0.16)
     crescent = body.lungs[side] * (1 - collapsed) * lateral
-    apex = int(np.argmin(shrunk[:, 1]))
-    line = draw(body.frame, [stroke(shrunk[max(apex - 6, 0) : 44], 0.012)]) * body.lungs[side]
-    strength = finding.contrast
+    apex = int(np.argmin(outline[:, 1]))
+    line = draw(body.frame, [stroke(outline[max(apex - 6, 0) : 44], 0.012)]) * body.lungs[side]
     return Effect(
         fill=-0.36 * strength * crescent + 0.05 * collapsed * body.lungs[side] * strength,
         added=(0.35 + 0.75 * strength) * line,
@@ -149,9 +152,7 @@ def consolidation(body: Body, finding: Finding, rng: np.random.Generator) -> Eff
     ragged = 0.32 * smooth_noise(rng, size, 10) + 0.15 * smooth_noise(rng, size, 24)
     inside = patch(body, finding, rng, 0.22) + ragged
     area = smoothstep(inside, -0.05, 0.65) * body.lungs[finding.attributes["side"]]
-    shapes = parts.vessel_shapes(
-        body.anatomy, body.pose, finding.attributes["side"], caliber=0.8
-    )
+    shapes = parts.vessel_shapes(body.anatomy, body.pose, finding.attributes["side"], caliber=0.8)
     bronchi = blur(draw(body.frame, shapes[-50:]), body.frame.pixels(0.006))
     fill = (0.20 + 0.60 * finding.contrast) * area * (1 - 0.35 * bronchi)
     return Effect(fill=fill, vessels=1 - 0.8 * area, mask=area > 0.3)
@@ -175,49 +176,62 @@ def lung_opacity(body: Body, finding: Finding, rng: np.random.Generator) -> Effe
     return Effect(fill=(0.10 + 0.24 * finding.contrast) * area, mask=area > 0.25)
 
 
+def plates(body: Body, side: str, rng: np.random.Generator) -> list[Shape]:
+    """Two or three thin, nearly horizontal bands above the dome of one lung."""
+    _, bottom = extent(body, side)
+    wall = float(parts.wall(body.anatomy, body.pose, bottom))
+    bands = []
+    for number in range(int(rng.integers(2, 4))):
+        middle = (rng.uniform(0.45, 0.7) * wall, bottom - 0.05 - 0.085 * number)
+        half, tilt = rng.uniform(0.12, 0.2), rng.uniform(-0.35, 0.15)
+        along = np.linspace(-half, half, 20)
+        bow = 0.02 * rng.uniform(-1, 1) * (1 - (along / half) ** 2)
+        line = np.stack([middle[0] + along, middle[1] - tilt * along + bow], axis=1)
+        taper = 0.030 * np.sqrt(np.clip(1.02 - (along / half) ** 2, 0, 1))
+        bands.append(stroke(line * np.array([SIGN[side], 1]), taper))
+    return bands
+
+
 def atelectasis(body: Body, finding: Finding, rng: np.random.Generator) -> Effect:
-    """Plate-like bands at the base and a slightly raised dome."""
-    bands, haze = [], np.zeros_like(body.air)
+    """Plate-like bands at the base, some haze, and a slightly raised dome."""
+    bands: list[Shape] = []
+    haze = np.zeros_like(body.air)
     for side in sides(finding):
+        bands += plates(body, side, rng)
         _, bottom = extent(body, side)
         wall = float(parts.wall(body.anatomy, body.pose, bottom))
-        for number in range(int(rng.integers(2, 4))):
-            middle = (rng.uniform(0.45, 0.7) * wall, bottom - 0.05 - 0.085 * number)
-            half, tilt = rng.uniform(0.12, 0.2), rng.uniform(-0.35, 0.15)
-            along = np.linspace(-half, half, 20)
-            bow = 0.02 * rng.uniform(-1, 1) * (1 - (along / half) ** 2)
-            line = np.stack([middle[0] + along, middle[1] - tilt * along + bow], axis=1)
-            taper = 0.030 * np.sqrt(np.clip(1.02 - (along / half) ** 2, 0, 1))
-            bands.append(stroke(line * np.array([SIGN[side], 1]), taper))
         near = blob(body.frame, (SIGN[side] * 0.55 * wall, bottom + 0.02), (0.32, 0.13))
         haze = haze + smoothstep(1 - near, 0, 0.8) * body.lungs[side]
     drawn = draw(body.frame, bands) * np.maximum(body.lungs["left"], body.lungs["right"])
-    plates = blur(drawn, body.frame.pixels(0.005))
     strength = 0.35 + 0.65 * finding.contrast
+    fill = 0.62 * blur(drawn, body.frame.pixels(0.005)) + 0.12 * haze
     mask = blur(drawn, body.frame.pixels(0.03)) > 0.10
-    return Effect(fill=strength * (0.62 * plates + 0.12 * haze), mask=mask | (haze > 0.5))
+    return Effect(fill=strength * fill, mask=mask | (haze > 0.5))
+
+
+def perihilar_haze(body: Body, level: str, rng: np.random.Generator) -> Array:
+    """Clouds around both hila, 0 to 1, wider with the level; seldom quite symmetric."""
+    haze = np.zeros_like(body.air)
+    reach = {"mild": (0.20, 0.26), "moderate": (0.32, 0.42), "severe": (0.33, 0.44)}[level]
+    for side, sign in SIGN.items():
+        x, y = parts.hilum(body.anatomy, body.pose, side)
+        low, share = rng.uniform(0.0, 0.2), rng.uniform(0.7, 1.0)
+        far = blob(body.frame, (x + sign * 0.5 * reach[0], y + low), reach)
+        haze = np.maximum(haze, share * smoothstep(1.1 - far, 0, 1.0))
+    return haze * np.maximum(body.lungs["left"], body.lungs["right"])
 
 
 def edema(body: Body, finding: Finding, rng: np.random.Generator) -> Effect:
     """Mild: hilar haze, wide upper vessels. Moderate: septal lines, haze. Severe: bat-wing."""
     level, strength = finding.attributes["level"], 0.25 + 0.75 * finding.contrast
     size = body.frame.size
-    lungs = np.maximum(body.lungs["left"], body.lungs["right"])
-    haze = np.zeros_like(body.air)
-    reach = {"mild": (0.20, 0.26), "moderate": (0.32, 0.42), "severe": (0.33, 0.44)}[level]
-    for side, sign in SIGN.items():
-        x, y = parts.hilum(body.anatomy, body.pose, side)
-        low, share = rng.uniform(0.0, 0.2), rng.uniform(0.7, 1.0)  # seldom quite symmetric
-        far = blob(body.frame, (x + sign * 0.5 * reach[0], y + low), reach)
-        haze = np.maximum(haze, share * smoothstep(1.1 - far, 0, 1.0))
-    haze = haze * lungs
-    grain = 1 + 0.07 * smooth_noise(rng, size, 64) + 0.06 * smooth_noise(rng, size, 14)
+    haze = perihilar_haze(body, level, rng)
     amount = {"mild": 0.18, "moderate": 0.32, "severe": 0.72}[level]
-    fill = amount * strength * haze * (grain if level != "mild" else 1.0)
-    mask = haze > 0.25
+    fill, mask = amount * strength * haze, haze > 0.25
     if level != "mild":
+        grain = 1 + 0.07 * smooth_noise(rng, size, 64) + 0.06 * smooth_noise(rng, size, 14)
         lines = septal_lines(body, rng)
-        fill = fill + strength * 0.32 * lines
+        fill = fill * grain + strength * 0.32 * lines
         mask = mask | (blur(lines, body.frame.pixels(0.03)) > 0.06)
     return Effect(fill=np.clip(fill, 0, 0.9), mask=mask)
 

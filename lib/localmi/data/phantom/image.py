@@ -9,6 +9,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image, ImageDraw
 
 from localmi.data.phantom.anatomy import Pose, draw_anatomy
@@ -17,12 +18,14 @@ from localmi.data.phantom.config import ATTRIBUTES, PhantomConfig
 from localmi.data.phantom.devices import distractors
 from localmi.data.phantom.findings import EFFECTS, anatomical_changes
 from localmi.data.phantom.latents import Study, stream
-from localmi.data.phantom.raster import Array, Frame, blur
+from localmi.data.phantom.raster import Array, Frame, Mask, blur
 from localmi.errors import ConfigError
 
 MU_WATER, MU_BONE = 0.20, 0.42  # per cm, at about 70 keV; bone beyond the water it replaces
 SIZES = (64, 2048)
 GREY_LEVELS = 4096
+
+Grey = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -33,8 +36,8 @@ class Rendering:
     masks: finding -> [H, W] bool, where the finding is; one for each present finding.
     """
 
-    image: Array
-    masks: dict[str, Array]
+    image: Grey
+    masks: dict[str, Mask]
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ class Film:
     """Before equalisation: density [H, W] float32 (bright is dense), and the masks."""
 
     density: Array
-    masks: dict[str, Array]
+    masks: dict[str, Mask]
 
 
 def render(study: Study, config: PhantomConfig, number: int = 0) -> Rendering:
@@ -120,7 +123,7 @@ def draw_pose(rng: np.random.Generator, size: int, ap: bool) -> tuple[Frame, Pos
     return frame, Pose(ap, inspiration, oblique=float(rng.normal(0, 0.015 * worse)))
 
 
-def rays(body: Body, study: Study, config: PhantomConfig) -> tuple[Array, dict[str, Array]]:
+def rays(body: Body, study: Study, config: PhantomConfig) -> tuple[Array, dict[str, Mask]]:
     """Attenuation of every ray as cm of water, and the masks of the findings."""
     air, vessels = body.air, body.vessels
     open_air = np.ones_like(air)
@@ -169,7 +172,7 @@ def stamp(density: Array, rng: np.random.Generator) -> Array:
     return density * (1 - marker) + marker * max(float(density.max()), 0.5)
 
 
-def equalise(density: Array) -> Array:
+def equalise(density: Array) -> Grey:
     """Histogram equalisation to 8 bits, as the images of MIMIC-CXR-JPG."""
     low, high = float(density.min()), float(density.max())
     levels = ((density - low) * ((GREY_LEVELS - 1) / max(high - low, 1e-6))).astype(np.int32)

@@ -15,6 +15,7 @@ from PIL import Image, ImageDraw
 from scipy import ndimage
 
 Array = npt.NDArray[np.floating[Any]]
+Mask = npt.NDArray[np.bool_]
 CM_PER_UNIT = 18.0
 OVERSAMPLING = 2  # shapes are drawn at twice the size and averaged: smooth edges
 
