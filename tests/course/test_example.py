@@ -16,13 +16,12 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(write, "write_study", write_small)
 
 
-def test_the_old_study_is_replaced_and_its_card_stays(small: None, tmp_path: Path) -> None:
+def test_the_old_study_is_replaced(small: None, tmp_path: Path) -> None:
     out = tmp_path / "data" / "example"
     out.mkdir(parents=True)
     (out / "old.csv").touch()
-    (out / "README.md").write_text("card")
     assert example.main(out) == 0
-    assert {path.name for path in out.iterdir()} == {"new.csv", "README.md"}
+    assert [path.name for path in out.iterdir()] == ["new.csv"]
     assert [path.name for path in out.parent.iterdir()] == ["example"]
 
 

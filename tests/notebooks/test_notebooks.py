@@ -43,6 +43,36 @@ def test_numbers_are_unique() -> None:
     assert len(set(numbers)) == len(numbers)
 
 
+@pytest.fixture
+def template(tmp_path: Path) -> Path:
+    """The template of CONTRIBUTING.md as a notebook."""
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    block = text.partition("### Template")[2].split("```")[1].removeprefix("python\n")
+    (tmp_path / "README.md").touch()
+    (tmp_path / "notebooks").mkdir()
+    path = tmp_path / "notebooks" / "05_title.ipynb"
+    nbformat.write(jupytext.reads(block, fmt="py:percent"), path)
+    return path
+
+
+def test_the_authors_template_has_the_shape_that_is_asked_for(template: Path) -> None:
+    left = [problem.words for problem in lint.lint_notebook(template)]
+    assert [
+        words for words in left if not re.search("make render|stored output should", words)
+    ] == []
+
+
+@pytest.mark.slow
+def test_the_authors_template_runs(template: Path) -> None:
+    notebook = nbformat.read(template, as_version=4)
+    for cell in notebook.cells:  # its exercises have no checks
+        cell.source = re.sub(r"^check\.exercise.*$", "", cell.source, flags=re.MULTILINE)
+    render.execute(notebook, template.parent)
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    assert [output.output_type for output in outputs][:2] == ["execute_result", "stream"]
+    assert outputs[2].metadata["image/png"]["alt"].startswith("The share is the same")
+
+
 def test_ids_of_the_example_study_lie_outside_mimics_ranges() -> None:
     tables = sorted(EXAMPLE.rglob("*.csv*"))
     if not tables:

@@ -1,13 +1,11 @@
 """`make example`: generates data/example again, byte for byte."""
 
 import os
-import shutil
 import tempfile
 from pathlib import Path
 
 EXAMPLE_PATIENTS = 240  # some 400 studies: enough for every finding, small enough for git
 EXAMPLE_FRACTIONS = (0.6, 0.15, 0.25)  # of the patients: train, validate, test
-DATA_CARD = "README.md"  # written by hand: it stays
 
 
 def regenerate(out: Path) -> None:
@@ -30,8 +28,6 @@ def regenerate(out: Path) -> None:
             fractions=EXAMPLE_FRACTIONS,
             workers=1,
         )
-        if (out / DATA_CARD).exists():
-            shutil.copy2(out / DATA_CARD, new / DATA_CARD)
         if out.exists():
             os.replace(out, Path(scratch) / "old")
         os.replace(new, out)

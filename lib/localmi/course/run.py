@@ -184,7 +184,8 @@ def _say_end(plan: Plan, screen: _Tee) -> None:
     if results.is_file():
         screen.write(f"Results: {results}\n")
         for name, metric in json.loads(results.read_text(encoding="utf-8"))["metrics"].items():
-            screen.write(f"  {name}: {metric.get('value')}\n")
+            low, high = metric["interval95"]
+            screen.write(f"  {name}: {metric['value']:.3g} [{low:.3g}, {high:.3g}]\n")
 
 
 def main(words: Sequence[str]) -> int:
