@@ -21,6 +21,9 @@ HOW_TO_GET_PYTHON = """The course needs Python 3.11, from 3.11.5 on; this is {fo
   uv               uv python install 3.11
 Then, if `python3.11` is not on your path: make PYTHON=<the Python 3.11> <target>"""
 
+WHAT_TO_TRY = """See the lines above: is there a network, and 12 GB of disk for the packages?
+On Debian and Ubuntu: is python3.11-venv installed? To start from nothing: make clean."""
+
 
 def fingerprint(root: Path) -> str:
     """What .venv was built from: the lock, the project file, and the folder it points to."""
@@ -59,21 +62,22 @@ def why_build(root: Path) -> tuple[str, bool]:
 
 
 def install(root: Path, from_empty: bool) -> None:
-    """Installs the lock and localmi itself (editable), then writes the stamp."""
-    stamp = root / ".venv" / STAMP
-    stamp.unlink(missing_ok=True)
+    """Installs the lock and localmi itself (editable), then writes the stamp.
+
+    A stamp of an older lock stays until then: without a network the next try goes on from there.
+    """
     if from_empty:
         python = getattr(sys, "_base_executable", sys.executable)  # not the .venv to be emptied
         if Path(python) == Path(sys.executable):
             venv.create(root / ".venv", clear=True, with_pip=True)
         else:
             subprocess.run([python, "-m", "venv", "--clear", str(root / ".venv")], check=True)
-    pip = [str(venv_python(root)), "-m", "pip", "install", "--no-input", "--quiet"]
-    pip.append("--disable-pip-version-check")
+    pip = [str(venv_python(root)), "-m", "pip", "install", "--no-input"]
+    pip += ["--disable-pip-version-check", *([] if sys.stdout.isatty() else ["--quiet"])]
     subprocess.run([*pip, "-r", "requirements.lock"], cwd=root, check=True)
     editable = ["--no-deps", "--no-build-isolation", "--editable", "."]
     subprocess.run([*pip, *editable], cwd=root, check=True)
-    stamp.write_text(fingerprint(root))
+    (root / ".venv" / STAMP).write_text(fingerprint(root))
 
 
 def main() -> int:
@@ -90,16 +94,10 @@ def main() -> int:
         f"Building the environment in .venv, because {reason} (minutes, some GB) ...", flush=True
     )
     try:
-        try:
-            install(root, from_empty)
-        except (OSError, subprocess.CalledProcessError):
-            if from_empty:
-                raise
-            print("That did not work; starting from an empty .venv ...", flush=True)
-            install(root, from_empty=True)
+        install(root, from_empty)
     except (OSError, subprocess.CalledProcessError) as error:
         print(f"The environment could not be built: {error}", file=sys.stderr)
-        print("See the lines above: is the network there, and 12 GB of disk?", file=sys.stderr)
+        print(WHAT_TO_TRY, file=sys.stderr)
         return 1
     print("The environment is ready.", flush=True)
     return 0
