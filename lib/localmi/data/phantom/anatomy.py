@@ -88,7 +88,7 @@ def draw_anatomy(rng: np.random.Generator) -> Anatomy:
     return Anatomy(
         width=float(np.clip(rng.normal(1.0 - 0.03 * woman, 0.045), 0.88, 1.12)),
         height=float(np.clip(rng.normal(1.0, 0.05), 0.86, 1.1)),
-        heart=float(np.clip(rng.normal(0.98, 0.07), 0.84, 1.12)),
+        heart=float(np.clip(rng.normal(0.98, 0.08), 0.82, 1.14)),
         heart_tilt=float(rng.normal(0.0, 0.05)),
         knob=float(rng.uniform(0.05, 0.085)),
         thickness=float(rng.uniform(17, 21) + 6 * obese),
@@ -142,8 +142,8 @@ def lung_outline(anatomy: Anatomy, pose: Pose, side: str, raised: float = 0.0) -
 
 def heart_outline(anatomy: Anatomy, pose: Pose, enlarged: float = 1.0) -> Array:
     """Outline of the heart; `enlarged` multiplies its width, and its height by less."""
-    magnified = 1.12 if pose.ap else 1.0
-    wide = anatomy.heart * enlarged * magnified * (1.18 - 0.18 * pose.inspiration)
+    magnified = 1.15 if pose.ap else 1.0
+    wide = anatomy.heart * enlarged * magnified * (1.25 - 0.25 * pose.inspiration)
     wide *= 0.5 + 0.5 * anatomy.width
     points = HEART.copy()
     below = np.clip((points[:, 1] + 0.2) / 0.4, 0, 1)

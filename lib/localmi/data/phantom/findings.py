@@ -22,7 +22,7 @@ from localmi.data.phantom.raster import (
     stroke,
 )
 
-HEART_WIDTH = {"mild": 1.17, "moderate": 1.31, "severe": 1.47}
+HEART_WIDTH = {"mild": 1.16, "moderate": 1.29, "severe": 1.45}
 ZONE = {"upper": 0.24, "mid": 0.52, "lower": 0.79}  # of the way from the apex to the dome
 EFFUSION = {"small": 0.11, "moderate": 0.31, "large": 0.58}  # height over the lung's
 PNEUMOTHORAX = {"small": 0.09, "moderate": 0.17, "large": 0.32}  # gap at the apex, units
@@ -54,7 +54,7 @@ def anatomical_changes(present: Mapping[str, Finding]) -> Changes:
     if heart := present.get("cardiomegaly"):
         enlarged = 1 + (HEART_WIDTH[heart.attributes["level"]] - 1) * (0.5 + 0.5 * heart.contrast)
     if edema := present.get("edema"):
-        cephalised = 0.35 + 0.65 * edema.contrast
+        cephalised = 0.30 + 0.55 * edema.contrast
     if collapse := present.get("atelectasis"):
         raised = dict.fromkeys(sides(collapse), 0.05 * collapse.contrast)
     return Changes(enlarged, cephalised, raised)
@@ -215,7 +215,7 @@ def perihilar_haze(body: Body, level: str, rng: np.random.Generator) -> Array:
     reach = {"mild": (0.20, 0.26), "moderate": (0.32, 0.42), "severe": (0.33, 0.44)}[level]
     for side, sign in SIGN.items():
         x, y = parts.hilum(body.anatomy, body.pose, side)
-        low, share = rng.uniform(0.0, 0.2), rng.uniform(0.7, 1.0)
+        low, share = rng.uniform(-0.05, 0.25), rng.uniform(0.55, 1.0)
         far = blob(body.frame, (x + sign * 0.5 * reach[0], y + low), reach)
         haze = np.maximum(haze, share * smoothstep(1.1 - far, 0, 1.0))
     return haze * np.maximum(body.lungs["left"], body.lungs["right"])
@@ -226,7 +226,7 @@ def edema(body: Body, finding: Finding, rng: np.random.Generator) -> Effect:
     level, strength = finding.attributes["level"], 0.25 + 0.75 * finding.contrast
     size = body.frame.size
     haze = perihilar_haze(body, level, rng)
-    amount = {"mild": 0.18, "moderate": 0.32, "severe": 0.72}[level]
+    amount = {"mild": 0.16, "moderate": 0.28, "severe": 0.70}[level]
     fill, mask = amount * strength * haze, haze > 0.25
     if level != "mild":
         grain = 1 + 0.07 * smooth_noise(rng, size, 64) + 0.06 * smooth_noise(rng, size, 14)

@@ -116,8 +116,8 @@ def draw_pose(rng: np.random.Generator, size: int, ap: bool) -> tuple[Frame, Pos
     frame = Frame(
         size,
         angle=float(np.radians(np.clip(rng.normal(0, 1.5 * worse), -6, 6))),
-        zoom=float(np.clip(rng.normal(1.02, 0.045), 0.92, 1.14)),
-        shift=(float(rng.normal(0, 0.03 * worse)), float(rng.normal(0.02, 0.035))),
+        zoom=float(np.clip(rng.normal(1.0, 0.06), 0.86, 1.12)),
+        shift=(float(rng.normal(0, 0.04 * worse)), float(rng.normal(0.02, 0.045))),
     )
     inspiration = float(np.clip(rng.normal(0.86 if ap else 1.0, 0.07), 0.65, 1.1))
     return frame, Pose(ap, inspiration, oblique=float(rng.normal(0, 0.015 * worse)))
