@@ -39,7 +39,7 @@ class SplitData:
         cache: the prepared data.
         split: "train", "validate" or "test".
         unit: "sentence" (local MI) or "report" (global MI: the study's sentences as one text).
-        kinds: kinds of sentence that are used; comparison and communication tell of no image.
+        kinds: kinds of sentence that are used; ("content",) drops comparison and communication.
 
     Attributes:
         texts: the distinct texts; `text_ids[study]` points into it.
@@ -53,7 +53,7 @@ class SplitData:
         split: str,
         *,
         unit: str = "sentence",
-        kinds: Sequence[str] = ("content",),
+        kinds: Sequence[str] = ("content", "comparison", "communication"),
     ) -> None:
         sentences = cache.sentences[cache.sentences["kind"].isin(list(kinds))]
         by_study = sentences.groupby("study_id", sort=False)["text"].agg(list)

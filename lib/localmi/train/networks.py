@@ -93,10 +93,11 @@ class Optimisers:
 def build_optimisers(config: TrainConfig, alignment: Alignment) -> Optimisers:
     """As the paper, with the public code's learning rate and schedule for BERT."""
     others = [*alignment.image_encoder.parameters(), *alignment.critic.parameters()]
-    image = Adam(others, lr=config.learning_rate)
+    image = Adam(others, lr=config.learning_rate, fused=True)
     text = AdamW(
         text_parameter_groups(alignment.text_encoder, config.text_weight_decay),
         lr=config.text_learning_rate,
+        fused=True,
     )
     warm_up = config.warm_up * config.steps
 

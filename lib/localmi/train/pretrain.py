@@ -70,10 +70,15 @@ class Pretraining:
         self.alignment = build_alignment(config).to(self.device)
         self.control = copy.deepcopy(self.alignment.critic)
         self.optimisers = build_optimisers(config, self.alignment)
-        self.control_optimiser = Adam(self.control.parameters(), lr=config.learning_rate)
+        self.control_optimiser = Adam(
+            self.control.parameters(), lr=config.learning_rate, fused=True
+        )
         self.mine = bounds.MINE(config.mine_decay)
         self.augmentation = Augmentation() if config.augment else None
         self.tokens = TokenTable(self.alignment.text_encoder, self.train_data.texts)
+        # A text encoder that is not trained gives the same features at every step: computed once.
+        frozen = config.text_learning_rate == 0
+        self.frozen_texts = self._encode_texts(self.train_data.texts) if frozen else None
         self.step = 0
 
     def run(self, until: int | None = None) -> Iterator[tuple[int, float]]:
@@ -130,10 +135,9 @@ class Pretraining:
         encoder = self.alignment.image_encoder
         local = self.config.objective == "local"
         images = encoder.regions(batch.images) if local else encoder.pooled(batch.images)
-        with torch.set_grad_enabled(self.config.text_learning_rate > 0):
-            tokens = self.tokens.select(batch.text).to(self.device)
-            texts = self.alignment.text_encoder(tokens)
-        return images, texts
+        if self.frozen_texts is not None:
+            return images, self.frozen_texts[batch.text]
+        return images, self.alignment.text_encoder(self.tokens.select(batch.text).to(self.device))
 
     def _scores(self, critic: Critic, images: Tensor, texts: Tensor, owner: Tensor) -> Tensor:
         """[M, M], the matched pairs on the diagonal."""
@@ -220,7 +224,8 @@ class Pretraining:
         )
 
     def _encode_texts(self, texts: list[str], *, at_once: int = 128) -> Tensor:
-        """Text features of many texts, [T, E]."""
+        """Text features of many texts, [T, E], without gradient or dropout."""
+        self.alignment.text_encoder.eval()
         table = TokenTable(self.alignment.text_encoder, texts)
         features = []
         with torch.no_grad(), self._autocast():
