@@ -4,8 +4,6 @@
 features, block 6 the global one. Any torchvision ResNet or ViT can stand in its place.
 """
 
-from typing import Protocol
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -16,6 +14,18 @@ from localmi.errors import ConfigError
 
 STAGE_WIDTHS = (8, 16, 32, 64, 128, 192)
 POOLED_SIDE = 2  # block 6 is pooled to 2 x 2 x 192 = 768
+
+
+class Backbone(nn.Module):
+    """What an image encoder is made of: a network with a local block and a pooled vector."""
+
+    def local_block(self, images: Tensor) -> Tensor:
+        """Local features before they are cut into regions: [B, C, h, w]."""
+        raise NotImplementedError
+
+    def pooled(self, images: Tensor) -> Tensor:
+        """Global feature: [B, P]."""
+        raise NotImplementedError
 
 
 class BasicBlock(nn.Module):
@@ -39,7 +49,7 @@ class BasicBlock(nn.Module):
         return functional.relu(out + shortcut, inplace=True)
 
 
-class ResNet256(nn.Module):
+class ResNet256(Backbone):
     """`resnet256_6_2_1`: six stages of two blocks, made for 1 x 256 x 256 radiographs.
 
     Stage 5 is 128 x 8 x 8 and stage 6 192 x 4 x 4, pooled to 768. State-dict names (`conv1`,
@@ -86,7 +96,7 @@ class ResNet256(nn.Module):
         return scores
 
 
-class TorchvisionBackbone(nn.Module):
+class TorchvisionBackbone(Backbone):
     """A torchvision ResNet or ViT: its local block and its pooled vector.
 
     The local block of a ResNet is `layer3` (the last but one), that of a ViT its patch tokens.
@@ -121,13 +131,6 @@ class TorchvisionBackbone(nn.Module):
         return found["pooled"] if "pooled" in found else found["tokens"][:, 0]
 
 
-class Backbone(Protocol):
-    """What an image encoder is made of."""
-
-    def local_block(self, images: Tensor) -> Tensor: ...
-    def pooled(self, images: Tensor) -> Tensor: ...
-
-
 class ImageEncoder(nn.Module):
     """An image encoder with a grid of regions: what the critic sees of an image.
 
@@ -147,7 +150,7 @@ class ImageEncoder(nn.Module):
     """
 
     def __init__(
-        self, backbone: nn.Module, *, image_size: int, grid: int = 4, context: str = "image"
+        self, backbone: Backbone, *, image_size: int, grid: int = 4, context: str = "image"
     ) -> None:
         super().__init__()
         self.backbone = backbone
@@ -191,8 +194,7 @@ class ImageEncoder(nn.Module):
 
     def pooled(self, images: Tensor) -> Tensor:
         """Global feature z^I of images [B, 1, H, W]: [B, P]."""
-        pooled: Tensor = self.backbone.pooled(images)
-        return pooled
+        return self.backbone.pooled(images)
 
 
 def build_image_encoder(
@@ -210,7 +212,7 @@ def build_image_encoder(
         ConfigError: unknown name, or a grid that does not divide the local block.
     """
     if name == "resnet256_6_2_1":
-        backbone: nn.Module = ResNet256(local_stage=local_stage)
+        backbone: Backbone = ResNet256(local_stage=local_stage)
     elif name in list_models() and name.startswith(("resnet", "vit_")):
         backbone = TorchvisionBackbone(name, image_size=image_size, weights=weights)
     else:

@@ -111,7 +111,8 @@ def build_optimisers(config: TrainConfig, alignment: Alignment) -> Optimisers:
 
 def text_parameter_groups(encoder: nn.Module, weight_decay: float) -> list[dict[str, object]]:
     """Weight decay for everything but biases and LayerNorm, as BERT is always tuned."""
-    plain, decayed = [], []
+    plain: list[nn.Parameter] = []
+    decayed: list[nn.Parameter] = []
     for name, parameter in encoder.named_parameters():
         exempt = name.endswith("bias") or "LayerNorm" in name
         (plain if exempt else decayed).append(parameter)
