@@ -26,5 +26,4 @@ def test_run_hands_on_its_words_and_exit_code(tmp_path: Path) -> None:
     refused = call("run", "none.ipynb", "-p", "steps", "-1", cwd=tmp_path)
     assert refused.returncode == 2
     assert "There is no notebook" in refused.stderr
-    assert call("run", "--help").returncode == 0
     assert list(tmp_path.iterdir()) == []

@@ -17,7 +17,6 @@ from typing import Any, TextIO
 import yaml
 
 from localmi.course import parameters as notebook_parameters
-from localmi.course.render import KERNEL_CONFIG
 from localmi.errors import ConfigError, LocalMIError
 
 DONE, FAILED, REFUSED = 0, 1, 2  # exit codes
@@ -136,6 +135,8 @@ def execute(plan: Plan) -> int:
     """Runs the plan, showing what the notebook prints; returns the exit code."""
     import papermill
     from papermill.exceptions import PapermillExecutionError
+
+    from localmi.course.render import KERNEL_CONFIG
 
     logging.getLogger("papermill").setLevel(logging.ERROR)
     plan.run_dir.mkdir(parents=True, exist_ok=plan.resume)
