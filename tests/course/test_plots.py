@@ -54,6 +54,13 @@ def test_a_heat_map_lies_over_the_whole_image() -> None:
     axes = plot_radiograph(plt.figure().subplots(), np.zeros((32, 16)), heat=np.eye(4))
     first, second = axes.images
     assert list(first.get_extent()) == list(second.get_extent()) == [-0.5, 15.5, 31.5, -0.5]
+    opacity = np.asarray(second.get_array())[..., 3]
+    np.testing.assert_allclose(opacity, 0.65 * np.eye(4))
+
+
+def test_heat_that_is_the_same_everywhere_tints_nothing() -> None:
+    axes = plot_radiograph(plt.figure().subplots(), np.zeros((8, 8)), heat=np.ones((4, 4)))
+    assert np.asarray(axes.images[1].get_array())[..., 3].max() == 0
 
 
 def test_outlines_may_be_empty() -> None:

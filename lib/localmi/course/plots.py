@@ -12,6 +12,7 @@ import numpy as np
 import seaborn as sns
 from IPython.display import Markdown, display
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
@@ -23,6 +24,7 @@ COLOURS = {
     "truth": "#000000",
     "cap": "#7F7F7F",
     "mask": "#F0E442",
+    "heat": "#D55E00",
     "other": "#009E73",
 }
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000")
@@ -132,7 +134,6 @@ def plot_radiograph(
     title: str = "",
     outlines: Mapping[str, ArrayLike] | None = None,
     heat: ArrayLike | None = None,
-    heat_alpha: float = 0.45,
 ) -> Axes:
     """A radiograph, with outlines of masks and a heat map of regions over it.
 
@@ -140,29 +141,39 @@ def plot_radiograph(
         axes: where to draw.
         image: [H, W], any range.
         outlines: label -> [H, W] bool; each outlined in a colour of its own.
-        heat: [h, w] of any grid (4x4 regions); stretched over the image, high is bright.
+        heat: [h, w] of any grid (4x4 regions), stretched over the image: the highest value is
+            the strongest tint, the lowest none.
     """
     picture = np.asarray(image)
     height, width = picture.shape
     extent = (-0.5, width - 0.5, height - 0.5, -0.5)
     axes.imshow(picture, cmap="gray", extent=extent)
     if heat is not None:
-        axes.imshow(
-            np.asarray(heat), cmap="viridis", alpha=heat_alpha, extent=extent,
-            interpolation="nearest",
-        )  # fmt: skip
+        axes.imshow(_tint(np.asarray(heat, dtype=float)), extent=extent, interpolation="nearest")
     colours = (COLOURS["mask"], *PALETTE[1:6])
     for index, (label, mask) in enumerate((outlines or {}).items()):
         colour = colours[index % len(colours)]
         outlined = np.asarray(mask, dtype=float)
         if outlined.any():
             axes.contour(outlined, levels=[0.5], colors=[colour], linewidths=1.5)
-        axes.plot([], [], color=colour, label=label)
+        axes.plot([], [], color=colour, label=label.replace("_", " "))
     if outlines and len(outlines) > 1:
-        axes.legend(loc="lower right", fontsize="x-small", labelcolor="white")
+        legend = axes.legend(
+            loc="lower right", fontsize="x-small", labelcolor="white", frameon=True
+        )
+        legend.get_frame().set(facecolor="black", edgecolor="none", alpha=0.6)
     axes.set(xticks=[], yticks=[], title=title)
     axes.spines[:].set_visible(False)
     return axes
+
+
+def _tint(heat: np.ndarray) -> np.ndarray:
+    """[h, w] -> [h, w, 4]: one colour, the more opaque the higher, so that the image shows."""
+    span = np.ptp(heat) or 1.0
+    tint = np.empty((*heat.shape, 4))
+    tint[..., :3] = to_rgb(COLOURS["heat"])
+    tint[..., 3] = 0.65 * (heat - heat.min()) / span
+    return tint
 
 
 def contact_sheet(
