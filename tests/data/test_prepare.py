@@ -8,7 +8,9 @@ import pytest
 from PIL import Image
 
 from localmi.data import prepare
-from localmi.data.prepare import example_dir, load_study
+from localmi.data.phantom.config import PhantomConfig
+from localmi.data.phantom.write import write_study
+from localmi.data.prepare import example_dir, load_study, load_truth
 from localmi.data.sources import reasons
 from localmi.errors import DataError, StudyLeakError
 
@@ -83,3 +85,18 @@ def test_no_place_for_the_cache_says_what_to_set(
     monkeypatch.setattr(prepare, "build_cache", refuse)
     with pytest.raises(DataError, match=r"cannot be written to .*ours-256.*Set cache_dir"):
         load_study(write_csv(tmp_path / "ours"))
+
+
+def test_only_a_synthetic_study_has_a_truth(tmp_path: Path) -> None:
+    write_study(tmp_path / "made", PhantomConfig(image_size=64), num_patients=3)
+    truth = load_truth(tmp_path / "made")
+    assert truth is not None
+    assert len(truth.latents) >= 3
+    assert load_truth(write_csv(tmp_path / "ours")) is None
+    assert load_truth(tmp_path / "ours" / "pairs.csv") is None
+
+
+def test_an_incomplete_truth_is_named(tmp_path: Path) -> None:
+    (tmp_path / "truth").mkdir()
+    with pytest.raises(DataError, match=r"has no truth/sentences\.csv"):
+        load_truth(tmp_path)

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from localmi.data.cache import Cache, build_cache
+from localmi.data.phantom.write import Truth, read_truth
 from localmi.data.sources import CSV_NAME, read_pairs
 from localmi.errors import DataError
 
@@ -54,6 +55,18 @@ def load_study(
         raise DataError(
             f"The cache cannot be written to {folder}. Set cache_dir to a folder of your own."
         ) from error
+
+
+def load_truth(data_dir: Path | str = "") -> Truth | None:
+    """What is known of a synthetic study; None where there is no `truth/`, as in every real one.
+
+    Raises:
+        DataError: no example study, or a truth that is not complete.
+
+    Taught in 05_radiographs_and_reports.
+    """
+    folder = Path(data_dir).expanduser().resolve() if str(data_dir) else example_dir()
+    return read_truth(folder) if (folder / "truth").is_dir() else None
 
 
 def default_cache(data: Path, name: str, image_size: int) -> Path:
