@@ -49,7 +49,7 @@ test: check
 
 lab: environment
 	@echo "== JupyterLab on notebooks/ (Ctrl-C twice ends it)"
-	@$(PY) -m jupyterlab notebooks
+	@$(PY) -m jupyterlab notebooks $(ARGS)
 
 render: environment
 	@echo "== Execute the notebooks and store their outputs, one thread"

@@ -150,7 +150,7 @@ def plot_radiograph(
     axes.imshow(picture, cmap="gray", extent=extent)
     if heat is not None:
         axes.imshow(_tint(np.asarray(heat, dtype=float)), extent=extent, interpolation="nearest")
-    colours = (COLOURS["mask"], *PALETTE[1:6])
+    colours = (COLOURS["mask"], PALETTE[5], PALETTE[2], PALETTE[3], PALETTE[4])
     for index, (label, mask) in enumerate((outlines or {}).items()):
         colour = colours[index % len(colours)]
         outlined = np.asarray(mask, dtype=float)
