@@ -1,9 +1,21 @@
-"""For every test: one thread, no network, no screen, the same random examples each time."""
+"""For every test: one thread, no network, no screen, the same random examples each time.
+
+And two small studies: `tiny_cache` is drawn and prepared as a real one is, `make_cache` makes one
+whose every image and sentence the test decides.
+"""
+
+from __future__ import annotations
 
 import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from localmi.data.cache import Cache
 
 # Before torch and NumPy are imported: their floats depend on the number of threads.
 for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
@@ -22,3 +34,68 @@ def _home_is_scratch(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pyte
     folder = str(tmp_path_factory.getbasetemp() / "jupyter")
     for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "IPYTHONDIR"):
         monkeypatch.setenv(name, folder)
+
+
+@pytest.fixture(scope="session")
+def tiny_cache(tmp_path_factory: pytest.TempPathFactory) -> Cache:
+    """A synthetic study of 12 patients at 64 x 64, every other study with a second image."""
+    from localmi.data.cache import build_cache
+    from localmi.data.phantom.config import PhantomConfig
+    from localmi.data.phantom.write import write_study
+    from localmi.data.sources import read_pairs
+
+    folder = tmp_path_factory.mktemp("tiny")
+    config = PhantomConfig(seed=1, image_size=64, second_image=0.5)
+    write_study(folder / "study", config, 12, fractions=(0.5, 0.25, 0.25))
+    return build_cache(read_pairs(folder / "study"), folder / "cache", image_size=64)
+
+
+class MadeStudy(NamedTuple):
+    """A study as a test writes it down."""
+
+    name: str
+    sentences: Sequence[str]
+    images: int = 1
+    split: str = "train"
+    kind: str = "content"
+
+
+@pytest.fixture
+def make_cache() -> Callable[..., Cache]:
+    """A cache of these studies, each of its own patient; image k is grey level k everywhere."""
+    import numpy as np
+    import pandas as pd
+
+    from localmi.data.cache import SENTENCE_COLUMNS, Cache
+    from localmi.data.sources import REJECTED_COLUMNS
+
+    def make(*studies: Sequence, image_size: int = 8) -> Cache:
+        made = [MadeStudy(*study) for study in studies]
+        rows = [study for study in made for _ in range(study.images)]
+        manifest = pd.DataFrame(
+            {
+                "image_id": [f"image-{number}" for number in range(len(rows))],
+                "study_id": [study.name for study in rows],
+                "patient_id": [f"patient of {study.name}" for study in rows],
+                "split": [study.split for study in rows],
+                "index_in_cache": range(len(rows)),
+            }
+        )
+        sentences = [
+            (study.name, number, "findings", text, study.kind)
+            for study in made
+            for number, text in enumerate(study.sentences)
+        ]
+        grey = np.arange(len(rows), dtype=np.uint8)[:, None, None]
+        return Cache(
+            folder=Path("made"),
+            name="made",
+            image_size=image_size,
+            manifest=manifest,
+            sentences=pd.DataFrame(sentences, columns=SENTENCE_COLUMNS),
+            rejected=pd.DataFrame(columns=REJECTED_COLUMNS),
+            data_hash="0" * 64,
+            images=np.broadcast_to(grey, (len(rows), image_size, image_size)),  # type: ignore[arg-type]
+        )
+
+    return make
