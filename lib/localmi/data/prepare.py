@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from localmi.data.cache import Cache, build_cache
-from localmi.data.phantom.write import Truth, read_truth
+from localmi.data.phantom.read import Truth, read_truth
 from localmi.data.sources import CSV_NAME, read_pairs
 from localmi.errors import DataError
 

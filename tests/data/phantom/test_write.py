@@ -20,9 +20,10 @@ from localmi.data.phantom.labels import (
     radiologist_labels,
 )
 from localmi.data.phantom.latents import Finding, Study, stream
+from localmi.data.phantom.read import read_truth
 from localmi.data.phantom.report import Sentence
 from localmi.data.phantom.truth import true_mi
-from localmi.data.phantom.write import read_truth, split_of_patients, write_study
+from localmi.data.phantom.write import split_of_patients, write_study
 from localmi.data.sources import read_pairs
 from localmi.errors import ConfigError, DataError
 

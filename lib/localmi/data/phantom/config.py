@@ -1,8 +1,9 @@
 """What the synthetic study is: findings, their attributes, how often, how reported.
 
 The generative model is the paper's Fig. 3. A hidden state H (which findings, where, how large)
-makes an image region, with nuisance V^I, and a sentence, with nuisance V^R. Everything that decides
-the mutual information of image and sentence stands in `PhantomConfig`; `truth.true_mi` reads it.
+makes an image region, with nuisance V^I, and a sentence, with nuisance V^R. Everything that
+decides the mutual information of image and sentence stands in `PhantomConfig`; `truth.true_mi`
+reads it.
 """
 
 from collections.abc import Mapping
@@ -89,8 +90,11 @@ class PhantomConfig:
     devices_given_edema: float = 0.15
     mention_absent: float = 0.35
     mention_normal: float = 0.60  # "no acute process", where nothing is present
-    uncertain: float = 0.10  # a present finding is hedged ("possible"): says nothing of the image
-    fillers: tuple[int, ...] = (1, 2)  # uninformative sentences a report, each count equally likely
+    uncertain: float = 0.10  # a present finding is hedged ("possible"); tells nothing
+    fillers: tuple[int, ...] = (
+        1,
+        2,
+    )  # uninformative sentences, counts equally likely
     noise: ReportNoise = field(default_factory=ReportNoise)
     contrast: tuple[float, float] = (0.35, 1.0)  # of a finding, 1 is plain; uniform
     second_image: float = 0.08  # a study with a second frontal image (same state, new exposure)

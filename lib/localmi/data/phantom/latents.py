@@ -73,9 +73,8 @@ def finding_probability(
 
 
 # A finding's probability depends only on findings that stand before it.
-DRAW_ORDER = ("cardiomegaly", "edema") + tuple(
-    name for name in FINDINGS if name not in ("cardiomegaly", "edema")
-)
+DRAWN_FIRST = ("cardiomegaly", "edema")
+DRAW_ORDER = (*DRAWN_FIRST, *(name for name in FINDINGS if name not in DRAWN_FIRST))
 
 
 def sample_study(config: PhantomConfig, patient: int, number: int) -> Study:

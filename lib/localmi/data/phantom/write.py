@@ -14,7 +14,6 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -45,7 +44,6 @@ from localmi.errors import ConfigError, DataError
 
 SPLITS = ("train", "validate", "test")
 JPEG_QUALITY = 95
-TRUTH_FILES = (SENTENCES, LATENTS, MASKS, SUMMARY)
 
 
 @dataclass(frozen=True)
@@ -220,54 +218,3 @@ def _write_checksums(out: Path) -> None:
         for path in files
     ]
     (out / "SHA256SUMS").write_text("".join(lines), encoding="utf-8", newline="\n")
-
-
-@dataclass(frozen=True)
-class Truth:
-    """What is known of a synthetic study.
-
-    sentences, latents: `truth/*.csv`; ids are strings; what does not apply is "", an
-    absent finding's contrast NaN.
-    summary: `truth/truth.json`: config, true_mi_nats, prevalence, counts, mean_mask_share.
-    """
-
-    sentences: pd.DataFrame
-    latents: pd.DataFrame
-    summary: dict[str, Any]
-    archive: np.lib.npyio.NpzFile
-
-    def mask(self, dicom_id: str, finding: str) -> np.ndarray:
-        """[H, W] bool: where a present finding lies in an image.
-
-        Raises:
-            DataError: there is none; names the findings that the image has.
-        """
-        key = f"{dicom_id}/{finding}"
-        if key not in self.archive:
-            has = [name.split("/")[1] for name in self.archive if name.startswith(f"{dicom_id}/")]
-            raise DataError(
-                f"No mask of {finding!r} in image {dicom_id}: it shows {has or 'no finding'}. "
-                "Masks exist for present findings; latents say which they are."
-            )
-        size = self.summary["config"]["image_size"]
-        return np.unpackbits(self.archive[key], axis=1, count=size).astype(bool)
-
-
-def read_truth(folder: Path) -> Truth:
-    """The truth of the synthetic study in `folder`.
-
-    Raises:
-        DataError: a file of truth/ is missing, as in every real study.
-    """
-    missing = [name for name in TRUTH_FILES if not (folder / name).is_file()]
-    if missing:
-        raise DataError(
-            f"{folder} has no {', '.join(missing)}: only synthetic studies carry their truth. "
-            "Generate one with localmi.data.phantom.write.write_study, or go without."
-        )
-    ids = {"subject_id": str, "study_id": str}
-    blank = {f"{name}_contrast": [""] for name in FINDINGS}
-    sentences = pd.read_csv(folder / SENTENCES, dtype=ids, keep_default_na=False)
-    latents = pd.read_csv(folder / LATENTS, dtype=ids, keep_default_na=False, na_values=blank)
-    summary = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
-    return Truth(sentences, latents, summary, np.load(folder / MASKS))

@@ -1,0 +1,89 @@
+"""What a model reached on a split it was not trained on: bound, control, and where it looks."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from torch import Tensor
+
+from localmi.data.batches import SplitData
+from localmi.data.phantom.read import Truth
+from localmi.evaluate.grounding import Pointing, pointing_game
+from localmi.evaluate.held_out import HeldOutBound, SplitScores, held_out_bound
+from localmi.train.pretrain import Pretraining
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The bound on matched pairs, and the control: the same on shuffled pairs, by the critic
+    that was trained on shuffled pairs."""
+
+    held_out: HeldOutBound
+    shuffled: HeldOutBound
+    scores: SplitScores
+
+
+def measure(
+    training: Pretraining, data: SplitData, *, batch_size: int = 128, rounds: int = 50
+) -> Measured:
+    """The held-out bound of a split by the hard max over regions, in nats.
+
+    A critic that was trained by MINE or DV is measured by DV, one trained by InfoNCE by InfoNCE.
+
+    Taught in 07_train_local_mi.
+    """
+    config = training.config
+    scores = training.score_split(data)
+    control = training.score_split(data, control=True)
+    held_out, shuffled = (
+        held_out_bound(
+            found,
+            bound="infonce" if config.bound == "infonce" else "dv",
+            direction=config.direction,
+            batch_size=batch_size,
+            rounds=rounds,
+            shuffled=is_control,
+            seed=config.seed,
+        )
+        for found, is_control in ((scores, False), (control, True))
+    )
+    return Measured(held_out=held_out, shuffled=shuffled, scores=scores)
+
+
+def point(sentences: pd.DataFrame, truth: Truth, winners: Tensor, *, grid: int) -> Pointing:
+    """The pointing game of sentences that speak of a present finding.
+
+    Args:
+        sentences: rows of `finding_sentences` whose finding is present in their image.
+        winners: [n, T] the winning region of each image and text (`SplitScores.winners`).
+        grid: regions a side.
+    """
+    chosen = winners[sentences["image"].to_numpy(), sentences["number"].to_numpy()].numpy()
+    masks = [
+        truth.mask(image, finding)
+        for image, finding in zip(sentences["image_id"], sentences["finding"], strict=True)
+    ]
+    return pointing_game(chosen, np.stack(masks), grid=grid)
+
+
+def point_elsewhere(
+    denials: pd.DataFrame, present: pd.DataFrame, truth: Truth, winners: Tensor, *, grid: int
+) -> Pointing:
+    """The negation control: do sentences that deny a finding point where it would be?
+
+    The denied finding has no mask in its own image, so the mask of the same finding in another
+    image of the split stands in, drawn in turn: what place alone would explain.
+
+    Args:
+        denials, present: rows of `finding_sentences`; denials of findings that no image of
+            `present` shows are left out.
+    """
+    denials = denials[denials["finding"].isin(present["finding"])]
+    chosen = winners[denials["image"].to_numpy(), denials["number"].to_numpy()].numpy()
+    lenders = {name: rows["image_id"].tolist() for name, rows in present.groupby("finding")}
+    turn = denials.groupby("finding").cumcount()
+    masks = [
+        truth.mask(lenders[finding][number % len(lenders[finding])], finding)
+        for finding, number in zip(denials["finding"], turn, strict=True)
+    ]
+    return pointing_game(chosen, np.stack(masks), grid=grid)
