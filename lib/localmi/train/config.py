@@ -2,7 +2,7 @@
 
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
 
 from localmi.errors import ConfigError
 from localmi.mi.bounds import Direction
@@ -14,7 +14,7 @@ from localmi.mi.selection import RegionSelection
 class TrainConfig(BaseModel):
     """Parameters of representation learning. Paper: Sec. 4; see each group."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False, allow_inf_nan=False)
 
     # What is maximised (Eq. 3-5)
     objective: Literal["local", "global"] = "local"
@@ -39,7 +39,7 @@ class TrainConfig(BaseModel):
     text_pooling: Literal["cls", "mean"] = "cls"
     max_tokens: int = Field(64, ge=8, le=512)
     critic: Literal["concat", "bilinear", "separable"] = "concat"
-    critic_hidden: tuple[int, ...] = (1024, 512)
+    critic_hidden: tuple[PositiveInt, ...] = Field((1024, 512), min_length=1)
     critic_chunk: int = Field(0, ge=0)  # 0: all at once
 
     # Optimisation
@@ -52,7 +52,7 @@ class TrainConfig(BaseModel):
     augment: bool = True
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    seed: int = 0
+    seed: int = Field(0, ge=0)
 
     # What is kept
     evaluate_every: int = Field(200, ge=1)

@@ -111,11 +111,9 @@ def build_optimisers(config: TrainConfig, alignment: Alignment) -> Optimisers:
 
 def text_parameter_groups(encoder: nn.Module, weight_decay: float) -> list[dict[str, object]]:
     """Weight decay for everything but biases and LayerNorm, as BERT is always tuned."""
-    plain: list[nn.Parameter] = []
-    decayed: list[nn.Parameter] = []
-    for name, parameter in encoder.named_parameters():
-        exempt = name.endswith("bias") or "LayerNorm" in name
-        (plain if exempt else decayed).append(parameter)
+    # These are the parameters of one dimension, whatever a BERT calls them.
+    plain = [parameter for parameter in encoder.parameters() if parameter.ndim < 2]
+    decayed = [parameter for parameter in encoder.parameters() if parameter.ndim >= 2]
     return [
         {"params": decayed, "weight_decay": weight_decay},
         {"params": plain, "weight_decay": 0.0},

@@ -1,0 +1,86 @@
+import json
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from localmi.errors import ConfigError
+from localmi.train.config import TrainConfig, checked
+
+
+def test_the_defaults_are_those_of_the_method() -> None:
+    config = checked()
+    assert config.objective == "local"
+    assert config.bound == "infonce"
+    assert config.image_encoder == "resnet256_6_2_1"
+    assert config.critic_hidden == (1024, 512)
+    assert config.learning_rate == 5e-4
+    assert config.text_learning_rate == 2e-5
+    assert config.text_weight_decay == 0.1
+    assert config.warm_up == 0.1
+
+
+@pytest.mark.parametrize(
+    ("parameters", "words"),
+    [
+        ({"step": 5}, r"step: Extra inputs"),  # unknown name
+        ({"steps": "many"}, r"steps: .*integer.*'many'"),  # wrong types
+        ({"steps": 2.5}, r"steps: .*integer.*2\.5"),
+        ({"critic_hidden": 16}, r"critic_hidden: .*tuple.*16"),
+        ({"critic_hidden": [16, "wide"]}, r"critic_hidden\.1: .*integer.*'wide'"),
+        ({"augment": "perhaps"}, r"augment: .*boolean.*'perhaps'"),
+        ({"learning_rate": None}, r"learning_rate: .*number.*None"),
+        ({"objective": "both"}, r"objective: .*'local' or 'global'.*'both'"),  # unknown choices
+        ({"bound": "nwj"}, r"bound: .*'infonce', 'mine' or 'dv'"),
+        ({"direction": "upwards"}, r"direction: .*'image_to_text'"),
+        ({"region_select": "max"}, r"region_select: .*'per_pair_max'"),
+        ({"sentences": "two"}, r"sentences: .*'one' or 'all'"),
+        ({"precision": "float16"}, r"precision: .*'bfloat16'.*'float16'"),
+        ({"device": "tpu"}, r"device: .*'cuda'.*'tpu'"),
+        ({"steps": 0}, r"steps: .*greater than or equal to 1.*found 0"),  # out of range
+        ({"batch_size": 1}, r"batch_size: .*greater than or equal to 2"),
+        ({"learning_rate": 0}, r"learning_rate: .*greater than 0"),
+        ({"text_learning_rate": -1e-5}, r"text_learning_rate: .*or equal to 0"),
+        ({"temperature": 0}, r"temperature: .*greater than 0"),
+        ({"temperature_end": -1}, r"temperature_end: .*greater than 0"),
+        ({"mine_decay": 1}, r"mine_decay: .*less than 1"),
+        ({"warm_up": 1}, r"warm_up: .*less than 1"),
+        ({"image_size": 32}, r"image_size: .*or equal to 64"),
+        ({"local_stage": 7}, r"local_stage: .*or equal to 6"),
+        ({"max_tokens": 1000}, r"max_tokens: .*or equal to 512"),
+        ({"critic_chunk": -1}, r"critic_chunk: .*or equal to 0"),
+        ({"critic_hidden": ()}, r"critic_hidden: .*at least 1 item"),
+        ({"critic_hidden": (16, 0)}, r"critic_hidden\.1: .*greater than 0"),
+        ({"seed": -1}, r"seed: .*or equal to 0.*-1"),
+        ({"learning_rate": float("inf")}, r"learning_rate: .*finite number"),
+        ({"temperature": float("nan")}, r"temperature: .*finite number"),
+        ({"winners_only": True}, r"parameters: .*winners_only needs region_select='per_pair_max'"),
+    ],
+)
+def test_a_wrong_parameter_is_named(parameters: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError, match=r"cannot be used:\n  " + words):
+        checked(**parameters)
+
+
+def test_all_wrong_parameters_are_named_at_once() -> None:
+    with pytest.raises(ConfigError) as caught:
+        checked(steps=-1, bond="dv", device="abacus")
+    for name in ("steps", "bond", "device"):
+        assert f"\n  {name}: " in str(caught.value)
+
+
+def test_winners_only_goes_with_the_hard_max() -> None:
+    assert checked(winners_only=True, region_select="per_pair_max").winners_only
+
+
+def test_nothing_can_be_changed_afterwards() -> None:
+    config = checked()
+    with pytest.raises(ValidationError, match="frozen"):
+        config.steps = 5  # type: ignore[misc]
+    assert config.steps == TrainConfig().steps
+
+
+def test_a_configuration_survives_json() -> None:
+    config = checked(critic_hidden=[32], learning_rate=1e-3, text_encoder="a folder")
+    stored = json.loads(json.dumps(config.model_dump(mode="json")))
+    assert checked(**stored) == config
