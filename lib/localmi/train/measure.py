@@ -33,8 +33,7 @@ def measure(
     Taught in 07_train_local_mi.
     """
     config = training.config
-    scores = training.score_split(data)
-    control = training.score_split(data, control=True)
+    scores, control = training.score_split(data)
     held_out, shuffled = (
         held_out_bound(
             found,
@@ -68,22 +67,25 @@ def point(sentences: pd.DataFrame, truth: Truth, winners: Tensor, *, grid: int) 
 
 def point_elsewhere(
     denials: pd.DataFrame, present: pd.DataFrame, truth: Truth, winners: Tensor, *, grid: int
-) -> Pointing:
+) -> tuple[Pointing, pd.DataFrame]:
     """The negation control: do sentences that deny a finding point where it would be?
 
-    The denied finding has no mask in its own image, so the mask of the same finding in another
-    image of the split stands in, drawn in turn: what place alone would explain.
+    The denied finding has no mask in its own image, so its mask in another image of the split
+    stands in, each in turn: what the finding's usual place alone would explain.
 
     Args:
-        denials, present: rows of `finding_sentences`; denials of findings that no image of
-            `present` shows are left out.
+        denials, present: rows of `finding_sentences`.
+
+    Returns:
+        The pointing game, and the rows of `denials` that were asked: those of findings that
+        `present` shows.
     """
-    denials = denials[denials["finding"].isin(present["finding"])]
-    chosen = winners[denials["image"].to_numpy(), denials["number"].to_numpy()].numpy()
+    asked = denials[denials["finding"].isin(present["finding"])]
+    chosen = winners[asked["image"].to_numpy(), asked["number"].to_numpy()].numpy()
     lenders = {name: rows["image_id"].tolist() for name, rows in present.groupby("finding")}
-    turn = denials.groupby("finding").cumcount()
+    turn = asked.groupby("finding").cumcount()
     masks = [
         truth.mask(lenders[finding][number % len(lenders[finding])], finding)
-        for finding, number in zip(denials["finding"], turn, strict=True)
+        for finding, number in zip(asked["finding"], turn, strict=True)
     ]
-    return pointing_game(chosen, np.stack(masks), grid=grid)
+    return pointing_game(chosen, np.stack(masks), grid=grid), asked

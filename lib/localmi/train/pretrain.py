@@ -78,7 +78,7 @@ class Pretraining:
         self.tokens = TokenTable(self.alignment.text_encoder, self.train_data.texts)
         # A text encoder that is not trained gives the same features at every step: computed once.
         frozen = config.text_learning_rate == 0
-        self.frozen_texts = self._encode_texts(self.train_data.texts) if frozen else None
+        self.frozen_texts = self.encode_texts(self.train_data.texts) if frozen else None
         self.step = 0
 
     def run(self, until: int | None = None) -> Iterator[tuple[int, float]]:
@@ -189,41 +189,41 @@ class Pretraining:
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
 
-    @torch.no_grad()
     def score_split(
-        self, data: SplitData, *, control: bool = False, images_at_once: int = 32
-    ) -> SplitScores:
+        self, data: SplitData, *, images_at_once: int = 32
+    ) -> tuple[SplitScores, SplitScores]:
         """Every image of a split against every distinct text of it, by the hard max over regions.
 
-        Scores come from the critic, or with `control` from the critic of the shuffled pairs.
+        Returns:
+            Scores of the critic, and of the control: the critic of the shuffled pairs.
         """
-        self.alignment.eval()
-        critic = self.control if control else self.alignment.critic
-        local = self.config.objective == "local"
-        encoder = self.alignment.image_encoder
-        texts = self._encode_texts(data.texts)
-        scores, winners = [], []
-        for start in range(0, len(data), images_at_once):
-            index = np.arange(start, min(start + images_at_once, len(data)))
-            pixels = data.images(index).to(self.device)
-            with self._autocast():
-                found = (
-                    critic(encoder.regions(pixels), texts)  # [b, N, T]
-                    if local
-                    else critic(encoder.pooled(pixels), texts)[:, None]
-                )
-            best, winner = found.float().max(dim=1)
-            scores.append(best.cpu())
-            winners.append(winner.cpu())
-        return SplitScores(
-            scores=torch.cat(scores),
-            winners=torch.cat(winners),
-            study=data.study,
-            patient=data.manifest["patient_id"].to_numpy(),
-            text_ids=data.text_ids,
+        texts = self.encode_texts(data.texts)
+        parts = [
+            self.region_scores(data.images(index), texts)
+            for index in np.array_split(np.arange(len(data)), -(-len(data) // images_at_once))
+        ]
+        return _split_scores(data, [own for own, _ in parts]), _split_scores(
+            data, [control for _, control in parts]
         )
 
-    def _encode_texts(self, texts: list[str], *, at_once: int = 128) -> Tensor:
+    @torch.no_grad()
+    def region_scores(self, images: Tensor, texts: Tensor) -> tuple[Tensor, Tensor]:
+        """Scores of every region of images [b, 1, H, W] with text features [T, E]; no gradient.
+
+        Returns:
+            [b, N, T] float32 of the critic, and of the control; N = 1 if the objective is global.
+        """
+        self.alignment.eval()
+        encoder, pixels = self.alignment.image_encoder, images.to(self.device)
+        with self._autocast():
+            if self.config.objective == "local":
+                features = encoder.regions(pixels)
+            else:
+                features = encoder.pooled(pixels)[:, None]
+            own, control = self.alignment.critic(features, texts), self.control(features, texts)
+        return own.float().cpu(), control.float().cpu()
+
+    def encode_texts(self, texts: list[str], *, at_once: int = 128) -> Tensor:
         """Text features of many texts, [T, E], without gradient or dropout."""
         self.alignment.text_encoder.eval()
         table = TokenTable(self.alignment.text_encoder, texts)
@@ -271,6 +271,17 @@ class Pretraining:
             "mine": self.mine,
             **dict(self.optimisers),
         }
+
+
+def _split_scores(data: SplitData, parts: list[Tensor]) -> SplitScores:
+    best, winners = torch.cat(parts).max(dim=1)
+    return SplitScores(
+        scores=best,
+        winners=winners,
+        study=data.study,
+        patient=data.manifest["patient_id"].to_numpy(),
+        text_ids=data.text_ids,
+    )
 
 
 def _step_seed(seed: int, step: int, *, purpose: int) -> int:
