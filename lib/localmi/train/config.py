@@ -46,6 +46,7 @@ class TrainConfig(BaseModel):
     steps: int = Field(1000, ge=1)
     batch_size: int = Field(32, ge=2)
     learning_rate: float = Field(5e-4, gt=0)
+    learning_rate_end: float = Field(1.0, ge=0, le=1)  # share of it that is left at the end
     text_learning_rate: float = Field(2e-5, ge=0)  # 0: the text encoder stays as it is
     text_weight_decay: float = Field(0.1, ge=0)
     warm_up: float = Field(0.1, ge=0, lt=1)

@@ -1,11 +1,11 @@
 """From a configuration to the networks, the device and the optimisers."""
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Adam, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
@@ -69,44 +69,62 @@ def build_alignment(config: TrainConfig) -> Alignment:
 
 
 @dataclass(frozen=True)
-class Optimisers:
-    """Adam for image encoder and critic, AdamW with warm-up and linear decay for BERT."""
+class Scheduled:
+    """An optimiser and its learning-rate schedule, stepped together."""
 
-    image: Optimizer
-    text: Optimizer
-    text_schedule: LambdaLR
+    optimiser: Optimizer
+    schedule: LambdaLR
 
-    def zero_grad(self) -> None:
-        self.image.zero_grad(set_to_none=True)
-        self.text.zero_grad(set_to_none=True)
+    def descend(self, loss: Tensor) -> None:
+        """One step down the gradient of `loss`."""
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        self.step()
 
     def step(self) -> None:
-        self.image.step()
-        self.text.step()
-        self.text_schedule.step()
+        self.optimiser.step()
+        self.schedule.step()
 
-    def __iter__(self) -> Iterator[tuple[str, Optimizer | LambdaLR]]:
-        """Name and object of everything that has a state to keep."""
-        yield from (("image", self.image), ("text", self.text), ("schedule", self.text_schedule))
+    def state_dict(self) -> dict[str, Any]:
+        return {"optimiser": self.optimiser.state_dict(), "schedule": self.schedule.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.schedule.load_state_dict(state["schedule"])
 
 
-def build_optimisers(config: TrainConfig, alignment: Alignment) -> Optimisers:
-    """As the paper, with the public code's learning rate and schedule for BERT."""
-    others = [*alignment.image_encoder.parameters(), *alignment.critic.parameters()]
-    image = Adam(others, lr=config.learning_rate, fused=True)
-    text = AdamW(
-        text_parameter_groups(alignment.text_encoder, config.text_weight_decay),
-        lr=config.text_learning_rate,
-        fused=True,
-    )
-    warm_up = config.warm_up * config.steps
+def scheduled(
+    optimiser: Optimizer, *, steps: int, warm_up: float = 0.0, end: float = 1.0
+) -> Scheduled:
+    """Linear warm-up over a share of the steps, then linear to `end` times the learning rate."""
+    rising = warm_up * steps
 
     def factor(step: int) -> float:
-        rising = (step + 1) / warm_up if warm_up else 1.0
-        falling = (config.steps - step) / (config.steps - warm_up)
-        return max(0.0, min(rising, falling, 1.0))
+        if step < rising:
+            return (step + 1) / rising
+        return end + (1 - end) * max(0.0, (steps - step) / (steps - rising))
 
-    return Optimisers(image, text, LambdaLR(text, factor))
+    return Scheduled(optimiser, LambdaLR(optimiser, factor))
+
+
+def image_optimiser(config: TrainConfig, alignment: Alignment) -> Scheduled:
+    """Adam for image encoder and critic (paper, Sec. 4)."""
+    parameters = [*alignment.image_encoder.parameters(), *alignment.critic.parameters()]
+    adam = Adam(parameters, lr=config.learning_rate, fused=True)
+    return scheduled(adam, steps=config.steps, end=config.learning_rate_end)
+
+
+def text_optimiser(config: TrainConfig, alignment: Alignment) -> Scheduled:
+    """AdamW for BERT, with the public code's learning rate, warm-up and linear decay."""
+    groups = text_parameter_groups(alignment.text_encoder, config.text_weight_decay)
+    adam = AdamW(groups, lr=config.text_learning_rate, fused=True)
+    return scheduled(adam, steps=config.steps, warm_up=config.warm_up, end=0.0)
+
+
+def control_optimiser(config: TrainConfig, control: Critic, *, every: int) -> Scheduled:
+    """Adam for the critic of the shuffled pairs, which makes one step in `every`."""
+    adam = Adam(control.parameters(), lr=config.learning_rate, fused=True)
+    return scheduled(adam, steps=-(-config.steps // every), end=config.learning_rate_end)
 
 
 def text_parameter_groups(encoder: nn.Module, weight_decay: float) -> list[dict[str, object]]:

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.optim import Adam
 
 from localmi.data.augment import Augmentation
 from localmi.data.batches import Batch, SplitData, training_batch
@@ -37,9 +36,11 @@ from localmi.train.config import TrainConfig
 from localmi.train.networks import (
     annealed_temperature,
     build_alignment,
-    build_optimisers,
     choose_device,
     choose_dtype,
+    control_optimiser,
+    image_optimiser,
+    text_optimiser,
 )
 
 CONTROL_EVERY = 4  # steps between two of the control critic's
@@ -69,10 +70,9 @@ class Pretraining:
         self.train_data = SplitData(cache, "train", unit=unit)
         self.alignment = build_alignment(config).to(self.device)
         self.control = copy.deepcopy(self.alignment.critic)
-        self.optimisers = build_optimisers(config, self.alignment)
-        self.control_optimiser = Adam(
-            self.control.parameters(), lr=config.learning_rate, fused=True
-        )
+        self.image_optimiser = image_optimiser(config, self.alignment)
+        self.text_optimiser = text_optimiser(config, self.alignment)
+        self.control_optimiser = control_optimiser(config, self.control, every=CONTROL_EVERY)
         self.mine = bounds.MINE(config.mine_decay)
         self.augmentation = Augmentation() if config.augment else None
         self.tokens = TokenTable(self.alignment.text_encoder, self.train_data.texts)
@@ -105,9 +105,9 @@ class Pretraining:
                 "learning_rate, damaged images. The last checkpoint is from before; lower "
                 "learning_rate or use precision='float32'."
             )
-        self.optimisers.zero_grad()
-        (-objective).backward()
-        self.optimisers.step()
+        self.text_optimiser.optimiser.zero_grad(set_to_none=True)
+        self.image_optimiser.descend(-objective)
+        self.text_optimiser.step()
         if self.step % CONTROL_EVERY == 0:
             self._control_step(batch, images.detach(), texts.detach())
         self.step += 1
@@ -182,9 +182,7 @@ class Pretraining:
             batch.image_study[shuffled.owner], batch.text_study, batch.text, same_text=True
         )
         value = bounds.infonce(scores, allowed, self.config.direction)
-        self.control_optimiser.zero_grad()
-        (-value).backward()
-        self.control_optimiser.step()
+        self.control_optimiser.descend(-value)
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
@@ -267,9 +265,10 @@ class Pretraining:
         return {
             "alignment": self.alignment,
             "control": self.control,
+            "image_optimiser": self.image_optimiser,
+            "text_optimiser": self.text_optimiser,
             "control_optimiser": self.control_optimiser,
             "mine": self.mine,
-            **dict(self.optimisers),
         }
 
 
