@@ -4,12 +4,13 @@ One step = scores of all pairs, the max over 16 regions, InfoNCE, and the backwa
 
     python benchmarks/critic.py --batches 8 16 32                 about 3 minutes on 2 cores
     python benchmarks/critic.py --batches 8 16 32 64 128 \
-        --seconds 120 --gigabytes 8                               about 15 minutes
+        --seconds 120 --gigabytes 8                               about 20 minutes
 
 Times: all ways take turns in one process, the median over --repeats; what counts is the ratio.
 Memory: each way in a process of its own, the highest resident memory of a step less what was
-resident before it (features, weights and libraries). A way whose step would exceed --seconds or
---gigabytes, judged by its last batch size, is skipped and said to be. Linux only (memory).
+resident before it (features, weights and libraries). A way is timed fewer times when it has used
+up --seconds, and skipped, and said to be, where one step would, or would exceed --gigabytes,
+judged by its last batch size. Linux only (memory).
 """
 
 import argparse
@@ -136,8 +137,13 @@ def step(way: Way, critic: ConcatCritic, x: Tensor, y: Tensor) -> float:
     return loss.item()
 
 
-def median_seconds(setting: str, batch: int, ways: list[str], repeats: int) -> dict[str, float]:
-    """Median time of a step of each way; they take turns, so that all meet the same machine."""
+def median_seconds(
+    setting: str, batch: int, ways: list[str], repeats: int, limit: float = math.inf
+) -> dict[str, float]:
+    """Median time of a step of each way; they take turns, so that all meet the same machine.
+
+    A way that has used `limit` seconds is not timed again, but once at least.
+    """
     critic, x, y = build(setting, batch)
     losses = [step(WAYS[way], critic, x, y) for way in ways]  # also warms up
     if not all(math.isclose(loss, losses[0], abs_tol=1e-4) for loss in losses):
@@ -147,6 +153,8 @@ def median_seconds(setting: str, batch: int, ways: list[str], repeats: int) -> d
     seconds: dict[str, list[float]] = {way: [] for way in ways}
     for _ in range(repeats):
         for way in ways:
+            if seconds[way] and sum(seconds[way]) > limit:
+                continue
             start = time.perf_counter()
             step(WAYS[way], critic, x, y)
             seconds[way].append(time.perf_counter() - start)
@@ -185,12 +193,12 @@ def too_large(last: Result | None, batch: int, limits: argparse.Namespace) -> st
     if last is None:
         return ""
     if last.skipped:
-        return last.skipped
-    growth = batch / last.batch
-    seconds = growth ** (4 if last.way == "grown pair by pair" else 2) * (last.seconds or 0)
-    gigabytes = growth**2 * (last.peak_mib or 0) / 1024
-    if seconds * (limits.repeats + 2) > limits.seconds:
-        return f"about {seconds:.0f} s a step"
+        return "as at the size before"
+    growth = (batch / last.batch) ** 2  # the pairs
+    seconds = growth * (last.seconds or 0)
+    gigabytes = growth * (last.peak_mib or 0) / 1024
+    if seconds > limits.seconds:
+        return f"more than {seconds:.0f} s a step"
     if gigabytes > limits.gigabytes and last.way != "split, chunked":
         return f"about {gigabytes:.0f} GiB"
     return ""
@@ -203,7 +211,9 @@ def measure(setting: str, options: argparse.Namespace) -> list[Result]:
     for batch in sorted(options.batches):
         reasons = {way: too_large(last.get(way), batch, options) for way in WAYS}
         ways = [way for way in WAYS if not reasons[way]]
-        seconds = median_seconds(setting, batch, ways, options.repeats) if ways else {}
+        seconds = (
+            median_seconds(setting, batch, ways, options.repeats, options.seconds) if ways else {}
+        )
         for way in WAYS:
             peak = peak_mib(setting, batch, way, options.threads) if way in ways else None
             ratio = seconds[way] / seconds["split"] if {way, "split"} <= set(ways) else None
@@ -230,7 +240,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--batches", type=int, nargs="+", default=[8, 16, 32])
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--seconds", type=float, default=60, help="for one way at one size")
+    parser.add_argument("--seconds", type=float, default=20, help="for one way at one size")
     parser.add_argument("--gigabytes", type=float, default=4, help="for one step")
     parser.add_argument("--json", type=Path, help="write the figures here as well")
     options = parser.parse_args()
