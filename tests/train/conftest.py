@@ -5,10 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from transformers import AutoTokenizer, BertConfig, BertModel
 
+from localmi.data.cache import Cache
 from localmi.model.text import PACKAGED, model_location
 from localmi.train.config import TrainConfig, checked
+from localmi.train.pretrain import Pretraining
 
 
 @pytest.fixture(scope="session")
@@ -30,7 +33,9 @@ def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
                 attention_probs_dropout_prob=dropout,
                 initializer_range=0.2,
             )
-            BertModel(config).save_pretrained(folder)
+            with torch.random.fork_rng():
+                torch.manual_seed(0)
+                BertModel(config).save_pretrained(folder)
         return str(folder)
 
     return make
@@ -55,6 +60,16 @@ def configure(tiny_bert: Callable[..., str]) -> Callable[..., TrainConfig]:
             "device": "cpu",
         }
         return checked(**(small | changes))
+
+    return make
+
+
+@pytest.fixture
+def build(configure: Callable[..., TrainConfig], tiny_cache: Cache) -> Callable[..., Pretraining]:
+    """A run on the tiny study, or on `cache`, with changes of the configuration."""
+
+    def make(cache: Cache | None = None, **changes: Any) -> Pretraining:
+        return Pretraining(configure(**changes), tiny_cache if cache is None else cache)
 
     return make
 

@@ -1,3 +1,5 @@
+import copy
+
 import pytest
 import torch
 from transformers import DistilBertConfig, DistilBertModel
@@ -7,11 +9,15 @@ from localmi.mi.critics import BilinearCritic, ConcatCritic, SeparableCritic
 from localmi.model.text import TextEncoder
 from localmi.train.config import checked
 from localmi.train.networks import (
+    Scheduled,
     annealed_temperature,
     build_alignment,
-    build_optimisers,
     choose_device,
     choose_dtype,
+    control_optimiser,
+    image_optimiser,
+    scheduled,
+    text_optimiser,
     text_parameter_groups,
 )
 
@@ -57,49 +63,98 @@ def test_a_layer_norm_of_another_name_does_not_decay_either() -> None:
     assert not [name for name in names if "norm" in name.lower() or name.endswith("bias")]
 
 
+def held(optimiser: Scheduled) -> list[int]:
+    return [id(p) for group in optimiser.optimiser.param_groups for p in group["params"]]
+
+
+def rates(optimiser: Scheduled) -> set[float]:
+    """The learning rates in force, as shares of those set."""
+    groups = optimiser.optimiser.param_groups
+    return {round(group["lr"] / group["initial_lr"], 6) for group in groups}
+
+
 def test_each_parameter_has_one_optimiser(configure) -> None:
     config = configure(text_learning_rate=1e-4, learning_rate=0.02)
     alignment = build_alignment(config)
-    optimisers = build_optimisers(config, alignment)
-
-    def held(optimiser: torch.optim.Optimizer) -> list[int]:
-        return [id(p) for group in optimiser.param_groups for p in group["params"]]
-
-    image = [*alignment.image_encoder.parameters(), *alignment.critic.parameters()]
-    assert sorted(held(optimisers.image)) == sorted(map(id, image))
-    assert sorted(held(optimisers.text)) == sorted(map(id, alignment.text_encoder.parameters()))
-    assert isinstance(optimisers.image, torch.optim.Adam)
-    assert isinstance(optimisers.text, torch.optim.AdamW)
-    assert {group["lr"] for group in optimisers.image.param_groups} == {0.02}
-    assert {group["weight_decay"] for group in optimisers.image.param_groups} == {0}
+    control = copy.deepcopy(alignment.critic)
+    images, texts = image_optimiser(config, alignment), text_optimiser(config, alignment)
+    controls = control_optimiser(config, control, every=4)
+    expected = [*alignment.image_encoder.parameters(), *alignment.critic.parameters()]
+    assert sorted(held(images)) == sorted(map(id, expected))
+    assert sorted(held(texts)) == sorted(map(id, alignment.text_encoder.parameters()))
+    assert sorted(held(controls)) == sorted(map(id, control.parameters()))
+    assert isinstance(images.optimiser, torch.optim.Adam)
+    assert isinstance(texts.optimiser, torch.optim.AdamW)
+    for optimiser, rate in ((images, 0.02), (texts, 1e-4), (controls, 0.02)):
+        assert {group["initial_lr"] for group in optimiser.optimiser.param_groups} == {rate}
+    assert {group["weight_decay"] for group in images.optimiser.param_groups} == {0}
 
 
 @pytest.mark.parametrize(
     ("warm_up", "expected"),
-    [  # ten steps at 1e-4
+    [  # ten steps
         (0.5, {0: 0.2, 1: 0.4, 4: 1.0, 5: 1.0, 6: 0.8, 9: 0.2, 10: 0.0, 12: 0.0}),
         (0.0, {0: 1.0, 1: 0.9, 5: 0.5, 9: 0.1, 10: 0.0}),
-        (0.04, {0: 1.0, 1: 0.9375, 10: 0.0}),  # a warm-up of less than a step is none
+        (0.04, {0: 1.0, 1: 0.9375, 10: 0.0}),  # less than a step
+        (0.25, {0: 0.4, 1: 0.8, 2: 1.0, 4: 0.8}),  # two steps and a half
     ],
 )
 def test_the_text_encoder_warms_up_then_decays(configure, warm_up, expected) -> None:
     config = configure(steps=10, warm_up=warm_up, text_learning_rate=1e-4)
-    optimisers = build_optimisers(config, build_alignment(config))
+    optimiser = text_optimiser(config, build_alignment(config))
     for step in range(13):
         if step in expected:
-            rates = [group["lr"] for group in optimisers.text.param_groups]
-            assert rates == pytest.approx([1e-4 * expected[step]] * 2), step
-        optimisers.step()
-    assert {group["lr"] for group in optimisers.image.param_groups} == {config.learning_rate}
+            assert rates(optimiser) == {expected[step]}, step
+        optimiser.step()
 
 
-def test_zero_grad_reaches_every_network(configure) -> None:
-    config = configure(text_learning_rate=1e-4)
+def test_the_image_encoder_and_the_control_end_at_their_share(configure) -> None:
+    config = configure(steps=10, learning_rate_end=0.2)
     alignment = build_alignment(config)
-    for parameter in alignment.parameters():
-        parameter.grad = torch.ones_like(parameter)
-    build_optimisers(config, alignment).zero_grad()
-    assert all(parameter.grad is None for parameter in alignment.parameters())
+    optimiser = image_optimiser(config, alignment)
+    control = control_optimiser(config, alignment.critic, every=4)  # makes steps 0, 4 and 8
+    found = []
+    for step in range(10):
+        found.append(rates(optimiser))
+        optimiser.step()
+        if step % 4 == 0:
+            control.step()
+    assert found[:6:5] == [{1.0}, {0.6}]
+    assert rates(optimiser) == rates(control) == {0.2}
+    steady = image_optimiser(configure(), alignment)
+    steady.step()
+    assert rates(steady) == {1.0}
+
+
+def test_an_optimiser_goes_on_from_its_state() -> None:
+    def made() -> tuple[torch.nn.Linear, Scheduled]:
+        torch.manual_seed(0)
+        layer = torch.nn.Linear(2, 1)
+        adam = torch.optim.Adam(layer.parameters(), lr=0.1)
+        return layer, scheduled(adam, steps=8, warm_up=0.5, end=0.0)
+
+    layer, optimiser = made()
+    other_layer, other = made()
+    for _ in range(6):
+        optimiser.descend(layer(torch.ones(2)).square().sum())
+    for _ in range(3):
+        other.descend(other_layer(torch.ones(2)).square().sum())
+    state = copy.deepcopy(other.state_dict())
+    last_layer, last = made()
+    last_layer.load_state_dict(other_layer.state_dict())
+    last.load_state_dict(state)
+    for _ in range(3):
+        last.descend(last_layer(torch.ones(2)).square().sum())
+    assert torch.equal(layer.weight, last_layer.weight)
+    assert rates(last) == rates(optimiser) == {0.5}
+
+
+def test_descending_forgets_the_gradient_of_before() -> None:
+    weight = torch.nn.Parameter(torch.tensor(1.0))
+    optimiser = scheduled(torch.optim.SGD([weight], lr=0.5), steps=10)
+    optimiser.descend(3 * weight)
+    optimiser.descend(weight)
+    assert weight.item() == pytest.approx(1 - 0.5 * 3 - 0.5 * 1)
 
 
 def test_the_temperature_goes_from_its_start_to_its_end() -> None:

@@ -101,7 +101,7 @@ def scheduled(
 
     def factor(step: int) -> float:
         if step < rising:
-            return (step + 1) / rising
+            return min(1.0, (step + 1) / rising)
         return end + (1 - end) * max(0.0, (steps - step) / (steps - rising))
 
     return Scheduled(optimiser, LambdaLR(optimiser, factor))

@@ -20,7 +20,7 @@ from torch import Tensor
 from localmi.data.augment import Augmentation
 from localmi.data.batches import Batch, SplitData, training_batch
 from localmi.data.cache import Cache
-from localmi.errors import TrainingError
+from localmi.errors import ConfigError, NoNegativesError, TrainingError
 from localmi.evaluate.held_out import SplitScores
 from localmi.mi import bounds
 from localmi.mi.critics import Critic
@@ -62,6 +62,11 @@ class Pretraining:
     """
 
     def __init__(self, config: TrainConfig, cache: Cache) -> None:
+        if config.image_size != cache.image_size:
+            raise ConfigError(
+                f"image_size={config.image_size}, but the images of {cache.name} were prepared at "
+                f"{cache.image_size}. Use that size, or prepare the data anew."
+            )
         self.config = config
         self.cache = cache
         self.device = choose_device(config.device)
@@ -143,7 +148,7 @@ class Pretraining:
         """[M, M], the matched pairs on the diagonal."""
         config = self.config
         if config.objective == "global":
-            return global_scores(critic, images, texts)
+            return global_scores(critic, images[owner], texts)
         if config.winners_only:
             return winners_only_scores(critic, images, texts, owner)
         return local_scores(
@@ -181,7 +186,10 @@ class Pretraining:
         allowed = may_mismatch(
             batch.image_study[shuffled.owner], batch.text_study, batch.text, same_text=True
         )
-        value = bounds.infonce(scores, allowed, self.config.direction)
+        try:
+            value = bounds.infonce(scores, allowed, self.config.direction)
+        except NoNegativesError:  # two studies, shuffled, leave no third one to compare with
+            return
         self.control_optimiser.descend(-value)
 
     def _autocast(self) -> torch.autocast:
