@@ -150,6 +150,49 @@ def test_without_gradient_nothing_is_computed_twice() -> None:
     assert calls == 2 + 2 * 2  # forward, and again for the backward pass
 
 
+def test_chunked_leaves_frozen_parameters_alone() -> None:
+    x, y = features(3, 5)
+    whole, chunked = concat_critic(), concat_critic(chunk=8)
+    for critic in (whole, chunked):
+        critic.mlp[2].requires_grad_(False)
+        critic(x, y).sin().sum().backward()
+        assert critic.mlp[2].weight.grad is None
+    for one, other in zip(chunked.parameters(), whole.parameters(), strict=True):
+        torch.testing.assert_close(one.grad, other.grad)
+
+
+def test_chunked_refuses_weights_that_changed_before_the_backward_pass() -> None:
+    x, y = features(3)
+    critic = concat_critic(chunk=4)
+    scores = critic(x, y)
+    with torch.no_grad():
+        critic.mlp[-1].weight += 1
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        scores.sum().backward()
+
+
+@pytest.mark.parametrize("chunk", [None, 64])
+def test_autocast_reaches_the_gradients(chunk: int | None) -> None:
+    """Close to float32 in value and gradient, also where layers are computed again."""
+    torch.manual_seed(0)
+    critic = ConcatCritic(32, 48, hidden=(64, 32), chunk=chunk)
+    x, y = torch.randn(8, 4, 32, requires_grad=True), torch.randn(8, 48, requires_grad=True)
+    inputs = (x, y, *critic.parameters())
+    exact = critic(x, y)
+    expected = torch.autograd.grad(exact.square().sum(), inputs)
+    with torch.autocast("cpu", torch.bfloat16):
+        rough = critic(x, y)
+        with torch.no_grad():
+            assert torch.equal(critic(x, y), rough)
+    assert rough.dtype == torch.bfloat16
+    assert (rough - exact).norm() < 0.02 * exact.norm()
+    for one, other in zip(
+        torch.autograd.grad(rough.float().square().sum(), inputs), expected, strict=True
+    ):
+        assert one.dtype == torch.float32
+        assert (one - other).norm() < 0.06 * other.norm()
+
+
 def test_the_critic_of_the_paper_has_its_sizes() -> None:
     shapes = [tuple(parameter.shape) for parameter in ConcatCritic(512, 768).parameters()]
     assert shapes == [(1024, 1280), (1024,), (512, 1024), (512,), (1, 512), (1,)]
