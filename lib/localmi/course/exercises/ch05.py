@@ -1,0 +1,110 @@
+"""Checks of the exercises of 05_radiographs_and_reports."""
+
+import math
+import re
+from collections.abc import Callable
+
+from torch import Tensor, tensor
+
+from localmi.course.check import exercise, expect, expect_close
+
+Splitter = Callable[[str], list[str]]
+
+
+@exercise
+def exercise_5_1(my_split: Splitter) -> None:
+    """A report's body into sentences: decimals, wrapped lines, list markers."""
+    two = _sentences(my_split, "No effusion. Heart size is normal.")
+    expect(
+        two == ["No effusion", "Heart size is normal"],
+        f"'No effusion. Heart size is normal.' are two sentences, you found {two}",
+    )
+    tube = _sentences(my_split, "The tube ends 2.5 cm above the carina.")
+    expect(len(tube) == 1, f"the period of 2.5 cm ends no sentence, but you found {tube}")
+    expect("2.5" in tube[0], f"2.5 cm is no longer 2.5 cm: {tube[0]!r}")
+    wrapped = _sentences(my_split, " There is\n mild edema.")
+    expect(
+        wrapped == ["There is mild edema"],
+        f"a line's end is white space, not the end of a sentence: you found {wrapped}",
+    )
+    listed = _sentences(my_split, " 1. No effusion.\n 2. Mild edema.")
+    expect(
+        all(re.search("[A-Za-z]", sentence) for sentence in listed),
+        f"a list's number is no sentence: you found {listed}",
+    )
+    expect(
+        listed == ["No effusion", "Mild edema"],
+        f"'1. No effusion. 2. Mild edema.' are two sentences without numbers, you found {listed}",
+    )
+
+
+def _sentences(split: Splitter, text: str) -> list[str]:
+    """What a splitter finds, without final periods: whether they stay is a matter of taste."""
+    found = split(text)
+    is_list = isinstance(found, list) and all(isinstance(piece, str) for piece in found)
+    expect(is_list, f"a list of strings is asked for, your function returned {found!r}")
+    return [piece.strip().removesuffix(".") for piece in found]
+
+
+@exercise
+def exercise_5_2(my_mi: Callable[[float, float], float]) -> None:
+    """I(finding; what is said of it) in nats, of a binary finding that is flipped at times."""
+    found = float(my_mi(0.3, 0.1))
+    wanted = 0.3159525
+    marginal = 0.3 * 0.9 + 0.7 * 0.1
+    for mistake, words in (
+        (wanted / math.log(2), "these are bits: use the natural logarithm"),
+        (_entropy(marginal), "this is h(said) alone: what the noise adds, h(e), comes off it"),
+        (_entropy(0.3) - _entropy(0.1), "h(p) - h(e) forgets that flips change how often it is "
+         "said: p(1 - e) + (1 - p)e"),
+        (-wanted, "the sign is wrong: h(said) - h(said | finding)"),
+    ):  # fmt: skip
+        expect(not math.isclose(found, mistake, rel_tol=1e-3), words)
+    expect_close(found, wanted, "p = .3, e = .1", tolerance=1e-4)
+    never_wrong = float(my_mi(0.3, 0.0))
+    expect(
+        not math.isnan(never_wrong),
+        "without noise, e = 0, it is not a number: 0 log 0 counts as 0",
+    )
+    expect_close(never_wrong, _entropy(0.3), "without noise all of h(p) is left", tolerance=1e-4)
+    expect_close(my_mi(0.3, 0.5), 0.0, "a coin that says yes or no tells nothing", tolerance=1e-4)
+
+
+def _entropy(p: float) -> float:
+    """h(p), nats."""
+    return -p * math.log(p) - (1 - p) * math.log(1 - p)
+
+
+@exercise
+def exercise_5_3(my_allowed: Callable[[Tensor, Tensor], Tensor]) -> None:
+    """Which pairs of a batch may be mismatched: neither the same study nor the same words."""
+    study, text = tensor([0, 0, 1, 2]), tensor([5, 6, 7, 5])
+    allowed = my_allowed(study, text)
+    expect(isinstance(allowed, Tensor), f"a tensor is asked for, found {allowed!r}")
+    expect(
+        list(allowed.shape) == [4, 4],
+        f"for 4 pairs the mask is [4, 4], yours is {list(allowed.shape)}: compare every row with "
+        "every column, study[:, None] with study[None, :]",
+    )
+    allowed = allowed.bool()
+    expect(not allowed.diagonal().any(), "the diagonal holds the matched pairs: not allowed")
+    expect(
+        not allowed[0, 1] and not allowed[1, 0],
+        "images 0 and 1 are of one study: its report is true of both",
+    )
+    expect(
+        not allowed[0, 3] and not allowed[3, 0],
+        "sentences 0 and 3 read the same: what is true of image 0 is true of image 3",
+    )
+    wanted = tensor(
+        [
+            [False, False, True, False],
+            [False, False, True, True],
+            [True, True, False, True],
+            [False, True, True, False],
+        ]
+    )
+    expect(
+        bool((allowed == wanted).all()),
+        "a pair is forbidden if EITHER the studies or the words are equal; all others are allowed",
+    )

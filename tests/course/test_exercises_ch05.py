@@ -1,0 +1,125 @@
+"""Exercises of chapter 5: a stub fails, a solution passes, wrong answers are told why."""
+
+import math
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from localmi.course import check
+from localmi.data.reports import split_sentences
+from localmi.model.alignment import may_mismatch
+
+
+def stub(*_: Any) -> Any: ...
+
+
+@pytest.mark.parametrize("name", ["exercise_5_1", "exercise_5_2", "exercise_5_3"])
+def test_a_stub_is_not_tried(name: str) -> None:
+    assert getattr(check, name)(stub).status == "not tried yet"
+
+
+# 5.1
+
+
+def my_split(text: str) -> list[str]:
+    pieces = re.split(r"(?<=\.)\s+", " ".join(text.split()))
+    return [piece for piece in pieces if re.search("[A-Za-z]", piece)]
+
+
+def test_splitters_that_are_right() -> None:
+    assert check.exercise_5_1(my_split).passed
+    assert check.exercise_5_1(split_sentences).passed
+    assert check.exercise_5_1(
+        lambda text: [sentence.rstrip(".") for sentence in my_split(text)]
+    ).passed
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (lambda text: [text], "are two sentences"),
+        (lambda text: text, "a list of strings"),
+        (lambda text: [p for p in text.split(".") if p.strip()], "ends no sentence"),
+        (
+            lambda text: [p for p in re.sub(r"[0-9]+\.", "", text).split(".") if p.strip()],
+            "no longer 2.5 cm",
+        ),
+        (lambda text: [p for p in re.split(r"\n|(?<=\.)\s+", text) if p.strip()], "a line's end"),
+        (lambda text: re.split(r"(?<=\.)\s+", " ".join(text.split())), "a list's number"),
+        (
+            lambda text: re.split(r"(?<=[a-z]\.)\s+", " ".join(text.split())),
+            "two sentences without numbers",
+        ),
+    ],
+)
+def test_splitters_that_are_wrong(answer: Callable[[str], Any], words: str) -> None:
+    verdict = check.exercise_5_1(answer)
+    assert verdict.status == "not yet"
+    assert words in verdict.words
+
+
+# 5.2
+
+
+def h(p: float) -> float:
+    return -sum(q * math.log(q) for q in (p, 1 - p) if q > 0)
+
+
+def my_mi(p: float, error: float) -> float:
+    return h(p * (1 - error) + (1 - p) * error) - h(error)
+
+
+def test_the_mi_of_a_finding() -> None:
+    assert check.exercise_5_2(my_mi).passed
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (lambda p, e: my_mi(p, e) / math.log(2), "bits"),
+        (lambda p, e: h(p * (1 - e) + (1 - p) * e), "what the noise adds"),
+        (lambda p, e: h(p) - h(e), "how often it is said"),
+        (lambda p, e: -my_mi(p, e), "sign"),
+        (lambda p, e: my_mi(p, e) if e else math.nan, "0 log 0"),
+        (lambda p, e: 1.0, "p = .3, e = .1"),
+    ],
+)
+def test_mi_that_is_wrong(answer: Callable[[float, float], float], words: str) -> None:
+    verdict = check.exercise_5_2(answer)
+    assert verdict.status == "not yet"
+    assert words in verdict.words
+
+
+# 5.3
+
+
+def same(values: Tensor) -> Tensor:
+    return values[:, None] == values[None, :]
+
+
+def test_the_mask_of_mismatches() -> None:
+    assert check.exercise_5_3(lambda study, text: ~same(study) & ~same(text)).passed
+    assert check.exercise_5_3(lambda study, text: may_mismatch(study, study, text)).passed
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (lambda study, text: study != text, "every row with every column"),
+        (lambda study, text: torch.ones(4, 4), "diagonal"),
+        (lambda study, text: ~torch.eye(4, dtype=torch.bool), "one study"),
+        (lambda study, text: ~same(study), "read the same"),
+        (lambda study, text: same(study) | same(text), "diagonal"),
+        (lambda study, text: ~(same(study) & same(text)), "one study"),
+        (lambda study, text: torch.zeros(4, 4), "EITHER"),
+        (lambda study, text: [[True]], "a tensor"),
+    ],
+)
+def test_masks_that_are_wrong(answer: Callable[[Tensor, Tensor], Any], words: str) -> None:
+    verdict = check.exercise_5_3(answer)
+    assert verdict.status == "not yet"
+    assert words in verdict.words
