@@ -5,6 +5,7 @@ import pytest
 
 from localmi.course import example
 from localmi.data.phantom import write
+from localmi.errors import DataError
 
 
 @pytest.fixture
@@ -18,7 +19,8 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_old_study_is_replaced(small: None, tmp_path: Path) -> None:
     out = tmp_path / "data" / "example"
-    out.mkdir(parents=True)
+    (out / "truth").mkdir(parents=True)
+    (out / "truth" / "truth.json").touch()
     (out / "old.csv").touch()
     assert example.main(out) == 0
     assert [path.name for path in out.iterdir()] == ["new.csv"]
@@ -33,8 +35,16 @@ def test_a_cut_off_run_leaves_the_old_study(
         raise OSError("disk full")
 
     monkeypatch.setattr(write, "write_study", fail)
-    (tmp_path / "example").mkdir()
+    (tmp_path / "example" / "truth").mkdir(parents=True)
+    (tmp_path / "example" / "truth" / "truth.json").touch()
     (tmp_path / "example" / "old.csv").touch()
     with pytest.raises(OSError, match="disk full"):
         example.main(tmp_path / "example")
     assert [path.name for path in tmp_path.rglob("*.csv")] == ["old.csv"]
+
+
+def test_a_folder_of_something_else_is_not_replaced(small: None, tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").touch()
+    with pytest.raises(DataError, match="no synthetic study"):
+        example.main(tmp_path)
+    assert (tmp_path / "thesis.tex").exists()

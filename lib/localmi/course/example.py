@@ -4,20 +4,29 @@ import os
 import tempfile
 from pathlib import Path
 
-EXAMPLE_PATIENTS = 240  # some 400 studies: enough for every finding, small enough for git
-EXAMPLE_FRACTIONS = (0.6, 0.15, 0.25)  # of the patients: train, validate, test
+from localmi.errors import DataError
+
+EXAMPLE_PATIENTS = 1000  # some 1,800 studies, 32 MB: enough to train on, small enough for git
+EXAMPLE_FRACTIONS = (0.8, 0.1, 0.1)  # of the patients: train, validate, test
 
 
 def regenerate(out: Path) -> None:
     """Generates the study beside `out` and swaps it in: a cut-off run leaves `out` as it was.
 
     Raises:
+        DataError: `out` holds something that is no synthetic study.
         OSError: the folder cannot be written.
     """
     from localmi.data.phantom.config import PhantomConfig
+    from localmi.data.phantom.tables import SUMMARY
     from localmi.data.phantom.write import write_study
 
     out = out.resolve()
+    if out.exists() and not (out / SUMMARY).is_file():
+        raise DataError(
+            f"{out} exists and is no synthetic study ({SUMMARY} is missing), so it is not "
+            "replaced. Name another folder."
+        )
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as scratch:
         new = Path(scratch) / "new"
@@ -26,7 +35,7 @@ def regenerate(out: Path) -> None:
             PhantomConfig(),
             num_patients=EXAMPLE_PATIENTS,
             fractions=EXAMPLE_FRACTIONS,
-            workers=1,
+            workers=os.cpu_count() or 1,
         )
         if out.exists():
             os.replace(out, Path(scratch) / "old")

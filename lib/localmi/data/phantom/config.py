@@ -96,6 +96,6 @@ class PhantomConfig:
         2,
     )  # uninformative sentences, counts equally likely
     noise: ReportNoise = field(default_factory=ReportNoise)
-    contrast: tuple[float, float] = (0.35, 1.0)  # of a finding, 1 is plain; uniform
+    contrast: tuple[float, float] = (0.6, 1.0)  # of a finding, 1 is plain; uniform
     second_image: float = 0.08  # a study with a second frontal image (same state, new exposure)
     studies_per_patient: tuple[int, ...] = (1, 1, 2, 3)  # each equally likely
