@@ -1,13 +1,17 @@
 """Checkpoints that survive a kill: written aside, then moved into place in one step."""
 
 import os
-import pickle
+import zipfile
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from localmi.errors import CheckpointError
+
+ALWAYS_THERE = ("config", "data_hash", "step")
 
 
 def save_checkpoint(state: dict[str, Any], path: Path) -> None:
@@ -24,7 +28,8 @@ def save_checkpoint(state: dict[str, Any], path: Path) -> None:
             os.fsync(file.fileno())
         os.replace(aside, path)
     except (OSError, RuntimeError) as error:
-        aside.unlink(missing_ok=True)
+        with suppress(OSError):
+            aside.unlink(missing_ok=True)
         kept = "The one before it is untouched." if path.exists() else "There was none before it."
         raise CheckpointError(
             f"Checkpoint {path.name} could not be written: {error}. {kept} "
@@ -43,12 +48,21 @@ def load_checkpoint(path: Path, *, map_location: torch.device | str = "cpu") -> 
             f"No checkpoint {path.name} in {path.parent}. Start without resuming."
         )
     try:
-        state: dict[str, Any] = torch.load(path, map_location=map_location, weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError) as error:
+        return _read(path, map_location)
+    except Exception as error:  # on random bytes an unpickler raises whatever it likes
         raise CheckpointError(
             f"Checkpoint {path} cannot be read ({type(error).__name__}): it is damaged or not one "
             "of ours. Remove it and start anew, or put back a copy."
         ) from error
+
+
+def _read(path: Path, map_location: torch.device | str) -> dict[str, Any]:
+    with zipfile.ZipFile(path) as archive:  # which is what torch.save writes
+        if archive.testzip() is not None:
+            raise ValueError("a checksum is wrong")  # torch.load would not notice
+    state: dict[str, Any] = torch.load(path, map_location=map_location, weights_only=True)
+    if missing := [name for name in ALWAYS_THERE if name not in state]:
+        raise ValueError(f"it does not hold {missing}")
     return state
 
 
@@ -77,3 +91,19 @@ def check_same_run(
             f"The data changed since {path.name} was written (hash {state['data_hash'][:12]} "
             f"then, {data_hash[:12]} now). Restore them, or start a new run folder."
         )
+
+
+def restore(parts: Mapping[str, Any], state: Mapping[str, Any], *, path: Path) -> None:
+    """Give every part (network, optimiser, ...) its own state back.
+
+    Raises:
+        CheckpointError: a part is not in the checkpoint, or its state does not fit.
+    """
+    for name, part in parts.items():
+        try:
+            part.load_state_dict(state[name])
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise CheckpointError(
+                f"{path.name}: the state of {name!r} is missing or does not fit. Another version "
+                "of localmi has written it; resume with that version, or start a new run folder."
+            ) from error

@@ -31,7 +31,12 @@ from localmi.model.alignment import (
     winners_only_scores,
 )
 from localmi.model.text import TokenTable
-from localmi.train.checkpoint import check_same_run, load_checkpoint, save_checkpoint
+from localmi.train.checkpoint import (
+    check_same_run,
+    load_checkpoint,
+    restore,
+    save_checkpoint,
+)
 from localmi.train.config import TrainConfig
 from localmi.train.networks import (
     annealed_temperature,
@@ -256,7 +261,7 @@ class Pretraining:
         """Go on from a checkpoint of the same configuration on the same data.
 
         Raises:
-            CheckpointError: missing, damaged, of another configuration, or the data changed.
+            CheckpointError: missing, damaged, of another run or version, or the data changed.
         """
         state = load_checkpoint(path, map_location=self.device)
         check_same_run(
@@ -265,8 +270,7 @@ class Pretraining:
             data_hash=self.cache.data_hash,
             path=path,
         )
-        for name, part in self._stateful().items():
-            part.load_state_dict(state[name])
+        restore(self._stateful(), state, path=path)
         self.step = state["step"]
 
     def _stateful(self) -> dict[str, Any]:
