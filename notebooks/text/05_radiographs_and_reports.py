@@ -1,3 +1,17 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
 # %% [markdown]
 # # 5 Radiographs and reports
 #
@@ -9,7 +23,7 @@
 # how many nats one thing narrows down another.
 #
 # **Reading time**: 40 minutes.
-# **Run time**: 1 minute on 2 cores; a GPU is not used. **Memory**: 1 GB.
+# **Run time**: half a minute on 2 cores; a GPU is not used. **Memory**: 1 GB.
 # **Data**: the example study, synthetic from end to end. With `data_dir` the same cells run on
 # MIMIC-CXR or on a CSV of your own; what needs a known truth then says so and is left out.
 
@@ -398,7 +412,7 @@ show(
 
 # %% [markdown]
 # In real reports 62.7 % of the sentences are exact repetitions, and 15 % of a batch of 64 has a
-# twin.
+# twin. Our synthetic radiologist has fewer words and repeats more.
 #
 # The remedy is a mask: a pair whose words are those of the matched pair is no mismatched pair
 # (section 10). It has a price. The mismatched sentences are then no longer drawn like the matched
@@ -626,7 +640,7 @@ rng = np.random.default_rng(seed)
 ids = study.manifest["patient_id"]
 at_random = rng.choice(["train", "validate", "test"], size=len(ids), p=(0.8, 0.1, 0.1))
 torn = ids.groupby(ids).size()[pd.Series(at_random).groupby(ids).nunique() > 1]
-print(f"rows at random:  {len(torn)} of {ids.nunique()} patients are in more than one split")
+print(f"rows at random:  {len(torn)} of {ids.nunique():,} patients are in more than one split")
 ours = split_patients(study.manifest, (0.8, 0.1, 0.1), seed)["split"]
 print(f"by patient:      {int((ours.groupby(ids).nunique() > 1).sum())}")
 
@@ -646,7 +660,7 @@ import hashlib
 
 study = load_study(data_dir, cache_dir)
 row = study.images[0]
-print(f"{len(study.images)} rows of {row.shape}, {row.dtype}: {row.nbytes:,} bytes each")
+print(f"{len(study.images):,} rows of {row.shape}, {row.dtype}: {row.nbytes:,} bytes each")
 assert hashlib.sha256(row.tobytes()).hexdigest() == study.manifest["sha256"][0]
 first = study.manifest.iloc[0]
 print(f"from a file of {first['source_width']} x {first['source_height']} pixels, which lies in it")
@@ -698,7 +712,7 @@ from localmi.model.alignment import may_mismatch
 data = SplitData(load_study(data_dir, cache_dir), "train")
 twice = np.flatnonzero(data.manifest["study_id"].duplicated(keep=False))
 twice = twice[np.argsort(data.study[twice], kind="stable")][:6]  # images that share a study
-rest = np.setdiff1d(np.arange(len(data)), twice)[: 48 - len(twice)]
+rest = np.setdiff1d(np.arange(len(data)), twice)[: 64 - len(twice)]
 batch = data.batch(np.concatenate([twice, rest]), np.random.default_rng(seed))
 for name in ("images", "owner", "text_study", "text"):
     tensor = getattr(batch, name)
@@ -731,7 +745,7 @@ show(
     figure,
     alt="A square of image-sentence pairs: the diagonal is matched, blocks beside it share a "
     "study, scattered pairs off it share their words, all others may be mismatched.",
-    caption="Figure 5.8: one batch of 48 images, and what may be held against what.",
+    caption="Figure 5.8: one batch of 64 images, and what may be held against what.",
 )
 
 # %% [markdown]

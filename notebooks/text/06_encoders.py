@@ -1,3 +1,17 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
 # %% [markdown]
 # # 6 Encoders: an image and a sentence become vectors
 #
@@ -8,7 +22,7 @@
 # **Before this**: [5 Radiographs and reports](05_radiographs_and_reports.ipynb).
 #
 # **Reading time**: 40 minutes.
-# **Run time**: 1 minute on 2 cores; a GPU is not used. **Memory**: 1.5 GB.
+# **Run time**: half a minute on 2 cores; a GPU is not used. **Memory**: 1.5 GB.
 # **Data**: the example study, or your own by `data_dir`. Nothing is trained here: every network is
 # as it was initialised, only the text encoder has been trained before, by others.
 
@@ -87,6 +101,8 @@ with torch.no_grad():
         blocks[k] = block[0]
     rows.append(("pooled", network.pooled(picture), 0))
     rows.append(("fc1", network(picture), sum(p.numel() for p in network.fc1.parameters())))
+
+# %%
 shapes = [
     (name, " × ".join(map(str, out.shape[1:])), f"{out.numel():,}", f"{size:,}")
     for name, out, size in rows
