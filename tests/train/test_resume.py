@@ -1,0 +1,133 @@
+"""A run that was interrupted goes on to the same numbers, bit for bit."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from localmi.train.checkpoint import load_checkpoint
+from localmi.train.pretrain import Pretraining
+
+
+def flat(state: Any, name: str = "") -> dict[str, Any]:
+    """Every tensor and number of a nested state, by its place."""
+    if isinstance(state, dict):
+        parts = [flat(value, f"{name}.{key}") for key, value in state.items()]
+    elif isinstance(state, list | tuple):
+        parts = [flat(value, f"{name}.{index}") for index, value in enumerate(state)]
+    else:
+        return {name: state}
+    return {key: value for part in parts for key, value in part.items()}
+
+
+def assert_identical(one: Any, other: Any) -> None:
+    one, other = flat(one), flat(other)
+    assert one.keys() == other.keys()
+    for name, value in one.items():
+        if isinstance(value, Tensor):
+            assert torch.equal(value, other[name]), name
+        else:
+            assert value == other[name], name
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"text_learning_rate": 1e-3, "temperature": 2.0, "temperature_end": 0.5},
+        {"text_learning_rate": 1e-3, "bound": "mine", "mine_decay": 0.5},
+        {"objective": "global", "learning_rate_end": 0.1},
+        {"region_select": "per_pair_max", "winners_only": True, "sentences": "all"},
+    ],
+    ids=lambda changes: "-".join(changes) or "plain",
+)
+def test_half_and_half_is_the_whole(build, run_dir: Path, changes: dict[str, Any]) -> None:
+    changes = {"steps": 12, **changes}
+    whole = build(**changes)
+    expected = list(whole.run())
+    first = build(**changes)
+    found = list(first.run(until=6))
+    first.save(run_dir / "half.pt")
+    torch.manual_seed(99)  # a new process would not know the random state either
+    np.random.seed(99)
+    second = build(**changes)
+    second.load(run_dir / "half.pt")
+    assert second.step == 6
+    found += list(second.run())
+    assert found == expected
+    whole.save(run_dir / "whole.pt")
+    second.save(run_dir / "second.pt")
+    one, other = (load_checkpoint(run_dir / name) for name in ("whole.pt", "second.pt"))
+    assert_identical(one, other)
+    assert one["step"] == 12
+    assert one["control_optimiser"]["optimiser"]["state"]  # there was something to compare
+
+
+def test_saving_does_not_disturb(build, run_dir: Path) -> None:
+    alone, saved = build(text_learning_rate=1e-3), build(text_learning_rate=1e-3)
+    for (_, one), (_, other) in zip(alone.run(), saved.run(), strict=True):
+        saved.save(run_dir / "checkpoint.pt")
+        assert one == other
+
+
+PROGRAM = """
+import json, sys
+from pathlib import Path
+import torch
+from localmi.data.cache import open_cache
+from localmi.train.config import checked
+from localmi.train.pretrain import Pretraining
+
+cache, checkpoint, parameters, more = sys.argv[1:]
+torch.set_num_threads(1)
+training = Pretraining(checked(**json.loads(parameters)), open_cache(cache))
+if Path(checkpoint).exists():
+    training.load(Path(checkpoint))
+for step, value in training.run(until=training.step + int(more)):
+    print(json.dumps([step, value]), flush=True)
+    training.save(Path(checkpoint))
+"""
+
+
+def start(cache: Any, checkpoint: Path, config: Any, steps: int) -> subprocess.Popen[str]:
+    """A process that resumes where there is a checkpoint, and saves after each step."""
+    words = [str(cache.folder), str(checkpoint), json.dumps(config.model_dump(mode="json"))]
+    return subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, *words, str(steps)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("text_learning_rate", [0, 1e-3])
+def test_a_killed_process_is_resumed_by_another(
+    configure, tiny_cache, run_dir: Path, text_learning_rate: float
+) -> None:
+    config = configure(text_learning_rate=text_learning_rate, steps=20)
+    checkpoint = run_dir / "checkpoint.pt"
+    with start(tiny_cache, checkpoint, config, steps=100_000) as first:
+        for line in first.stdout:
+            if json.loads(line)[0] == 5:
+                first.kill()  # SIGKILL, wherever it is by now: in a step, or writing
+                break
+        first.wait()
+    assert first.returncode == -9
+    at = load_checkpoint(checkpoint)["step"]
+    assert at >= 5
+    with start(tiny_cache, checkpoint, config, steps=6) as second:
+        output, errors = second.communicate()
+    assert second.returncode == 0, errors
+    undisturbed = Pretraining(config, tiny_cache)
+    expected = list(undisturbed.run(until=at + 6))
+    assert [tuple(json.loads(line)) for line in output.splitlines()] == expected[at:]
+    undisturbed.save(run_dir / "undisturbed.pt")
+    assert_identical(load_checkpoint(run_dir / "undisturbed.pt"), load_checkpoint(checkpoint))
+    assert sorted(path.name for path in run_dir.iterdir()) == ["checkpoint.pt", "undisturbed.pt"]
