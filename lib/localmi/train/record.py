@@ -1,6 +1,7 @@
 """What a run leaves behind: `metrics.jsonl` as it goes, `results.json` at its end."""
 
 import json
+import math
 import os
 import platform
 from collections.abc import Mapping
@@ -22,6 +23,9 @@ RESULTS = "results.json"
 class MetricsLog:
     """Metrics over steps; kept in memory, and in `metrics.jsonl` where there is a run folder.
 
+    A value that is not finite is written as null, for JSON has no other word for it, and read back
+    as NaN.
+
     Args:
         run_dir: folder of the run, or None.
         resume_at: step the run goes on from; lines of later steps, which a killed run wrote after
@@ -35,8 +39,7 @@ class MetricsLog:
             lines = self._path.read_text(encoding="utf-8").splitlines()
             rows = [row for line in lines if (row := _parsed(line)) is not None]
             self.rows = [row for row in rows if row["step"] <= resume_at]
-            text = "".join(json.dumps(row) + "\n" for row in self.rows)
-            self._path.write_text(text, encoding="utf-8")
+            _replace(self._path, "".join(_line(row) for row in self.rows))
 
     def write(self, step: int, **values: float) -> None:
         """One line; on disk when this returns, so that a watcher sees it."""
@@ -44,7 +47,7 @@ class MetricsLog:
         self.rows.append(row)
         if self._path is not None:
             with self._path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
+                file.write(_line(row))
 
     def column(self, name: str) -> tuple[list[int], list[float]]:
         """(steps, values) of one metric, where it was logged."""
@@ -58,7 +61,27 @@ def _parsed(line: str) -> dict[str, Any] | None:
         row: dict[str, Any] = json.loads(line)
     except json.JSONDecodeError:
         return None
-    return row
+    return {name: math.nan if value is None else value for name, value in row.items()}
+
+
+def _line(row: Mapping[str, Any]) -> str:
+    return json.dumps(_finite(row), allow_nan=False) + "\n"
+
+
+def _finite(value: Any) -> Any:
+    """The value with None, JSON's null, for every NaN and infinity in it."""
+    if isinstance(value, Mapping):
+        return {name: _finite(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write a whole file; until it is written, what stood there stays."""
+    aside = path.with_name(path.name + ".writing")
+    aside.write_text(text, encoding="utf-8")
+    os.replace(aside, path)
 
 
 @dataclass(frozen=True)
@@ -88,7 +111,10 @@ def write_results(
     metrics: Mapping[str, Result],
     seconds: float,
 ) -> dict[str, Any]:
-    """The record of a run; written to `results.json` of its folder, where it has one."""
+    """The record of a run; written to `results.json` of its folder, where it has one.
+
+    In the file a value that is not finite (the cap of DV, the interval of one patient) is null.
+    """
     record = {
         "notebook": notebook,
         "parameters": dict(parameters),
@@ -105,7 +131,6 @@ def write_results(
         "seconds": round(seconds, 1),
     }
     if run_dir is not None:
-        aside = run_dir / (RESULTS + ".writing")
-        aside.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-        os.replace(aside, run_dir / RESULTS)
+        text = json.dumps(_finite(record), indent=1, allow_nan=False)
+        _replace(run_dir / RESULTS, text + "\n")
     return record
