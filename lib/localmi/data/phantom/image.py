@@ -57,7 +57,7 @@ def render(study: Study, config: PhantomConfig, number: int = 0) -> Rendering:
         ConfigError: the image size cannot be drawn, the study has no such image, or one of its
             findings is unknown.
 
-    Taught in 03_the_data.
+    Taught in 05_radiographs_and_reports.
     """
     film = expose(study, config, number)
     return Rendering(equalise(film.density), film.masks)
