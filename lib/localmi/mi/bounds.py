@@ -43,16 +43,17 @@ def dv(scores: Tensor, allowed: Tensor | None = None) -> Tensor:
 def dv_terms(scores: Tensor, allowed: Tensor | None = None) -> Tensor:
     """What each matched pair adds to `dv`: [K] nats, whose mean is the bound, for intervals.
 
-    log E_O[e^f] is no mean over pairs; it is linearised at its value (the delta method): pair i
-    carries (e^f of its row and column) / (2 E_O[e^f]) - 1, which is 0 on average.
+    log E_O[e^f] is no mean over matched pairs; it is linearised at its value (the delta method).
+    Matched pair i has a part in the mismatched pairs of its row and of its column, and carries
+    (mean e^f of its row + mean e^f of its column) / E_O[e^f] - 2, which is 0 on average.
     Arguments and errors as for `dv`.
     """
     scores = _full_precision(scores)
     log_mean = _log_mean_exp_mismatched(scores, allowed)
     mismatched = _mismatched(scores.shape, allowed).to(scores.device, non_blocking=True)
     ratio = (scores - log_mean).masked_fill(~mismatched, -math.inf).exp()
-    share = len(scores) / mismatched.sum() * (ratio.sum(0) + ratio.sum(1)) / 2
-    return scores.diagonal() - log_mean - (share - 1)
+    share = len(scores) / mismatched.sum() * (ratio.sum(0) + ratio.sum(1))
+    return scores.diagonal() - log_mean - (share - 2)
 
 
 def infonce(
