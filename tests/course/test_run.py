@@ -13,7 +13,8 @@ BODY = """import json, pathlib
 print("steps", steps, "flag", flag)
 assert steps < 100, "too many"
 if run_dir:
-    found = {"metrics": {"local_mi_nats": {"value": 1.25, "interval95": [1.1, 1.4]}}}
+    found = {"local_mi_nats": {"value": 1.25, "interval95": [1.1, 1.4]}}
+    found = {"metrics": {**found, "one_patient": {"value": 2, "interval95": [None, None]}}}
     pathlib.Path(run_dir, "results.json").write_text(json.dumps(found))"""
 
 
@@ -93,6 +94,7 @@ def test_a_run_leaves_everything_in_its_folder(
     printed = capsys.readouterr().out
     assert "steps 5 flag True" in printed
     assert "local_mi_nats: 1.25 [1.1, 1.4]" in printed
+    assert "one_patient: 2 [?, ?]" in printed
     assert "steps 5 flag True" in (out / "run.log").read_text()
     assert "injected" not in notebook.read_text()  # the course's own file is as it was
     assert run.main([str(notebook), "--out", str(out), "--resume"]) == run.DONE

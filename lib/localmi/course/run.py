@@ -185,8 +185,11 @@ def _say_end(plan: Plan, screen: _Tee) -> None:
     if results.is_file():
         screen.write(f"Results: {results}\n")
         for name, metric in json.loads(results.read_text(encoding="utf-8"))["metrics"].items():
-            low, high = metric["interval95"]
-            screen.write(f"  {name}: {metric['value']:.3g} [{low:.3g}, {high:.3g}]\n")
+            value, low, high = (
+                "?" if number is None else f"{number:.3g}"
+                for number in (metric["value"], *metric["interval95"])
+            )
+            screen.write(f"  {name}: {value} [{low}, {high}]\n")
 
 
 def main(words: Sequence[str]) -> int:
