@@ -50,6 +50,8 @@ temperature_end = 0.05  # and at the last: nearly the hard maximum
 sentences = "all"  # of a report: one drawn at random, or all
 image_encoder = "resnet256_6_2_1"  # or a ResNet or ViT of torchvision
 region_context = "region"  # what a region sees: its own cell (region), or all (image)
+cells_after = 2  # block of the encoder after which the cells are cut
+whole_image_first = 0.5  # share of the steps that see the whole image all the same
 grid = 4  # regions a side
 image_size = 128  # pixels a side
 text_encoder = "minilm"  # or the folder or hub name of a BERT
@@ -149,6 +151,11 @@ check.exercise_7_1(my_soft_max)
 
 # %% [markdown]
 # ## 3 The loop
+#
+# In the first half of the steps a region sees the whole image, which teaches the network quickly
+# what there is to see. But then any region may answer for a finding that lies elsewhere. So in the
+# second half the image is cut into cells after block 2: a region sees its own cell and 22 pixels
+# (of 256) around it, and must answer for itself.
 #
 # At every look the bound is computed on the validation split, by the hard max. Beside it stands the
 # **control**: a second critic of the same build, trained on the same features with the sentences

@@ -68,6 +68,25 @@ def test_cells_of_a_region_context_are_the_cells_of_the_image() -> None:
         torch.testing.assert_close(regions[:, number], alone, rtol=1e-4, atol=1e-5)
 
 
+def test_cells_cut_after_two_blocks_see_a_little_beyond_their_border() -> None:
+    encoder = build_image_encoder(image_size=256, context="region", cells_after=2).eval()
+    images = torch.randn(1, 1, 256, 256)
+    near, far = images.clone(), images.clone()
+    near[:, :, :64, 68:80] = 0  # within 22 pixels of region 0
+    far[:, :, :64, 90:128] = 0  # further away
+    unchanged = encoder.regions(images)[:, 0]
+    assert not torch.allclose(encoder.regions(near)[:, 0], unchanged, atol=1e-6)
+    assert torch.allclose(encoder.regions(far)[:, 0], unchanged, atol=1e-6)
+
+
+def test_with_the_whole_image_as_context_it_does_not_matter_where_cells_would_be_cut() -> None:
+    cut = build_image_encoder(image_size=128, cells_after=2).eval()
+    plain = build_image_encoder(image_size=128).eval()
+    plain.load_state_dict(cut.state_dict())
+    images = torch.randn(1, 1, 128, 128)
+    assert torch.equal(cut.regions(images), plain.regions(images))
+
+
 def test_building_an_encoder_leaves_the_running_statistics_alone() -> None:
     encoder = build_image_encoder(image_size=128)
     assert torch.equal(encoder.backbone.bn1.running_mean, torch.zeros(8))
@@ -97,3 +116,5 @@ def test_unknown_encoder_and_a_grid_that_does_not_divide() -> None:
         build_image_encoder("resnet512")
     with pytest.raises(ConfigError, match="divisor of 8"):
         build_image_encoder(image_size=256, grid=3)
+    with pytest.raises(ConfigError, match="cut from the pixels"):
+        build_image_encoder("resnet18", image_size=64, cells_after=2)

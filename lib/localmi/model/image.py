@@ -19,12 +19,16 @@ POOLED_SIDE = 2  # block 6 is pooled to 2 x 2 x 192 = 768
 class Backbone(nn.Module):
     """What an image encoder is made of: a network with a local block and a pooled vector."""
 
-    def local_block(self, images: Tensor) -> Tensor:
-        """Local features before they are cut into regions: [B, C, h, w]."""
+    def early(self, images: Tensor) -> Tensor:
+        """What is computed before the image may be cut into cells: [B, c, h', w']."""
+        return images
+
+    def late(self, features: Tensor) -> Tensor:
+        """The rest of the local block, from what `early` gives: [B, C, h, w]."""
         raise NotImplementedError
 
     def pooled(self, images: Tensor) -> Tensor:
-        """Global feature: [B, P]."""
+        """Global feature of images [B, 1, H, W]: [B, P]."""
         raise NotImplementedError
 
 
@@ -60,9 +64,12 @@ class ResNet256(Backbone):
     Taught in 06_encoders.
     """
 
-    def __init__(self, num_classes: int = 1, *, local_stage: int = 5) -> None:
+    def __init__(
+        self, num_classes: int = 1, *, local_stage: int = 5, cells_after: int = 0
+    ) -> None:
         super().__init__()
         self.local_stage = local_stage
+        self.cells_after = cells_after
         self.conv1 = nn.Conv2d(1, STAGE_WIDTHS[0], 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(STAGE_WIDTHS[0])
         width_in = STAGE_WIDTHS[0]
@@ -76,15 +83,23 @@ class ResNet256(Backbone):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def stage(self, images: Tensor, last: int) -> Tensor:
-        """Feature block after stage `last` (1..6): [B, width, H / 2**last, W / 2**last]."""
-        x = functional.relu(self.bn1(self.conv1(images)), inplace=True)
-        for number in range(1, last + 1):
+        """Feature block after stage `last` (0..6): [B, width, H / 2**last, W / 2**last]."""
+        return self._stages(functional.relu(self.bn1(self.conv1(images)), inplace=True), 1, last)
+
+    def _stages(self, x: Tensor, first: int, last: int) -> Tensor:
+        for number in range(first, last + 1):
             x = self.get_submodule(f"layer{number}")(x)
         return x
 
-    def local_block(self, images: Tensor) -> Tensor:
-        """Local features before they are cut into regions: [B, 128, 8, 8] at 256 x 256."""
-        return self.stage(images, self.local_stage)
+    def early(self, images: Tensor) -> Tensor:
+        """Blocks up to `cells_after`; 0 is none of them."""
+        return self.stage(images, self.cells_after) if self.cells_after else images
+
+    def late(self, features: Tensor) -> Tensor:
+        """The rest of the local block: [B, 128, 8, 8] of an image of 256 x 256."""
+        if not self.cells_after:
+            return self.stage(features, self.local_stage)
+        return self._stages(features, self.cells_after + 1, self.local_stage)
 
     def pooled(self, images: Tensor) -> Tensor:
         """Global feature z^I, [B, 768]."""
@@ -116,9 +131,9 @@ class TorchvisionBackbone(Backbone):
         found: dict[str, Tensor] = self.features(images.expand(-1, 3, -1, -1))
         return found
 
-    def local_block(self, images: Tensor) -> Tensor:
-        """[B, C, h, w]."""
-        found = self._features(images)
+    def late(self, features: Tensor) -> Tensor:
+        """The local block of images or cells [B, 1, H, W]: [B, C, h, w]."""
+        found = self._features(features)
         if "local" in found:
             return found["local"]
         patches = found["tokens"][:, 1:].transpose(1, 2)  # [B, C, h * w], without [CLS]
@@ -135,12 +150,14 @@ class ImageEncoder(nn.Module):
     """An image encoder with a grid of regions: what the critic sees of an image.
 
     Args:
-        backbone: gives a local block [B, C, h, w] and a pooled vector [B, P].
+        backbone: gives a local block [B, C, h, w], in two parts, and a pooled vector [B, P].
         image_size: side of the images, in pixels.
         grid: regions a side; N = grid**2 regions, row by row from the top left.
         context: what a region may see. "image": its whole receptive field, which in a deep network
-            is the whole image (the paper). "region": nothing but its own cell of the grid, plus a
-            learned vector for its place; a region then cannot know what lies elsewhere.
+            is the whole image (the paper). "region": its own cell of the grid, and a learned
+            vector for its place; a region then cannot know what lies elsewhere. The cells are cut
+            between the backbone's two parts: from the pixels, or after early blocks that see a
+            little beyond the border.
 
     Attributes:
         region_dim: D, length of a region's vector.
@@ -160,7 +177,7 @@ class ImageEncoder(nn.Module):
         with torch.no_grad():
             probe = torch.zeros(1, 1, image_size, image_size)
             self.pooled_dim = int(backbone.pooled(probe).shape[1])
-            block = backbone.local_block(self._cells(probe))
+            block = backbone.late(self._cells(backbone.early(probe)))
         backbone.train()
         side = block.shape[-1] * (grid if context == "region" else 1)
         if side % grid:
@@ -172,12 +189,12 @@ class ImageEncoder(nn.Module):
         if context == "region":
             self.place = nn.Parameter(torch.zeros(grid**2, self.region_dim))
 
-    def _cells(self, images: Tensor) -> Tensor:
-        """The images themselves, or with context "region" their cells [B * N, 1, h, w]."""
+    def _cells(self, features: Tensor) -> Tensor:
+        """The block itself, or with context "region" its cells: [B * N, c, h / grid, w / grid]."""
         if self.context == "image":
-            return images
-        height, width = images.shape[-2] // self.grid, images.shape[-1] // self.grid
-        cells = images.unflatten(3, (self.grid, width)).unflatten(2, (self.grid, height))
+            return features
+        height, width = features.shape[-2] // self.grid, features.shape[-1] // self.grid
+        cells = features.unflatten(3, (self.grid, width)).unflatten(2, (self.grid, height))
         return cells.permute(0, 2, 4, 1, 3, 5).flatten(0, 2)
 
     def regions(self, images: Tensor) -> Tensor:
@@ -186,7 +203,7 @@ class ImageEncoder(nn.Module):
         The block is folded to the grid by `pixel_unshuffle`, which keeps every number: the
         128 x 8 x 8 of stage 5 becomes the paper's 512 x 4 x 4.
         """
-        block = self.backbone.local_block(self._cells(images))
+        block = self.backbone.late(self._cells(self.backbone.early(images)))
         if self.context == "region":
             return block.flatten(1).unflatten(0, (len(images), -1)) + self.place
         folded = functional.pixel_unshuffle(block, block.shape[-1] // self.grid)
@@ -203,17 +220,24 @@ def build_image_encoder(
     image_size: int = 256,
     grid: int = 4,
     context: str = "image",
+    cells_after: int = 0,
     local_stage: int = 5,
     weights: str | None = None,
 ) -> ImageEncoder:
     """An image encoder by name: `resnet256_6_2_1`, or a ResNet or ViT of torchvision.
 
     Raises:
-        ConfigError: unknown name, or a grid that does not divide the local block.
+        ConfigError: unknown name, a grid that does not divide the local block, or `cells_after`
+            (the block after which cells are cut) for an encoder that is cut from the pixels.
     """
     if name == "resnet256_6_2_1":
-        backbone: Backbone = ResNet256(local_stage=local_stage)
+        backbone: Backbone = ResNet256(local_stage=local_stage, cells_after=cells_after)
     elif name in list_models() and name.startswith(("resnet", "vit_")):
+        if cells_after:
+            raise ConfigError(
+                f"cells_after={cells_after} is for resnet256_6_2_1; {name} is cut from the "
+                "pixels: use cells_after=0."
+            )
         backbone = TorchvisionBackbone(name, image_size=image_size, weights=weights)
     else:
         known = [model for model in list_models() if model.startswith(("resnet", "vit_"))]

@@ -57,6 +57,7 @@ def build_alignment(config: TrainConfig) -> Alignment:
         image_size=config.image_size,
         grid=config.grid,
         context=config.region_context,
+        cells_after=config.cells_after,
         local_stage=config.local_stage,
     )
     text_encoder = TextEncoder(

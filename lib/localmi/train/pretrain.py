@@ -103,6 +103,7 @@ class Pretraining:
     def train_step(self) -> float:
         """One gradient step; the value of the bound on its batch, in nats."""
         batch = self._batch()
+        self._set_context()
         self.alignment.train()
         torch.manual_seed(_step_seed(self.config.seed, self.step, purpose=0))
         with self._autocast():
@@ -122,6 +123,12 @@ class Pretraining:
             self._control_step(batch, images.detach(), texts.detach())
         self.step += 1
         return value.item()
+
+    def _set_context(self) -> None:
+        """A region may see the whole image at first, to learn what there is, and then its cell."""
+        config = self.config
+        whole = self.step < config.whole_image_first * config.steps
+        self.alignment.image_encoder.context = "image" if whole else config.region_context
 
     def _batch(self) -> Batch:
         config = self.config
@@ -224,6 +231,7 @@ class Pretraining:
         Returns:
             [b, N, T] float32 of the critic, and of the control; N = 1 if the objective is global.
         """
+        self._set_context()
         self.alignment.eval()
         encoder, pixels = self.alignment.image_encoder, images.to(self.device)
         with self._autocast():
