@@ -157,7 +157,7 @@ torch.manual_seed(seed)
 encoder = build_image_encoder("resnet256_6_2_1", image_size=256, grid=4).eval()
 images = torch.randn(2, 1, 256, 256)
 with torch.no_grad():
-    block = encoder.backbone.local_block(images)  # [B, 128, 8, 8]
+    block = encoder.backbone.stage(images, 5)  # [B, 128, 8, 8]
     regions = encoder.regions(images)  # [B, 16, 512]
 folded = functional.pixel_unshuffle(block, 2)  # [B, 512, 4, 4]
 print(list(block.shape), "->", list(folded.shape), "->", list(regions.shape))

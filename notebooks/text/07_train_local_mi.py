@@ -172,6 +172,8 @@ folder = Path(run_dir) if run_dir else None
 if resume:
     training.load(folder / "checkpoint.pt")
 log = MetricsLog(folder, resume_at=training.step)
+
+# %%
 bar = tqdm(training.run(), total=config.steps, initial=training.step, desc="steps")
 for step, nats in bar:
     done = training.step
