@@ -28,6 +28,14 @@ class SplitScores:
     text_ids: Sequence[np.ndarray]
 
 
+def best_region(
+    scores: Tensor, *, study: np.ndarray, patient: np.ndarray, text_ids: Sequence[np.ndarray]
+) -> SplitScores:
+    """Scores of regions [n, N, T], by the hard max over them."""
+    best, winners = scores.max(dim=1)
+    return SplitScores(best, winners, study=study, patient=patient, text_ids=text_ids)
+
+
 @dataclass(frozen=True)
 class HeldOutBound:
     """A bound in nats, its 95 % interval over patients, and the InfoNCE cap of its batches."""

@@ -21,22 +21,12 @@ from localmi.data.augment import Augmentation
 from localmi.data.batches import Batch, SplitData, training_batch
 from localmi.data.cache import Cache
 from localmi.errors import ConfigError, NoNegativesError, TrainingError
-from localmi.evaluate.held_out import SplitScores
+from localmi.evaluate.held_out import SplitScores, best_region
 from localmi.mi import bounds
 from localmi.mi.critics import Critic
-from localmi.model.alignment import (
-    global_scores,
-    local_scores,
-    may_mismatch,
-    winners_only_scores,
-)
+from localmi.model.alignment import global_scores, local_scores, may_mismatch, winners_only_scores
 from localmi.model.text import TokenTable
-from localmi.train.checkpoint import (
-    check_same_run,
-    load_checkpoint,
-    restore,
-    save_checkpoint,
-)
+from localmi.train.checkpoint import check_same_run, load_checkpoint, restore, save_checkpoint
 from localmi.train.config import TrainConfig
 from localmi.train.networks import (
     annealed_temperature,
@@ -220,9 +210,14 @@ class Pretraining:
             self.region_scores(data.images(index), texts)
             for index in np.array_split(np.arange(len(data)), -(-len(data) // images_at_once))
         ]
-        return _split_scores(data, [own for own, _ in parts]), _split_scores(
-            data, [control for _, control in parts]
+        patient = data.manifest["patient_id"].to_numpy()
+        own, control = (
+            best_region(
+                torch.cat(found), study=data.study, patient=patient, text_ids=data.text_ids
+            )
+            for found in zip(*parts, strict=True)
         )
+        return own, control
 
     @torch.no_grad()
     def region_scores(self, images: Tensor, texts: Tensor) -> tuple[Tensor, Tensor]:
@@ -290,17 +285,6 @@ class Pretraining:
             "control_optimiser": self.control_optimiser,
             "mine": self.mine,
         }
-
-
-def _split_scores(data: SplitData, parts: list[Tensor]) -> SplitScores:
-    best, winners = torch.cat(parts).max(dim=1)
-    return SplitScores(
-        scores=best,
-        winners=winners,
-        study=data.study,
-        patient=data.manifest["patient_id"].to_numpy(),
-        text_ids=data.text_ids,
-    )
 
 
 def _step_seed(seed: int, step: int, *, purpose: int) -> int:
