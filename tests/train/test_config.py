@@ -54,6 +54,8 @@ def test_the_defaults_are_those_of_the_method() -> None:
         ({"seed": -1}, r"seed: .*or equal to 0.*-1"),
         ({"learning_rate": float("inf")}, r"learning_rate: .*finite number"),
         ({"temperature": float("nan")}, r"temperature: .*finite number"),
+        ({"whole_image_first": 1}, r"whole_image_first: .*less than 1"),
+        ({"cells_after": 4, "local_stage": 3}, r"parameters: .*cells_after=4.*local_stage=3"),
         ({"winners_only": True}, r"parameters: .*winners_only needs region_select='per_pair_max'"),
     ],
 )

@@ -65,6 +65,11 @@ class TrainConfig(BaseModel):
     def _fits_together(self) -> Self:
         if self.winners_only and self.region_select != "per_pair_max":
             raise ValueError("winners_only needs region_select='per_pair_max', the hard max")
+        if self.cells_after > self.local_stage:
+            raise ValueError(
+                f"cells_after={self.cells_after} comes after local_stage={self.local_stage}, the "
+                "last block of the regions"
+            )
         return self
 
 
