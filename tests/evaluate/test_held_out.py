@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from localmi.errors import ConfigError, NoNegativesError
-from localmi.evaluate.held_out import SplitScores, held_out_bound
+from localmi.evaluate.held_out import SplitScores, best_region, held_out_bound
 from localmi.mi.bounds import dv, dv_terms, infonce, infonce_terms
 
 SYMBOLS = 4
@@ -39,6 +39,16 @@ def oracle(count: int, seed: int = 0) -> SplitScores:
     wrong = (shown + rng.integers(1, SYMBOLS, size=count)) % SYMBOLS
     said = np.where(rng.random(count) < NOISE, wrong, shown)
     return split_of(torch.from_numpy(RATIO[shown]).float(), said[:, None].tolist())
+
+
+def test_the_best_region_of_each_image_and_text_gives_the_score() -> None:
+    scores = torch.tensor(
+        [[[1.0, 5.0], [2.0, 4.0], [0.0, 3.0]], [[-1.0, 0.0], [-3.0, 1.0], [-2, 2]]]
+    )
+    numbers = np.arange(2)
+    found = best_region(scores, study=numbers, patient=numbers, text_ids=[])
+    assert found.scores.tolist() == [[2, 5], [-1, 2]]
+    assert found.winners.tolist() == [[1, 0], [0, 2]]
 
 
 @pytest.mark.parametrize("bound", ["infonce", "dv"])

@@ -57,7 +57,7 @@ def point(sentences: pd.DataFrame, truth: Truth, winners: Tensor, *, grid: int) 
         winners: [n, T] the winning region of each image and text (`SplitScores.winners`).
         grid: regions a side.
     """
-    chosen = winners[sentences["image"].to_numpy(), sentences["number"].to_numpy()].numpy()
+    chosen = winners.numpy()[sentences["image"], sentences["number"]]
     masks = [
         truth.mask(image, finding)
         for image, finding in zip(sentences["image_id"], sentences["finding"], strict=True)
@@ -81,7 +81,7 @@ def point_elsewhere(
         `present` shows.
     """
     asked = denials[denials["finding"].isin(present["finding"])]
-    chosen = winners[asked["image"].to_numpy(), asked["number"].to_numpy()].numpy()
+    chosen = winners.numpy()[asked["image"], asked["number"]]
     lenders = {name: rows["image_id"].tolist() for name, rows in present.groupby("finding")}
     turn = asked.groupby("finding").cumcount()
     masks = [
