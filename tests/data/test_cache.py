@@ -1,5 +1,7 @@
 import json
 import os
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from localmi.data import cache as cache_code
 from localmi.data import shards
 from localmi.data.cache import build_cache, open_cache
 from localmi.data.images import read_image
@@ -122,7 +125,8 @@ def test_same_input_is_opened_and_other_input_replaces_it(tmp_path: Path) -> Non
     pairs.table.loc[2, "edema"] = 7.0
     hashes.add(build_cache(pairs, folder, image_size=8).data_hash)
     assert len(hashes) == 6
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "in"]
+    left = sorted(path.name for path in tmp_path.iterdir())
+    assert left == ["cache", "cache.lock", "in"]  # no unfinished folder
 
 
 def test_hash_is_the_same_in_another_place(tmp_path: Path) -> None:
@@ -165,6 +169,23 @@ def test_killed_build_goes_on_where_it_stopped(
         "sentences.parquet",
         *(f"shard-{number:05d}.npy" for number in range(3)),
     ]
+
+
+def test_of_two_builds_at_once_one_works_and_the_other_waits(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    pairs, fill, calls = make_pairs(tmp_path), cache_code._fill, []
+
+    def slow_fill(*arguments: Any) -> None:
+        calls.append("begins")
+        time.sleep(0.2)
+        fill(*arguments)
+
+    monkeypatch.setattr(cache_code, "_fill", slow_fill)
+    with ThreadPoolExecutor(2) as pool:
+        one, other = pool.map(lambda _: build_cache(pairs, tmp_path / "cache"), range(2))
+    assert calls == ["begins"]
+    assert one.data_hash == other.data_hash
 
 
 def test_unusable_images_and_reports_are_rejected_with_reasons(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from filelock import FileLock
 
 from localmi.data import images as images_code
 from localmi.data import reports as reports_code
@@ -76,7 +77,8 @@ def build_cache(
 
     The same input: the same table, sizes and times of the image files, settings and code. A cache
     of other input is replaced once the new one is complete. The work goes on in
-    `<folder>.partial`: a killed build leaves no half cache, and goes on where it stopped.
+    `<folder>.partial`: a killed build leaves no half cache, and goes on where it stopped. Of two
+    processes one builds, the other waits (`<folder>.lock`).
 
     Args:
         pairs: from `read_pairs`.
@@ -112,9 +114,12 @@ def build_cache(
     }
     if _read_plan(folder, META) == plan:
         return open_cache(folder)
-    work = _work_folder(folder, plan, num_bytes=len(pairs.table) * image_size**2)
-    _fill(work, pairs, plan, workers, progress)
-    _replace(folder, work)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_name(f"{folder.name}.lock")):  # one process builds, others wait
+        if _read_plan(folder, META) != plan:
+            work = _work_folder(folder, plan, num_bytes=len(pairs.table) * image_size**2)
+            _fill(work, pairs, plan, workers, progress)
+            _replace(folder, work)
     return open_cache(folder)
 
 
