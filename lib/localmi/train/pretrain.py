@@ -93,7 +93,7 @@ class Pretraining:
     def train_step(self) -> float:
         """One gradient step; the value of the bound on its batch, in nats."""
         batch = self._batch()
-        self._set_context()
+        self._set_context(self.step)
         self.alignment.train()
         torch.manual_seed(_step_seed(self.config.seed, self.step, purpose=0))
         with self._autocast():
@@ -114,10 +114,10 @@ class Pretraining:
         self.step += 1
         return value.item()
 
-    def _set_context(self) -> None:
+    def _set_context(self, step: int) -> None:
         """A region may see the whole image at first, to learn what there is, and then its cell."""
         config = self.config
-        whole = self.step < config.whole_image_first * config.steps
+        whole = step < config.whole_image_first * config.steps
         self.alignment.image_encoder.context = "image" if whole else config.region_context
 
     def _batch(self) -> Batch:
@@ -226,7 +226,7 @@ class Pretraining:
         Returns:
             [b, N, T] float32 of the critic, and of the control; N = 1 if the objective is global.
         """
-        self._set_context()
+        self._set_context(max(self.step - 1, 0))  # what was trained last
         self.alignment.eval()
         encoder, pixels = self.alignment.image_encoder, images.to(self.device)
         with self._autocast():
