@@ -1,5 +1,6 @@
 """What a model reached on a split it was not trained on: bound, control, and where it looks."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,12 +58,7 @@ def point(sentences: pd.DataFrame, truth: Truth, winners: Tensor, *, grid: int) 
         winners: [n, T] the winning region of each image and text (`SplitScores.winners`).
         grid: regions a side.
     """
-    chosen = winners.numpy()[sentences["image"], sentences["number"]]
-    masks = [
-        truth.mask(image, finding)
-        for image, finding in zip(sentences["image_id"], sentences["finding"], strict=True)
-    ]
-    return pointing_game(chosen, np.stack(masks), grid=grid)
+    return _point(sentences, sentences["image_id"], truth, winners, grid)
 
 
 def point_elsewhere(
@@ -81,11 +77,22 @@ def point_elsewhere(
         `present` shows.
     """
     asked = denials[denials["finding"].isin(present["finding"])]
-    chosen = winners.numpy()[asked["image"], asked["number"]]
     lenders = {name: rows["image_id"].tolist() for name, rows in present.groupby("finding")}
     turn = asked.groupby("finding").cumcount()
-    masks = [
-        truth.mask(lenders[finding][number % len(lenders[finding])], finding)
+    lent = [
+        lenders[finding][number % len(lenders[finding])]
         for finding, number in zip(asked["finding"], turn, strict=True)
     ]
-    return pointing_game(chosen, np.stack(masks), grid=grid), asked
+    return _point(asked, lent, truth, winners, grid), asked
+
+
+def _point(
+    sentences: pd.DataFrame, outlined: Iterable[str], truth: Truth, winners: Tensor, grid: int
+) -> Pointing:
+    """The region each sentence chose, against its finding's mask in the image `outlined`."""
+    chosen = winners.numpy()[sentences["image"], sentences["number"]]
+    masks = [
+        truth.mask(image, finding)
+        for image, finding in zip(outlined, sentences["finding"], strict=True)
+    ]
+    return pointing_game(chosen, np.stack(masks), grid=grid)
