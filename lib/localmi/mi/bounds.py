@@ -12,10 +12,17 @@ from typing import Literal, NamedTuple, get_args
 import torch
 from torch import Tensor
 
-from localmi.errors import CheckpointError, ConfigError, NoNegativesError
+from localmi.errors import CheckpointError, ConfigError
+from localmi.mi.scores import (
+    check_rows,
+    full_precision,
+    log_choices,
+    log_mean_exp_mismatched,
+    log_mean_exp_shares,
+    mismatched_pairs,
+)
 
 Direction = Literal["image_to_text", "text_to_image", "symmetric"]
-ROWS_NAMED = 10  # how many rows an error message lists before it says "and so on"
 
 
 def dv(scores: Tensor, allowed: Tensor | None = None) -> Tensor:
@@ -36,8 +43,8 @@ def dv(scores: Tensor, allowed: Tensor | None = None) -> Tensor:
 
     Taught in 02_variational_bounds.
     """
-    scores = _full_precision(scores)
-    return scores.diagonal().mean() - _log_mean_exp_mismatched(scores, allowed)
+    scores = full_precision(scores)
+    return scores.diagonal().mean() - log_mean_exp_mismatched(scores, allowed)
 
 
 def dv_terms(scores: Tensor, allowed: Tensor | None = None) -> Tensor:
@@ -48,12 +55,9 @@ def dv_terms(scores: Tensor, allowed: Tensor | None = None) -> Tensor:
     (mean e^f of its row + mean e^f of its column) / E_O[e^f] - 2, which is 0 on average.
     Arguments and errors as for `dv`.
     """
-    scores = _full_precision(scores)
-    log_mean = _log_mean_exp_mismatched(scores, allowed)
-    mismatched = _mismatched(scores.shape, allowed).to(scores.device, non_blocking=True)
-    ratio = (scores - log_mean).masked_fill(~mismatched, -math.inf).exp()
-    share = len(scores) / mismatched.sum() * (ratio.sum(0) + ratio.sum(1))
-    return scores.diagonal() - log_mean - (share - 2)
+    scores = full_precision(scores)
+    log_mean, shares = log_mean_exp_shares(scores, allowed)
+    return scores.diagonal() - log_mean - (shares - 2)
 
 
 def infonce(
@@ -91,11 +95,11 @@ def infonce_terms(
     For intervals: resample the terms. Arguments and errors as for `infonce`.
     """
     _check_direction(direction)
-    scores = _full_precision(scores)
-    mismatched = _mismatched(scores.shape, allowed)
+    scores = full_precision(scores)
+    mismatched = mismatched_pairs(scores.shape, allowed)
     image_to_text = direction != "text_to_image"
     text_to_image = direction != "image_to_text"
-    _check_rows(mismatched, rows=image_to_text, columns=text_to_image)
+    check_rows(mismatched, rows=image_to_text, columns=text_to_image)
     mismatched = mismatched.to(scores.device, non_blocking=True)
     terms = []
     if image_to_text:
@@ -120,17 +124,17 @@ def infonce_cap(allowed: Tensor | int, direction: Direction = "symmetric") -> fl
     """
     _check_direction(direction)
     if isinstance(allowed, int):
-        mismatched = _mismatched(torch.Size((allowed, allowed)), None)
+        mismatched = mismatched_pairs(torch.Size((allowed, allowed)), None)
     else:
-        mismatched = _mismatched(allowed.shape, allowed)
+        mismatched = mismatched_pairs(allowed.shape, allowed)
     image_to_text = direction != "text_to_image"
     text_to_image = direction != "image_to_text"
-    _check_rows(mismatched, rows=image_to_text, columns=text_to_image)
+    check_rows(mismatched, rows=image_to_text, columns=text_to_image)
     caps = []
     if image_to_text:
-        caps.append(_log_choices(mismatched.double()).mean().item())
+        caps.append(log_choices(mismatched.double()).mean().item())
     if text_to_image:
-        caps.append(_log_choices(mismatched.T.double()).mean().item())
+        caps.append(log_choices(mismatched.T.double()).mean().item())
     return sum(caps) / len(caps)
 
 
@@ -171,9 +175,9 @@ class MINE:
 
     def __call__(self, scores: Tensor, allowed: Tensor | None = None) -> MineEstimate:
         """Update the average with this batch. Arguments and errors as for `dv`."""
-        scores = _full_precision(scores)
+        scores = full_precision(scores)
         matched = scores.diagonal().mean()
-        log_mean = _log_mean_exp_mismatched(scores, allowed)
+        log_mean = log_mean_exp_mismatched(scores, allowed)
         log_average = self._update(log_mean.detach())
         # d exp(log_mean - log_average) = E_O[e^f grad f] / average. It cannot overflow: the
         # average holds this batch with weight 1 - decay, so the ratio is at most 1/(1 - decay).
@@ -207,75 +211,16 @@ class MINE:
         self.log_average = None if average is None else average.detach().clone()
 
 
-def _full_precision(scores: Tensor) -> Tensor:
-    """Square scores in float32, because exp and its sum lose all in half precision."""
-    if scores.ndim != 2 or scores.shape[0] != scores.shape[1]:
-        raise ConfigError(
-            f"A bound needs a square matrix of scores [K, K], found {list(scores.shape)}. "
-            "For scores of regions [K, N, K], call select_regions first."
-        )
-    return scores if scores.dtype == torch.float64 else scores.float()
-
-
-def _mismatched(shape: torch.Size, allowed: Tensor | None) -> Tensor:
-    """[K, K] bool: the off-diagonal pairs that may be used, where `allowed` lies.
-
-    The check that follows reads the mask: one kept on the CPU spares a GPU the wait.
-    """
-    if allowed is None:
-        return ~torch.eye(shape[0], dtype=torch.bool)
-    if allowed.shape != shape or allowed.ndim != 2 or shape[0] != shape[1]:
-        raise ConfigError(
-            f"The mask of allowed pairs has shape {list(allowed.shape)}; it must be square and "
-            f"as large as the scores, {list(shape)}."
-        )
-    if allowed.dtype != torch.bool:
-        raise ConfigError(f"The mask of allowed pairs must be bool, found {allowed.dtype}.")
-    return allowed & ~torch.eye(shape[0], dtype=torch.bool, device=allowed.device)
-
-
-def _log_mean_exp_mismatched(scores: Tensor, allowed: Tensor | None) -> Tensor:
-    """log of the mean of e^f over all mismatched pairs: log E_O[e^f]."""
-    mismatched = _mismatched(scores.shape, allowed)
-    count = int(mismatched.sum())
-    if count == 0:
-        raise NoNegativesError(
-            f"None of the {scores.numel()} pairs of this batch may serve as a mismatched one. "
-            "The batch needs images of at least two studies: raise the batch size."
-        )
-    outside = ~mismatched.to(scores.device, non_blocking=True)
-    return scores.masked_fill(outside, -math.inf).flatten().logsumexp(dim=0) - math.log(count)
-
-
 def _infonce_rows(scores: Tensor, mismatched: Tensor) -> Tensor:
     """InfoNCE along rows: the choice of a row is its matched pair and its mismatched ones."""
     matched = scores.diagonal()
     outside = ~mismatched
     outside.fill_diagonal_(False)
     log_sum = scores.masked_fill(outside, -math.inf).logsumexp(dim=1)
-    return matched - log_sum + _log_choices(mismatched.to(scores.dtype))
-
-
-def _log_choices(mismatched: Tensor) -> Tensor:
-    """[K] log K_i: the mismatched pairs of row i (given as 0 and 1) and the matched one."""
-    return mismatched.sum(dim=1).add(1).log()
+    return matched - log_sum + log_choices(mismatched.to(scores.dtype))
 
 
 def _check_direction(direction: str) -> None:
     if direction not in get_args(Direction):
         known = ", ".join(get_args(Direction))
         raise ConfigError(f"Unknown direction {direction!r} of InfoNCE; known are {known}.")
-
-
-def _check_rows(mismatched: Tensor, rows: bool, columns: bool) -> None:
-    """Raise NoNegativesError where a row (a column) has nothing to compare with."""
-    for name, dim, used in (("Row", 1, rows), ("Column", 0, columns)):
-        empty = (~mismatched.any(dim=dim)).nonzero().flatten().tolist() if used else []
-        if empty:
-            named = ", ".join(map(str, empty[:ROWS_NAMED]))
-            more = "" if len(empty) <= ROWS_NAMED else " and so on"
-            raise NoNegativesError(
-                f"{name}(s) {named}{more} of {len(mismatched)} have no allowed mismatched pair "
-                f"({len(empty)} in all). The batch needs images of at least two studies that "
-                "read differently: raise the batch size or allow more pairs."
-            )
