@@ -707,8 +707,7 @@ print(f"{from_files / from_cache:.0f} times faster; the data's fingerprint: {stu
 # %%
 import torch
 
-from localmi.data.batches import SplitData
-from localmi.model.alignment import may_mismatch
+from localmi.data.batches import SplitData, may_mismatch
 
 data = SplitData(load_study(data_dir, cache_dir), "train")
 twice = np.flatnonzero(data.manifest["study_id"].duplicated(keep=False))

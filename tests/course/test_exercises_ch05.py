@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from localmi.course import check
+from localmi.data.batches import may_mismatch
 from localmi.data.reports import split_sentences
-from localmi.model.alignment import may_mismatch
 
 
 def stub(*_: Any) -> Any: ...

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from localmi.data.batches import Batch, SplitData, normalise, training_batch
+from localmi.data.batches import Batch, SplitData, may_mismatch, normalise, training_batch
 from localmi.errors import TrainingError
 
 SEVEN = [(f"study {number}", [f"Sentence of {number}."]) for number in range(7)]
@@ -167,3 +167,23 @@ def test_batches_that_cannot_be(make_cache) -> None:
         training_batch(data, 0, size=1, seed=0, every=False)
     with pytest.raises(TrainingError, match="batch_size=8, but split 'train' has 7 images.*Lower"):
         training_batch(data, 0, size=8, seed=0, every=False)
+
+
+def test_pairs_of_one_study_or_with_one_text_are_no_mismatch() -> None:
+    study = torch.tensor([0, 0, 1, 2])
+    text = torch.tensor([5, 6, 5, 7])
+    allowed = may_mismatch(study, study, text)
+    for row in range(4):
+        for column in range(4):
+            differ = study[row] != study[column] and text[row] != text[column]
+            assert allowed[row, column] == differ
+    assert may_mismatch(study, study, text, same_text=True)[0, 2]
+    assert not may_mismatch(study, study, text, same_text=True)[0, 1]
+
+
+def test_of_shuffled_pairs_the_true_pair_is_no_mismatch() -> None:
+    image_study, text_study = torch.tensor([0, 1, 2]), torch.tensor([2, 0, 1])
+    allowed = may_mismatch(image_study, text_study, torch.arange(3))
+    assert not allowed[0, 1]
+    assert not allowed[1, 2]
+    assert not allowed[2, 0]

@@ -2,14 +2,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from localmi.data.batches import may_mismatch
 from localmi.mi.bounds import infonce
 from localmi.mi.critics import ConcatCritic
-from localmi.model.alignment import (
-    global_scores,
-    local_scores,
-    may_mismatch,
-    winners_only_scores,
-)
+from localmi.model.alignment import global_scores, local_scores, winners_only_scores
 
 
 @pytest.fixture
@@ -56,23 +52,3 @@ def test_global_scores_equal_the_loop(features) -> None:  # type: ignore[no-unty
         for text in range(6):
             alone = critic.mlp(torch.cat([regions[image, 0], sentences[text]]))[0]
             torch.testing.assert_close(scores[image, text], alone, rtol=1e-5, atol=1e-5)
-
-
-def test_pairs_of_one_study_or_with_one_text_are_no_mismatch() -> None:
-    study = torch.tensor([0, 0, 1, 2])
-    text = torch.tensor([5, 6, 5, 7])
-    allowed = may_mismatch(study, study, text)
-    for row in range(4):
-        for column in range(4):
-            differ = study[row] != study[column] and text[row] != text[column]
-            assert allowed[row, column] == differ
-    assert may_mismatch(study, study, text, same_text=True)[0, 2]
-    assert not may_mismatch(study, study, text, same_text=True)[0, 1]
-
-
-def test_of_shuffled_pairs_the_true_pair_is_no_mismatch() -> None:
-    image_study, text_study = torch.tensor([0, 1, 2]), torch.tensor([2, 0, 1])
-    allowed = may_mismatch(image_study, text_study, torch.arange(3))
-    assert not allowed[0, 1]
-    assert not allowed[1, 2]
-    assert not allowed[2, 0]

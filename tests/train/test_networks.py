@@ -90,6 +90,25 @@ def test_each_parameter_has_one_optimiser(configure) -> None:
     assert {group["weight_decay"] for group in images.optimiser.param_groups} == {0}
 
 
+def test_weight_decay_is_decoupled_and_for_image_encoder_and_critics(configure) -> None:
+    config = configure(weight_decay=0.5, learning_rate=0.1, text_learning_rate=1e-4)
+    alignment = build_alignment(config)
+    for optimiser in (
+        image_optimiser(config, alignment),
+        control_optimiser(config, alignment.critic, every=1),
+    ):
+        weight = next(iter(alignment.critic.parameters()))
+        before = weight.detach().clone()
+        weight.grad = torch.zeros_like(weight)  # no gradient: what is left is the decay
+        optimiser.step()
+        weight.grad = None
+        torch.testing.assert_close(weight.detach(), before * (1 - 0.1 * 0.5))
+    decays = {
+        group["weight_decay"] for group in text_optimiser(config, alignment).optimiser.param_groups
+    }
+    assert decays == {0.1, 0.0}
+
+
 @pytest.mark.parametrize(
     ("warm_up", "expected"),
     [  # ten steps

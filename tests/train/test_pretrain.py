@@ -10,6 +10,7 @@ from torch import Tensor
 
 from localmi.data.batches import SplitData
 from localmi.errors import ConfigError, NoNegativesError, TrainingError
+from localmi.train.checkpoint import load_checkpoint
 from localmi.train.pretrain import Pretraining
 
 
@@ -217,6 +218,29 @@ def test_a_frozen_text_encoder_is_as_if_applied_each_time(build) -> None:
             torch.testing.assert_close(
                 pretraining.frozen_texts[number], alone, rtol=1e-4, atol=1e-5
             )
+
+
+def test_a_frozen_text_encoder_is_encoded_once_and_not_saved(build, tmp_path, monkeypatch) -> None:
+    pretraining = build()
+    texts = pretraining.train_data.texts
+    features = pretraining.encode_texts([texts[1], "Something else.", texts[0]])
+    encoded: list[int] = []
+    encoder = pretraining.alignment.text_encoder
+    monkeypatch.setattr(encoder, "tokenize", lambda texts: encoded.append(len(texts)))
+    again = pretraining.encode_texts([texts[0], "Something else.", texts[1]])
+    assert not encoded
+    assert torch.equal(again, features.flip(0))
+    assert torch.equal(again[0], pretraining.frozen_texts[0])
+    for frozen, rate in ((True, 0.0), (False, 1e-4)):
+        build(text_learning_rate=rate).save(tmp_path / "checkpoint.pt")
+        saved = load_checkpoint(tmp_path / "checkpoint.pt")
+        assert ("text_encoder" not in saved) is frozen
+        assert {"image_encoder", "critic", "control"} < saved.keys()
+
+
+def test_the_smallest_crop_reaches_the_augmentation(build) -> None:
+    assert build(smallest_crop=0.6).augmentation.crop == 0.6
+    assert build(augment=False, smallest_crop=0.6).augmentation is None
 
 
 def test_the_packaged_text_encoder_frozen_and_trained(build) -> None:

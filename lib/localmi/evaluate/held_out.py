@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from localmi.data.batches import may_mismatch
 from localmi.evaluate.statistics import Interval, mean_interval
 from localmi.mi.bounds import Direction, dv_terms, infonce_terms
-from localmi.model.alignment import may_mismatch
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The paper's Eq. 3-5: scores of image regions and sentences, and what may be a mismatch.
+"""The paper's Eq. 3-5: scores of image regions and sentences.
 
     regions z^I [B, N, D], sentences z^R [M, E]
       -> critic: f of every region and every sentence [B, N, M]
@@ -15,27 +15,6 @@ from localmi.mi.critics import Critic
 from localmi.mi.selection import RegionSelection, select_regions
 from localmi.model.image import ImageEncoder
 from localmi.model.text import TextEncoder
-
-
-def may_mismatch(
-    image_study: Tensor, text_study: Tensor, text: Tensor, *, same_text: bool = False
-) -> Tensor:
-    """Which pairs (image i, text j) may serve as mismatched ones: [M, M] bool.
-
-    Never an image and a text of one study, which may have several images; nor, unless `same_text`,
-    a text that reads as the matched one: "No acute process." of another patient is true here too.
-    The second rule helps training but shifts the bound up a little, for the mismatched texts are
-    then no longer drawn like the matched ones; a value that is reported keeps them (`same_text`).
-
-    Args:
-        image_study: [M], study of the image of each matched pair.
-        text_study: [M], study that each text was written for.
-        text: [M], equal where two texts read the same.
-    """
-    allowed = image_study[:, None] != text_study[None, :]
-    if not same_text:
-        allowed = allowed & (text[:, None] != text[None, :])
-    return allowed
 
 
 def local_scores(

@@ -49,10 +49,12 @@ class TrainConfig(BaseModel):
     batch_size: int = Field(32, ge=2)
     learning_rate: float = Field(5e-4, gt=0)
     learning_rate_end: float = Field(1.0, ge=0, le=1)  # share of it that is left at the end
+    weight_decay: float = Field(0.0, ge=0)  # of image encoder and critic (the paper: none)
     text_learning_rate: float = Field(2e-5, ge=0)  # 0: the text encoder stays as it is
     text_weight_decay: float = Field(0.1, ge=0)
     warm_up: float = Field(0.1, ge=0, lt=1)
     augment: bool = True
+    smallest_crop: float = Field(0.9, gt=0, le=1)  # of the augmentation, as a share of the side
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     seed: int = Field(0, ge=0)

@@ -1,12 +1,13 @@
 """From a configuration to the networks, the device and the optimisers."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Adam, AdamW, Optimizer
+from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from localmi.errors import ConfigError
@@ -111,10 +112,14 @@ def scheduled(
 
 
 def image_optimiser(config: TrainConfig, alignment: Alignment) -> Scheduled:
-    """Adam for image encoder and critic (paper, Sec. 4)."""
+    """Adam for image encoder and critic (paper, Sec. 4); decoupled weight decay by option."""
     parameters = [*alignment.image_encoder.parameters(), *alignment.critic.parameters()]
-    adam = Adam(parameters, lr=config.learning_rate, fused=True)
-    return scheduled(adam, steps=config.steps, end=config.learning_rate_end)
+    return scheduled(_adam(config, parameters), steps=config.steps, end=config.learning_rate_end)
+
+
+def _adam(config: TrainConfig, parameters: Iterable[nn.Parameter]) -> AdamW:
+    """Adam where there is no weight decay, which is the default."""
+    return AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
 
 
 def text_optimiser(config: TrainConfig, alignment: Alignment) -> Scheduled:
@@ -125,9 +130,11 @@ def text_optimiser(config: TrainConfig, alignment: Alignment) -> Scheduled:
 
 
 def control_optimiser(config: TrainConfig, control: Critic, *, every: int) -> Scheduled:
-    """Adam for the critic of the shuffled pairs, which makes one step in `every`."""
-    adam = Adam(control.parameters(), lr=config.learning_rate, fused=True)
-    return scheduled(adam, steps=-(-config.steps // every), end=config.learning_rate_end)
+    """As for the critic; the critic of the shuffled pairs makes one step in `every`."""
+    steps = -(-config.steps // every)
+    return scheduled(
+        _adam(config, control.parameters()), steps=steps, end=config.learning_rate_end
+    )
 
 
 def text_parameter_groups(encoder: nn.Module, weight_decay: float) -> list[dict[str, object]]:

@@ -18,13 +18,13 @@ import torch
 from torch import Tensor
 
 from localmi.data.augment import Augmentation
-from localmi.data.batches import Batch, SplitData, training_batch
+from localmi.data.batches import Batch, SplitData, may_mismatch, training_batch
 from localmi.data.cache import Cache
 from localmi.errors import ConfigError, NoNegativesError, TrainingError
 from localmi.evaluate.held_out import SplitScores, best_region
 from localmi.mi import bounds
 from localmi.mi.critics import Critic
-from localmi.model.alignment import global_scores, local_scores, may_mismatch, winners_only_scores
+from localmi.model.alignment import global_scores, local_scores, winners_only_scores
 from localmi.model.text import TokenTable
 from localmi.train.checkpoint import check_same_run, load_checkpoint, restore, save_checkpoint
 from localmi.train.config import TrainConfig
@@ -74,11 +74,15 @@ class Pretraining:
         self.text_optimiser = text_optimiser(config, self.alignment)
         self.control_optimiser = control_optimiser(config, self.control, every=CONTROL_EVERY)
         self.mine = bounds.MINE(config.mine_decay)
-        self.augmentation = Augmentation() if config.augment else None
-        self.tokens = TokenTable(self.alignment.text_encoder, self.train_data.texts)
-        # A text encoder that is not trained gives the same features at every step: computed once.
-        frozen = config.text_learning_rate == 0
-        self.frozen_texts = self.encode_texts(self.train_data.texts) if frozen else None
+        self.augmentation = Augmentation(crop=config.smallest_crop) if config.augment else None
+        # A text encoder that is not trained gives each text the same feature for ever.
+        self.text_is_frozen = config.text_learning_rate == 0
+        self.features_of_text: dict[str, Tensor] = {}
+        self.frozen_texts: Tensor | None = None
+        if self.text_is_frozen:
+            self.frozen_texts = self.encode_texts(self.train_data.texts)
+        else:
+            self.tokens = TokenTable(self.alignment.text_encoder, self.train_data.texts)
         self.step = 0
 
     def run(self, until: int | None = None) -> Iterator[tuple[int, float]]:
@@ -239,6 +243,14 @@ class Pretraining:
 
     def encode_texts(self, texts: list[str], *, at_once: int = 128) -> Tensor:
         """Text features of many texts, [T, E], without gradient or dropout."""
+        if not self.text_is_frozen:
+            return self._encode_texts(texts, at_once)
+        known = self.features_of_text
+        if new := [text for text in dict.fromkeys(texts) if text not in known]:
+            known.update(zip(new, self._encode_texts(new, at_once), strict=True))
+        return torch.stack([known[text] for text in texts])
+
+    def _encode_texts(self, texts: list[str], at_once: int) -> Tensor:
         self.alignment.text_encoder.eval()
         table = TokenTable(self.alignment.text_encoder, texts)
         features = []
@@ -277,14 +289,19 @@ class Pretraining:
         self.step = state["step"]
 
     def _stateful(self) -> dict[str, Any]:
-        return {
-            "alignment": self.alignment,
+        """What training changes: not a text encoder that stays as it was loaded."""
+        parts: dict[str, Any] = {
+            "image_encoder": self.alignment.image_encoder,
+            "critic": self.alignment.critic,
             "control": self.control,
             "image_optimiser": self.image_optimiser,
-            "text_optimiser": self.text_optimiser,
             "control_optimiser": self.control_optimiser,
             "mine": self.mine,
         }
+        if not self.text_is_frozen:
+            parts["text_encoder"] = self.alignment.text_encoder
+            parts["text_optimiser"] = self.text_optimiser
+        return parts
 
 
 def _step_seed(seed: int, step: int, *, purpose: int) -> int:
