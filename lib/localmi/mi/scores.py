@@ -100,8 +100,12 @@ def check_rows(mismatched: Tensor, rows: bool, columns: bool) -> None:
     """Refuse a row (a column) that has nothing to compare with.
 
     Raises:
-        NoNegativesError: names the rows (columns), their number and what to do.
+        NoNegativesError: names the rows (columns), their number and what to do; or no rows at all.
     """
+    if len(mismatched) == 0:
+        raise NoNegativesError(
+            "There are no pairs at all. The batch needs images of at least two studies."
+        )
     for name, dim, used in (("Row", 1, rows), ("Column", 0, columns)):
         empty = (~mismatched.any(dim=dim)).nonzero().flatten().tolist() if used else []
         if empty:
