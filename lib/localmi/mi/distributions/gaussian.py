@@ -67,15 +67,14 @@ class GaussianTask(Task):
 
     @cached_property
     def _root(self) -> Array:
-        root: Array = np.linalg.cholesky(self.covariance)
-        return root
+        return np.asarray(np.linalg.cholesky(self.covariance), dtype=np.float64)
 
     @cached_property
     def _precision_gain(self) -> Array:
         """Inverse covariance of the pair, less those of x alone and of y alone."""
-        alone: Array = block_diag(*(np.linalg.inv(block) for block in self._blocks))
-        gain: Array = np.linalg.inv(self.covariance) - alone
-        return gain
+        inverse_x, inverse_y = (np.linalg.inv(block) for block in self._blocks)
+        alone: Array = block_diag(inverse_x, inverse_y)
+        return np.asarray(np.linalg.inv(self.covariance) - alone, dtype=np.float64)
 
 
 def paired_covariance(dim: int, correlation: float, pairs: int | None = None) -> Array:
