@@ -210,6 +210,36 @@ def test_smallest_batch() -> None:
     assert infonce(scores) <= math.log(2)
 
 
+# --- which pairs DV counts ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [2, 64])
+def test_dv_of_a_perfect_critic_has_no_cap(size: int) -> None:
+    """The diagonal inside the mean of e^f would hold it below log K(K - 1)."""
+    perfect = 2e3 * torch.eye(size) - 1e3
+    assert dv(perfect).item() == pytest.approx(2e3)
+    assert MINE()(perfect).value.item() == pytest.approx(2e3)
+
+
+@pytest.mark.parametrize("fixed_point", [False, True])
+def test_one_permutation_as_mismatched_pairs(fixed_point: bool) -> None:
+    """K pairs and their log K, not log K(K - 1); a fixed point is a matched pair, so K - 1."""
+    scores = random_scores(5)
+    order = [1, 0, 3, 2, 4] if fixed_point else [1, 2, 3, 4, 0]
+    allowed = torch.eye(5, dtype=torch.bool)[order]
+    pairs = [scores[i, j].exp() for i, j in enumerate(order) if i != j]
+    assert len(pairs) == (4 if fixed_point else 5)
+    expected = scores.diagonal().mean() - (sum(pairs) / len(pairs)).log()
+    torch.testing.assert_close(dv(scores, allowed), expected)
+
+
+def test_a_derangement_estimates_the_same_as_all_pairs() -> None:
+    """On many pairs; with K for K(K - 1) the two would lie log(K - 1) apart."""
+    scores = random_scores(600, scale=0.5)
+    derangement = torch.eye(600, dtype=torch.bool).roll(1, dims=1)
+    assert dv(scores, derangement).item() == pytest.approx(dv(scores).item(), abs=0.1)
+
+
 # --- the cap --------------------------------------------------------------------------------
 
 
