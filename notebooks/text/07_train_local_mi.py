@@ -51,7 +51,7 @@ sentences = "all"  # of a report: one drawn at random, or all
 image_encoder = "resnet256_6_2_1"  # or a ResNet or ViT of torchvision
 region_context = "region"  # what a region sees: its own cell (region), or all (image)
 cells_after = 2  # block of the encoder after which the cells are cut
-whole_image_first = 0.5  # share of the steps that see the whole image all the same
+local_stage = 4  # block of the encoder that gives the regions
 grid = 4  # regions a side
 image_size = 128  # pixels a side
 text_encoder = "minilm"  # or the folder or hub name of a BERT
@@ -59,8 +59,10 @@ text_pooling = "mean"  # cls or mean
 text_learning_rate = 0.0  # 0 leaves the text encoder as it is
 critic = "separable"  # concat, bilinear or separable
 critic_hidden: list[int] = [256]  # widths of its hidden layers
-learning_rate = 0.001  # of image encoder and critic
+learning_rate = 0.002  # of image encoder and critic
 learning_rate_end = 0.02  # share of it that is left at the end
+weight_decay = 0.3  # of image encoder and critic
+smallest_crop = 0.75  # of the augmentation, as a share of the side
 batch_size = 32  # images a step
 steps = 40  # gradient steps
 evaluate_every = 20  # steps between two looks at the validation split
@@ -152,10 +154,13 @@ check.exercise_7_1(my_soft_max)
 # %% [markdown]
 # ## 3 The loop
 #
-# In the first half of the steps a region sees the whole image, which teaches the network quickly
-# what there is to see. But then any region may answer for a finding that lies elsewhere. So in the
-# second half the image is cut into cells after block 2: a region sees its own cell and 22 pixels
-# (of 256) around it, and must answer for itself.
+# What a region may see decides what it learns. In a deep network every region sees the whole image,
+# and may answer for a finding that lies elsewhere. So after block 2 the image is cut into cells: a
+# region sees its own cell and 22 pixels (of 128) around it, and must answer for itself.
+#
+# There are few images, and the network could learn them by heart. Three things stand against it:
+# each image is rotated, shifted and cropped anew, the weights decay (the paper does without), and
+# the text encoder stays as it is.
 #
 # At every look the bound is computed on the validation split, by the hard max. Beside it stands the
 # **control**: a second critic of the same build, trained on the same features with the sentences

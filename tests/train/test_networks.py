@@ -206,13 +206,6 @@ def test_critics_fit_the_encoders(configure, name: str, kind: type) -> None:
         assert (alignment.critic.dim_x, alignment.critic.dim_y) == (dim, 16)
 
 
-def test_the_whole_image_must_have_the_regions_of_its_cells(configure) -> None:
-    cells = {"region_context": "region", "local_stage": 5}  # 2 x 2 of a whole image of 64 x 64
-    assert build_alignment(configure(**cells)).image_encoder.region_dim == 128
-    with pytest.raises(ConfigError, match="grid=4: .* 2 x 2"):
-        build_alignment(configure(**cells, whole_image_first=0.5))
-
-
 def test_the_chunk_reaches_the_critic(configure) -> None:
     assert build_alignment(configure(critic_chunk=7)).critic.chunk == 7
     assert build_alignment(configure()).critic.chunk is None

@@ -68,20 +68,6 @@ def test_other_choices_train_too(build, changes: dict[str, Any]) -> None:
     assert torch.isfinite(control.scores).all()
 
 
-def test_the_whole_image_is_seen_at_first_and_then_the_cell(build) -> None:
-    pretraining = build(
-        region_context="region", whole_image_first=0.5, cells_after=1, local_stage=3, steps=4
-    )
-    encoder = pretraining.alignment.image_encoder
-    seen = [encoder.context for _ in pretraining.run(until=2)]
-    pretraining.score_split(pretraining.train_data)
-    assert [*seen, encoder.context] == ["image", "image", "image"]  # measured as it was trained
-    assert [encoder.context for _ in pretraining.run()] == ["region", "region"]
-    encoder.context = "image"
-    pretraining.score_split(pretraining.train_data)
-    assert encoder.context == "region"
-
-
 def test_mine_begins_as_dv_and_then_remembers(build) -> None:
     dv = values(build(bound="dv", augment=False), until=4)
     assert values(build(bound="mine", mine_decay=0, augment=False), until=4) == pytest.approx(dv)

@@ -44,7 +44,7 @@ def assert_identical(one: Any, other: Any) -> None:
         {"text_learning_rate": 1e-3, "bound": "mine", "mine_decay": 0.5},
         {"objective": "global", "learning_rate_end": 0.1},
         {"region_select": "per_pair_max", "winners_only": True, "sentences": "all"},
-        {"region_context": "region", "whole_image_first": 0.7, "cells_after": 2},
+        {"region_context": "region", "cells_after": 2},
     ],
     ids=lambda changes: "-".join(changes) or "plain",
 )

@@ -35,7 +35,6 @@ class TrainConfig(BaseModel):
     grid: int = Field(4, ge=1)
     local_stage: int = Field(5, ge=1, le=6)
     region_context: Literal["image", "region"] = "image"  # what a region sees
-    whole_image_first: float = Field(0.0, ge=0, lt=1)  # share of the steps that see it whole
     cells_after: int = Field(0, ge=0, le=4)  # block after which the cells are cut
     text_encoder: str = "minilm"
     text_pooling: Literal["cls", "mean"] = "cls"

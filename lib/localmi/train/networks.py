@@ -13,7 +13,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from localmi.errors import ConfigError
 from localmi.mi.critics import Critic, build_critic
 from localmi.model.alignment import Alignment
-from localmi.model.image import ImageEncoder, build_image_encoder
+from localmi.model.image import build_image_encoder
 from localmi.model.text import TextEncoder
 from localmi.train.config import TrainConfig
 
@@ -61,8 +61,6 @@ def build_alignment(config: TrainConfig) -> Alignment:
         cells_after=config.cells_after,
         local_stage=config.local_stage,
     )
-    if config.whole_image_first:  # refuses a grid that does not divide the whole image's block
-        ImageEncoder(image_encoder.backbone, image_size=config.image_size, grid=config.grid)
     text_encoder = TextEncoder(
         config.text_encoder, pooling=config.text_pooling, max_tokens=config.max_tokens
     )

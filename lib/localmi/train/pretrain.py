@@ -97,7 +97,6 @@ class Pretraining:
     def train_step(self) -> float:
         """One gradient step; the value of the bound on its batch, in nats."""
         batch = self._batch()
-        self._set_context(self.step)
         self.alignment.train()
         torch.manual_seed(_step_seed(self.config.seed, self.step, purpose=0))
         with self._autocast():
@@ -117,12 +116,6 @@ class Pretraining:
             self._control_step(batch, images.detach(), texts.detach())
         self.step += 1
         return value.item()
-
-    def _set_context(self, step: int) -> None:
-        """A region may see the whole image at first, to learn what there is, and then its cell."""
-        config = self.config
-        whole = step < config.whole_image_first * config.steps
-        self.alignment.image_encoder.context = "image" if whole else config.region_context
 
     def _batch(self) -> Batch:
         config = self.config
@@ -230,14 +223,11 @@ class Pretraining:
         Returns:
             [b, N, T] float32 of the critic, and of the control; N = 1 if the objective is global.
         """
-        self._set_context(max(self.step - 1, 0))  # what was trained last
         self.alignment.eval()
         encoder, pixels = self.alignment.image_encoder, images.to(self.device)
         with self._autocast():
-            if self.config.objective == "local":
-                features = encoder.regions(pixels)
-            else:
-                features = encoder.pooled(pixels)[:, None]
+            local = self.config.objective == "local"
+            features = encoder.regions(pixels) if local else encoder.pooled(pixels)[:, None]
             own, control = self.alignment.critic(features, texts), self.control(features, texts)
         return own.float().cpu(), control.float().cpu()
 
