@@ -273,7 +273,10 @@ def _notes(
     if method in METHODS and not METHODS[method].bound:
         notes.append(f"{method} is no bound: the truth may lie below or above.")
     if method == "doe":
-        notes.append("doe is no bound: the difference of two upper bounds of entropies.")
+        notes.append(
+            "doe is no bound: the difference of two upper bounds of entropies. It needs a density "
+            "of y: no column that others determine, no values that repeat."
+        )
     elif method != "ba" and value > math.log(number):
         notes.append(
             f"More than log {number} = {math.log(number):.2f} nats: {number} pairs cannot vouch "
