@@ -35,6 +35,20 @@ def test_runs_are_numbered_where_the_command_is_given(notebook: Path) -> None:
     assert run.prepare(notebook).run_dir.name == "05_small-002"
 
 
+def test_two_runs_that_start_together_have_two_folders(notebook: Path) -> None:
+    first, second = run.prepare(notebook), run.prepare(notebook)
+    assert first.run_dir == second.run_dir  # neither has made it yet
+    taken = [run._take_folder(plan).run_dir.name for plan in (first, second)]
+    assert taken == ["05_small-001", "05_small-002"]
+
+
+def test_a_named_folder_that_was_just_taken_is_not_shared(notebook: Path, tmp_path: Path) -> None:
+    plan = run.prepare(notebook, out=tmp_path / "mine")
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(FileExistsError, match="mine"):
+        run._take_folder(plan)
+
+
 def test_nothing_is_written_when_a_run_is_refused(notebook: Path) -> None:
     for words in (["-p", "stesp", "3"], ["-p", "steps", "x"], ["-p", "run_dir", "x"]):
         assert run.main([str(notebook), *words]) == run.REFUSED

@@ -6,11 +6,12 @@ one folder: the executed notebook, parameters.yaml, run.log, and what the notebo
 """
 
 import argparse
+import itertools
 import json
 import logging
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -46,6 +47,7 @@ class Plan:
     changed: Mapping[str, Any]  # those that differ from the notebook's defaults
     keeps_results: bool  # the notebook has the parameter run_dir
     resume: bool
+    numbered: bool  # run_dir was not asked for by name
 
 
 def prepare(
@@ -76,7 +78,7 @@ def prepare(
     values = notebook_parameters.resolve(known, from_file, from_command, notebook.name)
     keeps_results = values.pop(RUN_DIR, None) is not None
     changed = {name: value for name, value in values.items() if value != known[name].default}
-    return Plan(notebook, run_dir, values, changed, keeps_results, resume)
+    return Plan(notebook, run_dir, values, changed, keeps_results, resume, numbered=out is None)
 
 
 def _run_folder(notebook: Path, out: Path | None, resume: bool) -> Path:
@@ -96,11 +98,25 @@ def _run_folder(notebook: Path, out: Path | None, resume: bool) -> Path:
                 "run: --resume."
             )
         return out
-    runs = Path.cwd() / "runs"
-    number = 1
-    while (runs / f"{notebook.stem}-{number:03d}").exists():
-        number += 1
-    return runs / f"{notebook.stem}-{number:03d}"
+    return _next_folder(notebook)
+
+
+def _next_folder(notebook: Path) -> Path:
+    folders = (Path.cwd() / "runs" / f"{notebook.stem}-{n:03d}" for n in itertools.count(1))
+    return next(folder for folder in folders if not folder.exists())
+
+
+def _take_folder(plan: Plan) -> Plan:
+    """Makes the run folder; a numbered one that another run has just taken becomes the next."""
+    while True:
+        try:
+            plan.run_dir.mkdir(parents=True, exist_ok=plan.resume)
+        except FileExistsError:
+            if not plan.numbered:
+                raise
+            plan = replace(plan, run_dir=_next_folder(plan.notebook))
+        else:
+            return plan
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
@@ -139,7 +155,7 @@ def execute(plan: Plan) -> int:
     from localmi.course.render import KERNEL_CONFIG
 
     logging.getLogger("papermill").setLevel(logging.ERROR)
-    plan.run_dir.mkdir(parents=True, exist_ok=plan.resume)
+    plan = _take_folder(plan)
     written = yaml.safe_dump(dict(plan.values), sort_keys=False, allow_unicode=True)
     (plan.run_dir / PARAMETERS_FILE).write_text(written, encoding="utf-8")
     executed = plan.run_dir / plan.notebook.name
