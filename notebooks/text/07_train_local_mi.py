@@ -314,7 +314,7 @@ def draw(axes, row):
     if row.polarity == "present":
         mask = truth.mask(row.image_id, row.finding)
         outlines[row.finding] = mask[:: len(mask) // len(image), :: len(mask) // len(image)]
-    plot_radiograph(axes, image, title=fill(row.text, 36), outlines=outlines, heat=look(row))
+    plot_radiograph(axes, image, title=fill(row.text, 32), outlines=outlines, heat=look(row))
 
 
 # %%
