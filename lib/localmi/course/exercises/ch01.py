@@ -1,0 +1,130 @@
+"""Checks of the exercises of 01_mutual_information."""
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from localmi.course.check import exercise, expect, expect_close
+
+Array = NDArray[np.float64]
+
+
+@exercise
+def exercise_1_1(my_mi: Callable[[Array], float]) -> None:
+    """I(X; Y) from the table p(x, y), in nats."""
+    table = np.array([[0.4, 0.1], [0.2, 0.3]])
+    of_x, of_y = table.sum(axis=1, keepdims=True), table.sum(axis=0)
+    ratio = np.log(table / (of_x * of_y))
+    truth = float((table * ratio).sum())
+    found = _number(my_mi(table))
+    for mistake, words in (
+        (truth / np.log(2), "this is in bits: take the natural logarithm for nats"),
+        (-truth, "the sign: log of p(x, y) over p(x) p(y), not the other way round"),
+        (-float((of_x * of_y * ratio).sum()), "this is D(p(x) p(y) || p(x, y)): KL is not "
+         "symmetric, the average is over the joint distribution"),
+        (float(ratio.mean()), "every cell counts alike: weigh it by p(x, y)"),
+        (_entropy(table), "this is H(X, Y), what the two together leave open"),
+        (_entropy(of_x) + _entropy(of_y), "this is H(X) + H(Y): take H(X, Y) off"),
+        (_entropy(table) - _entropy(of_x), "this is H(Y | X), what x leaves open of y: I is "
+         "H(Y) - H(Y | X)"),
+        (_entropy(table) - _entropy(of_y), "this is H(X | Y), what y leaves open of x: I is "
+         "H(X) - H(X | Y)"),
+    ):  # fmt: skip
+        expect(not np.isclose(found, mistake, atol=1e-6), words)
+    expect_close(found, truth, "[[.4, .1], [.2, .3]] has I(X; Y)")
+    never = np.array([[0.5, 0.0], [0.2, 0.3]])
+    impossible = _number(my_mi(never))
+    expect(
+        np.isfinite(impossible),
+        f"a cell of probability 0 gives {impossible}: 0 log 0 counts as 0, leave such cells out",
+    )
+    expect_close(impossible, _mi(never), "[[.5, 0], [.2, .3]] has I(X; Y)")
+    wide = np.outer([0.5, 0.5], [0.2, 0.3, 0.5])
+    expect_close(_number(my_mi(wide)), 0.0, "independent, with 2 and 3 states")
+
+
+@exercise
+def exercise_1_2(my_conditional_mi: Callable[[Array], float]) -> None:
+    """I(X; Y | Z) from the table p(x, y, z), axes in this order."""
+    table = np.stack(
+        [0.25 * np.array([[0.4, 0.1], [0.1, 0.4]]), 0.75 * np.array([[0.05, 0.6], [0.2, 0.15]])],
+        axis=2,
+    )
+    weight = table.sum(axis=(0, 1))
+    inside = [_mi(table[:, :, z] / weight[z]) for z in range(2)]
+    truth = float(np.dot(weight, inside))
+    of_x = _mi(table.transpose(1, 2, 0).reshape(2, 4))  # I(Y; (Z, X))
+    found = _number(my_conditional_mi(table))
+    for mistake, words in (
+        (_mi(table.sum(axis=2)), "this is I(X; Y): z was summed out before anything was asked"),
+        (np.mean(inside), "every z counts alike: weigh it by p(z)"),
+        (np.sum(inside), "the values of the z are added: weigh each by p(z)"),
+        (truth + _entropy(weight), "inside a slice, divide by p(z): this is H(Z) too much"),
+        (truth - _entropy(weight), "inside a slice, divide by p(z): this is H(Z) too little"),
+        (of_x, "this is I(X, Z; Y), what x and z together say of y: take I(Z; Y) off"),
+        (_mi(table.reshape(2, 4)), "this is I(X; Y, Z), the whole: take I(X; Z) off"),
+        (truth / np.log(2), "this is in bits: take the natural logarithm for nats"),
+    ):  # fmt: skip
+        expect(not np.isclose(found, mistake, atol=1e-6), words)
+    expect_close(found, truth, "two slices, of weight .25 and .75")
+    odd = np.zeros((2, 2, 2))
+    for x in range(2):
+        for y in range(2):
+            odd[x, y, x ^ y] = 0.25  # z says whether x and y differ
+    parity = _number(my_conditional_mi(odd))
+    expect(np.isfinite(parity), f"cells of probability 0 give {parity}: leave them out")
+    expect_close(parity, np.log(2), "where z says whether x and y differ, given z they are one")
+
+
+@exercise
+def exercise_1_3(my_gaussian_mi: Callable[[Array, int], float]) -> None:
+    """I(X; Y) of a joint Gaussian from its covariance, the first dim_x coordinates being x."""
+    covariance = np.array([[2.0, 0.3, 0.8], [0.3, 1.0, 0.5], [0.8, 0.5, 1.5]])
+    x, y = covariance[:2, :2], covariance[2:, 2:]
+    dets = [float(np.linalg.det(block)) for block in (x, y, covariance)]
+    truth = float(np.log(dets[0] * dets[1] / dets[2])) / 2
+    found = _number(my_gaussian_mi(covariance, 2))
+    scale = np.sqrt(covariance.diagonal())
+    squares = np.square(covariance / np.outer(scale, scale))[:2, 2]
+    turned = np.log(covariance[0, 0] * np.linalg.det(covariance[1:, 1:]) / dets[2]) / 2
+    independent = np.log(covariance.diagonal().prod() / dets[2]) / 2
+    for mistake, words in (
+        (2 * truth, "half of it: entropies of Gaussians are halves of log-determinants"),
+        (-truth, "the sign: what is known of the parts is more than of the whole"),
+        (truth / np.log(2), "this is in bits: take the natural logarithm for nats"),
+        ((dets[0] + dets[1] - dets[2]) / 2, "these are determinants: their logarithms are asked"),
+        (dets[0] * dets[1] / dets[2], "the logarithm is missing, and the half"),
+        (-np.log1p(-squares).sum() / 2, "this adds the information of single pairs of "
+         "coordinates, as if they were independent: the two x are correlated"),
+        (independent, "the variances alone also take the correlation inside x for information: "
+         "the determinant of the block of x"),
+        (turned, "x are the first dim_x coordinates, here two, and y the last one"),
+    ):  # fmt: skip
+        expect(not np.isclose(found, mistake, atol=1e-6), words)
+    expect_close(found, truth, "x of two dimensions, y of one")
+    many = 1e-3 * (np.eye(300) + 0.5 * np.eye(300, k=150) + 0.5 * np.eye(300, k=-150))
+    found = _number(my_gaussian_mi(many, 150))
+    expect(
+        np.isfinite(found),
+        "in 300 dimensions a determinant is below the smallest number: use np.linalg.slogdet",
+    )
+    expect_close(found, -75 * np.log(0.75), "150 pairs with a correlation of .5")
+
+
+def _number(value: object) -> float:
+    """A learner's number; a word or a table is told so."""
+    try:
+        return float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        expect(False, f"one number in nats is asked for, found {value!r}")
+        raise
+
+
+def _entropy(p: Array) -> float:
+    p = p[p > 0]
+    return -float((p * np.log(p)).sum())
+
+
+def _mi(table: Array) -> float:
+    return _entropy(table.sum(axis=1)) + _entropy(table.sum(axis=0)) - _entropy(table)
