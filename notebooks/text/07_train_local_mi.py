@@ -47,7 +47,7 @@ bound = "infonce"  # infonce, mine or dv
 region_select = "soft"  # soft, per_pair_max, positive_argmax or matched_max
 temperature = 1.0  # of the soft selection, at the first step
 temperature_end = 0.05  # and at the last: nearly the hard maximum
-sentences = "all"  # of a report: one drawn at random, or all
+sentences = "all"  # of a report: one (drawn at random) or all
 image_encoder = "resnet256_6_2_1"  # or a ResNet or ViT of torchvision
 region_context = "region"  # what a region sees: its own cell (region), or all (image)
 cells_after = 2  # block of the encoder after which the cells are cut
@@ -80,6 +80,7 @@ import time
 
 from localmi.data.batches import SplitData
 from localmi.data.prepare import load_study, load_truth
+from localmi.data.sources import reasons
 from localmi.train.config import TrainConfig, checked
 
 start = time.time()
@@ -91,7 +92,7 @@ unit = "sentence" if config.objective == "local" else "report"
 validate, test = (SplitData(cache, split, unit=unit) for split in ("validate", "test"))
 studies = cache.manifest.groupby("split")["study_id"].nunique().to_dict()
 true_mi = truth.summary["true_mi_nats"][unit] if truth else None
-print(f"studies: {studies}, rejected: {len(cache.rejected)}")
+print(f"studies: {studies}.", reasons(cache.rejected))
 print(f"true MI of an image and a {unit}:", f"{true_mi:.3f} nats" if truth else "not known")
 
 # %% [markdown]
@@ -168,7 +169,7 @@ check.exercise_7_1(my_soft_max)
 # report 0. A checkpoint is written aside and moved into place, so a kill loses only the steps since.
 
 # %%
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from localmi.train.measure import measure
 from localmi.train.record import MetricsLog

@@ -161,6 +161,13 @@ def test_a_split_without_a_usable_sentence(make_cache) -> None:
             SplitData(cache, split)
 
 
+def test_a_split_of_one_study_has_nothing_to_compare_with(make_cache) -> None:
+    cache = make_cache(("a", ["One."]), ("b", ["One."]), ("c", ["Two."], 2, "validate"))
+    assert len(SplitData(cache, "train")) == 2
+    with pytest.raises(TrainingError, match="'validate' of made has one study.*Give more patients"):
+        SplitData(cache, "validate")
+
+
 def test_batches_that_cannot_be(make_cache) -> None:
     data = SplitData(make_cache(*SEVEN), "train")
     with pytest.raises(TrainingError, match="batch_size=1: .* at least 2"):

@@ -44,7 +44,8 @@ def read_notebook(path: Path) -> nbformat.NotebookNode:
     """Reads a notebook; raises DataError with the way out where that cannot be done."""
     if not path.is_file():
         raise DataError(
-            f"There is no notebook {path}. Check the name; notebooks/ holds the course."
+            f"There is no notebook {path}. The course is in the folder notebooks/ of its "
+            "repository: start there, or give the whole path."
         )
     try:
         notebook: nbformat.NotebookNode = nbformat.read(path, as_version=4)

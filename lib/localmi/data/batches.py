@@ -85,6 +85,11 @@ class SplitData:
                 f"Split {split!r} of {cache.folder.name} has no image with a usable sentence. "
                 "Look at the cache's rejected rows, or choose other splits."
             )
+        if split != "train" and self.manifest["study_id"].nunique() == 1:
+            raise TrainingError(
+                f"Split {split!r} of {cache.folder.name} has one study: nothing can be measured "
+                "on it. Give more patients, or a column `split` with two studies in each."
+            )
         self.split = split
         self.unit = unit
         self._images = cache.images

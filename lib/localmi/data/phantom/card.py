@@ -25,7 +25,7 @@ and of the pulmonary edema severity labels (1.0.1). `truth/` holds what no real 
 | hidden state and one sentence of the report | {sentence:.4f} |
 | hidden state and all statements of the report | {report:.4f} |
 
-A finding covers {share:.1%} of an image on average: the chance level of the pointing game.
+A finding covers {share:.1%} of an image on average: the chance that a random pixel lies on it.
 
 | finding | prevalence in the population | mean share of the image |
 |---|---|---|
