@@ -164,7 +164,7 @@ def test_a_split_without_a_usable_sentence(make_cache) -> None:
 def test_a_split_of_one_study_has_nothing_to_compare_with(make_cache) -> None:
     cache = make_cache(("a", ["One."]), ("b", ["One."]), ("c", ["Two."], 2, "validate"))
     assert len(SplitData(cache, "train")) == 2
-    with pytest.raises(TrainingError, match="'validate' of made has one study.*Give more patients"):
+    with pytest.raises(TrainingError, match="'validate' of made has one study.*more patients"):
         SplitData(cache, "validate")
 
 
