@@ -1,0 +1,144 @@
+"""Checks of the exercises of 04_local_mutual_information."""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from localmi.course.check import exercise, expect, expect_close
+
+Array = NDArray[np.float64]
+
+
+@exercise
+def exercise_4_1(my_gap: Callable[[Array], float]) -> None:
+    """What the rest of the image adds, I(z2; H | z1), from p[h, z1, z2]."""
+    xor = np.zeros((2, 2, 2))  # h = z1 xor z2: known only together
+    for z1, z2 in np.ndindex(2, 2):
+        xor[z1 ^ z2, z1, z2] = 0.25
+    p = np.arange(1, 13, dtype=float).reshape(2, 3, 2) ** 2  # all that could be mixed up differs
+    p /= p.sum()
+    found = _number(my_gap(p.copy()))
+    wanted = _given(p, 0, 2, 1)
+    for mistake, words in (
+        (wanted / math.log(2), "these are bits: use the natural logarithm"),
+        (-wanted, "the sign is wrong: H(h, z1) + H(z1, z2) - H(h, z1, z2) - H(z1)"),
+        (_mi(p.sum(axis=1)), "this is I(z2; H), without the condition: what z2 adds to z1 can be "
+         "more or less than what it knows alone"),
+        (_mi(p.reshape(2, 6)), "this is I(z; H), all that the image knows: take off I(z1; H)"),
+        (_mi(p.sum(axis=2)), "this is I(z1; H), what the region knows itself: subtract it from "
+         "I(z; H)"),
+        (_given(p, 0, 1, 2), "the roles of z1 and z2 are swapped: z1 is the condition"),
+        (_given(p, 1, 2, 0), "this is I(z1; z2 | H): the condition is z1, not H"),
+        (0.0, "this is 0, as I(z1; H | z) is: z contains z1. Asked for is the rest of the image, "
+         "I(z2; H | z1)"),
+    ):  # fmt: skip
+        expect(not math.isclose(found, mistake, rel_tol=1e-4, abs_tol=1e-9), words)
+    expect_close(found, wanted, "I(z2; H | z1) of p proportional to 1, 4, 9, ..., 144")
+    pure = _number(my_gap(xor))
+    expect(
+        not math.isnan(pure), "where a case cannot occur it is not a number: 0 log 0 counts as 0"
+    )
+    expect_close(pure, math.log(2), "H = z1 xor z2: the rest of the image adds log 2")
+
+
+@exercise
+def exercise_4_2(my_nothing: Callable[[int], float]) -> None:
+    """The most that b1 reports for R independent regions, in nats."""
+    one = _number(my_nothing(1))
+    expect(
+        not math.isclose(one, -1, abs_tol=1e-6),
+        "log R - 1 is the limit for many regions: for R = 1 there is no choice, and 0 nats",
+    )
+    found, wanted = _number(my_nothing(16)), math.log(16) - 15 / 16
+    for mistake, words in (
+        (math.log(16), "log R would need the best region to be the best with certainty; 'any' "
+         "region is the best at times, and (R - 1)/R goes off"),
+        (wanted / math.log(2), "these are bits: use the natural logarithm"),
+        (-wanted, "the sign is wrong: KL(best || any) is not negative"),
+        (math.log(16) - 1 / 16, "E[log u] of the best is -1/R, and it is multiplied by R - 1"),
+        (math.log(16) + 15 / 16, "log u is negative: (R - 1)/R is subtracted"),
+        (15 / 16 - math.log(16) / 16, "this is KL(any || best) or the like: average the log "
+         "ratio over the best region"),
+        (15 - math.log(16), "this is KL(any || best): the log ratio must be averaged over the "
+         "best region, whose density is R u^(R - 1)"),
+        (15 / 16, "this is the mean of -f over the best region: log R is missing"),
+    ):  # fmt: skip
+        expect(not math.isclose(found, mistake, rel_tol=1e-4), words)
+    expect_close(found, wanted, "R = 16", tolerance=1e-4)
+    expect_close(one, 0.0, "one region: nothing to choose", tolerance=1e-4)
+    expect_close(my_nothing(2), math.log(2) - 0.5, "R = 2", tolerance=1e-4)
+
+
+@exercise
+def exercise_4_3(my_repair: Callable[[Tensor], Tensor]) -> None:
+    """InfoNCE with the matched pair in each row's sum, plus log K."""
+    K = 5
+    f = torch.linspace(-2, 3, K * K, dtype=torch.float64).sin().reshape(K, K) * 2
+    f[0, 3] += 1.5  # rows and columns differ
+    found = _number(my_repair(f.clone()))
+    off = ~torch.eye(K, dtype=torch.bool)
+    matched, rows = f.diagonal().mean(), f.logsumexp(dim=1)
+    others = f.masked_fill(~off, -math.inf)
+    log_others, log_all = others.logsumexp(dim=1).mean(), f[off].logsumexp(dim=0)
+    wanted = matched - rows.mean() + math.log(K)
+    forgotten = "log K is forgotten: without it a critic that knows nothing gets -log K, not 0"
+    for mistake, words in (
+        (matched - rows.mean(), forgotten),
+        (matched - rows.mean() - math.log(K), "log K is added, not subtracted"),
+        (matched - rows.mean() + math.log(K * (K - 1)), "each row chooses among K texts: log K, "
+         "not log K(K - 1)"),
+        (matched - rows.mean() + math.log(K - 1), "the matched text is one of the K: log K, not "
+         "log(K - 1)"),
+        (matched - f.logsumexp(dim=0).mean() + math.log(K), "these are sums over columns (which "
+         "image belongs to text j?): each image asks, so sum over the texts of its row"),
+        (matched - log_all, "this is the published loss itself: it has one sum over all "
+         "mismatched pairs, InfoNCE one for each row, with the matched pair in it"),
+        (matched - log_all + math.log(K * (K - 1)), "this is DV: one sum over all mismatched "
+         "pairs; InfoNCE has a sum for each row, with the matched pair in it"),
+        (matched - log_all + math.log(K), "one sum over all mismatched pairs: InfoNCE has a sum "
+         "for each row, with the matched pair in it"),
+        (matched - f.flatten().logsumexp(dim=0) + math.log(K), "one sum over all pairs: InfoNCE "
+         "has a sum for each row"),
+        (matched - f.flatten().logsumexp(dim=0) + math.log(K * K), "one sum over all pairs: "
+         "InfoNCE has a sum for each row"),
+        (matched - log_others + math.log(K), "the matched pair is left out of the sum: without it "
+         "the value may exceed log K and is no bound"),
+        (matched - log_others + math.log(K - 1), "the matched pair is left out of the sum: "
+         "without it the value may exceed log K and is no bound"),
+        (matched - log_others, "the matched pair is left out of the sum, and log K is forgotten"),
+        (-wanted, "the sign is wrong: this is the loss; asked for is the bound, in nats"),
+        (wanted * K, "this is the sum over the images: take the mean"),
+    ):  # fmt: skip
+        expect(not math.isclose(found, float(mistake), rel_tol=1e-5), words)
+    expect_close(found, wanted, "the mean of f_ii - log sum_j exp f_ij, plus log K")
+    large = _number(my_repair(1e3 * torch.eye(4)))
+    expect(math.isfinite(large), "scores of 1000 overflow exp: use logsumexp")
+    expect_close(large, math.log(4), "a perfect critic gets log K")
+
+
+def _number(value: object) -> float:
+    """One number, whatever it is wrapped in."""
+    array = np.asarray(value.detach() if isinstance(value, Tensor) else value)
+    is_number = array.size == 1 and array.dtype.kind in "fiu"
+    expect(is_number, f"one number is asked for, your function returned {value!r}")
+    return float(array.reshape(()))
+
+
+def _entropy(p: Array) -> float:
+    p = p[p > 0]
+    return -float((p * np.log(p)).sum())
+
+
+def _mi(joint: Array) -> float:
+    """I of the two axes of a table."""
+    return _entropy(joint.sum(axis=0)) + _entropy(joint.sum(axis=1)) - _entropy(joint)
+
+
+def _given(p: Array, a: int, b: int, condition: int) -> float:
+    """I(axis a; axis b | axis condition)."""
+    with_a, with_b = _entropy(p.sum(axis=b)), _entropy(p.sum(axis=a))
+    return with_a + with_b - _entropy(p) - _entropy(p.sum(axis=(a, b)))
