@@ -869,7 +869,7 @@ show(
     caption="Figure 4.7: at equal budget. Means and 95 % intervals over seeds.",
 )
 
-# %%
+# %% tags=["nbval-ignore-output"]
 def compare(better, than):
     """Paired over the seeds: both learnt from the same images."""
     print(f"{better} v {than}")
