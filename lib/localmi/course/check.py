@@ -64,6 +64,16 @@ def expect_close(found: Any, wanted: Any, words: str, *, tolerance: float = 1e-5
         raise WrongError(f"{words}: {shown}")
 
 
+def expect_number(value: Any) -> float:
+    """Inside a check: `value` is one number (a float, or an array or tensor of one), returned."""
+    import numpy as np
+
+    array = np.asarray(_plain(value))
+    is_number = array.size == 1 and array.dtype.kind in "fiu"
+    expect(is_number, f"one number is asked for, found {value!r}")
+    return float(array.reshape(()))
+
+
 def _plain(value: Any) -> Any:
     return value.detach().cpu().numpy() if hasattr(value, "detach") else value
 

@@ -62,6 +62,11 @@ class TrainConfig(BaseModel):
     evaluate_every: int = Field(200, ge=1)
     checkpoint_every: int = Field(200, ge=1)
 
+    @property
+    def text_is_frozen(self) -> bool:
+        """The text encoder stays as it was loaded: each text has the same feature for ever."""
+        return self.text_learning_rate == 0
+
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         if self.winners_only and self.region_select != "per_pair_max":

@@ -75,11 +75,9 @@ class Pretraining:
         self.control_optimiser = control_optimiser(config, self.control, every=CONTROL_EVERY)
         self.mine = bounds.MINE(config.mine_decay)
         self.augmentation = Augmentation(crop=config.smallest_crop) if config.augment else None
-        # A text encoder that is not trained gives each text the same feature for ever.
-        self.text_is_frozen = config.text_learning_rate == 0
         self.features_of_text: dict[str, Tensor] = {}
         self.frozen_texts: Tensor | None = None
-        if self.text_is_frozen:
+        if config.text_is_frozen:
             self.frozen_texts = self.encode_texts(self.train_data.texts)
         else:
             self.tokens = TokenTable(self.alignment.text_encoder, self.train_data.texts)
@@ -233,7 +231,7 @@ class Pretraining:
 
     def encode_texts(self, texts: list[str], *, at_once: int = 128) -> Tensor:
         """Text features of many texts, [T, E], without gradient or dropout."""
-        if not self.text_is_frozen:
+        if not self.config.text_is_frozen:
             return self._encode_texts(texts, at_once)
         known = self.features_of_text
         if new := [text for text in dict.fromkeys(texts) if text not in known]:
@@ -288,7 +286,7 @@ class Pretraining:
             "control_optimiser": self.control_optimiser,
             "mine": self.mine,
         }
-        if not self.text_is_frozen:
+        if not self.config.text_is_frozen:
             parts["text_encoder"] = self.alignment.text_encoder
             parts["text_optimiser"] = self.text_optimiser
         return parts

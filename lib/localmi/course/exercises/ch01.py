@@ -5,7 +5,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from localmi.course.check import exercise, expect, expect_close
+from localmi.course.check import exercise, expect, expect_close, expect_number
+from localmi.mi.distributions import DiscreteWorld
 
 Array = NDArray[np.float64]
 
@@ -14,34 +15,34 @@ Array = NDArray[np.float64]
 def exercise_1_1(my_mi: Callable[[Array], float]) -> None:
     """I(X; Y) from the table p(x, y), in nats."""
     table = np.array([[0.4, 0.1], [0.2, 0.3]])
-    of_x, of_y = table.sum(axis=1, keepdims=True), table.sum(axis=0)
-    ratio = np.log(table / (of_x * of_y))
-    truth = float((table * ratio).sum())
-    found = _number(my_mi(table))
+    world, ratio = _world(table), _world(table).log_ratio("x", "y")
+    product = np.outer(world.marginal("x"), world.marginal("y"))
+    truth = world.mi("x", "y")
+    found = expect_number(my_mi(table))
     for mistake, words in (
         (truth / np.log(2), "this is in bits: take the natural logarithm for nats"),
         (-truth, "the sign: log of p(x, y) over p(x) p(y), not the other way round"),
-        (-float((of_x * of_y * ratio).sum()), "this is D(p(x) p(y) || p(x, y)): KL is not "
+        (-float((product * ratio).sum()), "this is D(p(x) p(y) || p(x, y)): KL is not "
          "symmetric, the average is over the joint distribution"),
         (float(ratio.mean()), "every cell counts alike: weigh it by p(x, y)"),
-        (_entropy(table), "this is H(X, Y), what the two together leave open"),
-        (_entropy(of_x) + _entropy(of_y), "this is H(X) + H(Y): take H(X, Y) off"),
-        (_entropy(table) - _entropy(of_x), "this is H(Y | X), what x leaves open of y: I is "
+        (world.entropy(("x", "y")), "this is H(X, Y), what the two together leave open"),
+        (world.entropy("x") + world.entropy("y"), "this is H(X) + H(Y): take H(X, Y) off"),
+        (world.entropy("y") - truth, "this is H(Y | X), what x leaves open of y: I is "
          "H(Y) - H(Y | X)"),
-        (_entropy(table) - _entropy(of_y), "this is H(X | Y), what y leaves open of x: I is "
+        (world.entropy("x") - truth, "this is H(X | Y), what y leaves open of x: I is "
          "H(X) - H(X | Y)"),
     ):  # fmt: skip
         expect(not np.isclose(found, mistake, atol=1e-6), words)
     expect_close(found, truth, "[[.4, .1], [.2, .3]] has I(X; Y)")
     never = np.array([[0.5, 0.0], [0.2, 0.3]])
-    impossible = _number(my_mi(never))
+    impossible = expect_number(my_mi(never))
     expect(
         np.isfinite(impossible),
         f"a cell of probability 0 gives {impossible}: 0 log 0 counts as 0, leave such cells out",
     )
-    expect_close(impossible, _mi(never), "[[.5, 0], [.2, .3]] has I(X; Y)")
+    expect_close(impossible, _world(never).mi("x", "y"), "[[.5, 0], [.2, .3]] has I(X; Y)")
     wide = np.outer([0.5, 0.5], [0.2, 0.3, 0.5])
-    expect_close(_number(my_mi(wide)), 0.0, "independent, with 2 and 3 states")
+    expect_close(expect_number(my_mi(wide)), 0.0, "independent, with 2 and 3 states")
 
 
 @exercise
@@ -51,19 +52,20 @@ def exercise_1_2(my_conditional_mi: Callable[[Array], float]) -> None:
         [0.25 * np.array([[0.4, 0.1], [0.1, 0.4]]), 0.75 * np.array([[0.05, 0.6], [0.2, 0.15]])],
         axis=2,
     )
-    weight = table.sum(axis=(0, 1))
-    inside = [_mi(table[:, :, z] / weight[z]) for z in range(2)]
-    truth = float(np.dot(weight, inside))
-    of_x = _mi(table.transpose(1, 2, 0).reshape(2, 4))  # I(Y; (Z, X))
-    found = _number(my_conditional_mi(table))
+    world = DiscreteWorld(("x", "y", "z"), table)
+    weight = world.marginal("z")
+    inside = [_world(table[:, :, z] / weight[z]).mi("x", "y") for z in range(2)]
+    truth, of_z = world.conditional_mi("x", "y", given="z"), world.entropy("z")
+    found = expect_number(my_conditional_mi(table))
     for mistake, words in (
-        (_mi(table.sum(axis=2)), "this is I(X; Y): z was summed out before anything was asked"),
+        (world.mi("x", "y"), "this is I(X; Y): z was summed out before anything was asked"),
         (np.mean(inside), "every z counts alike: weigh it by p(z)"),
         (np.sum(inside), "the values of the z are added: weigh each by p(z)"),
-        (truth + _entropy(weight), "inside a slice, divide by p(z): this is H(Z) too much"),
-        (truth - _entropy(weight), "inside a slice, divide by p(z): this is H(Z) too little"),
-        (of_x, "this is I(X, Z; Y), what x and z together say of y: take I(Z; Y) off"),
-        (_mi(table.reshape(2, 4)), "this is I(X; Y, Z), the whole: take I(X; Z) off"),
+        (truth + of_z, "inside a slice, divide by p(z): this is H(Z) too much"),
+        (truth - of_z, "inside a slice, divide by p(z): this is H(Z) too little"),
+        (world.mi(("x", "z"), "y"), "this is I(X, Z; Y), what x and z together say of y: take "
+         "I(Z; Y) off"),
+        (world.mi("x", ("y", "z")), "this is I(X; Y, Z), the whole: take I(X; Z) off"),
         (truth / np.log(2), "this is in bits: take the natural logarithm for nats"),
     ):  # fmt: skip
         expect(not np.isclose(found, mistake, atol=1e-6), words)
@@ -72,7 +74,7 @@ def exercise_1_2(my_conditional_mi: Callable[[Array], float]) -> None:
     for x in range(2):
         for y in range(2):
             odd[x, y, x ^ y] = 0.25  # z says whether x and y differ
-    parity = _number(my_conditional_mi(odd))
+    parity = expect_number(my_conditional_mi(odd))
     expect(np.isfinite(parity), f"cells of probability 0 give {parity}: leave them out")
     expect_close(parity, np.log(2), "where z says whether x and y differ, given z they are one")
 
@@ -84,7 +86,7 @@ def exercise_1_3(my_gaussian_mi: Callable[[Array, int], float]) -> None:
     x, y = covariance[:2, :2], covariance[2:, 2:]
     dets = [float(np.linalg.det(block)) for block in (x, y, covariance)]
     truth = float(np.log(dets[0] * dets[1] / dets[2])) / 2
-    found = _number(my_gaussian_mi(covariance, 2))
+    found = expect_number(my_gaussian_mi(covariance, 2))
     scale = np.sqrt(covariance.diagonal())
     squares = np.square(covariance / np.outer(scale, scale))[:2, 2]
     turned = np.log(covariance[0, 0] * np.linalg.det(covariance[1:, 1:]) / dets[2]) / 2
@@ -104,7 +106,7 @@ def exercise_1_3(my_gaussian_mi: Callable[[Array, int], float]) -> None:
         expect(not np.isclose(found, mistake, atol=1e-6), words)
     expect_close(found, truth, "x of two dimensions, y of one")
     many = 1e-3 * (np.eye(300) + 0.5 * np.eye(300, k=150) + 0.5 * np.eye(300, k=-150))
-    found = _number(my_gaussian_mi(many, 150))
+    found = expect_number(my_gaussian_mi(many, 150))
     expect(
         np.isfinite(found),
         "in 300 dimensions a determinant is below the smallest number: use np.linalg.slogdet",
@@ -112,19 +114,5 @@ def exercise_1_3(my_gaussian_mi: Callable[[Array, int], float]) -> None:
     expect_close(found, -75 * np.log(0.75), "150 pairs with a correlation of .5")
 
 
-def _number(value: object) -> float:
-    """A learner's number; a word or a table is told so."""
-    try:
-        return float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        expect(False, f"one number in nats is asked for, found {value!r}")
-        raise
-
-
-def _entropy(p: Array) -> float:
-    p = p[p > 0]
-    return -float((p * np.log(p)).sum())
-
-
-def _mi(table: Array) -> float:
-    return _entropy(table.sum(axis=1)) + _entropy(table.sum(axis=0)) - _entropy(table)
+def _world(table: Array) -> DiscreteWorld:
+    return DiscreteWorld(("x", "y"), table)

@@ -2,12 +2,11 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from localmi.course.check import exercise, expect, expect_close
+from localmi.course.check import exercise, expect, expect_close, expect_number
 from localmi.mi import bounds
 
 # scores[i, j] = f(x_i, y_j), not symmetric, so that rows and columns can be told apart.
@@ -22,7 +21,7 @@ MISMATCHED = SCORES[~torch.eye(K, dtype=torch.bool)].reshape(K, K - 1)  # row by
 @exercise
 def exercise_2_1(my_dv: Callable[[Tensor], Tensor]) -> None:
     """Donsker-Varadhan: mean f_ii - log of the mean of e^f over all mismatched pairs."""
-    found = _number(my_dv(SCORES.clone()))
+    found = expect_number(my_dv(SCORES.clone()))
     mean, log_sum = MATCHED.mean(), MISMATCHED.flatten().logsumexp(0)
     everything = SCORES.flatten().logsumexp(0)
     count = math.log(K * (K - 1))
@@ -60,7 +59,7 @@ def exercise_2_2(my_answer: Sequence[float] | Callable[[], Sequence[float]]) -> 
         isinstance(my_answer, tuple | list) and len(my_answer) == 2,
         f"two numbers are asked for, (shift, loss); found {my_answer!r}",
     )
-    shift, loss = (_number(value) for value in my_answer)
+    shift, loss = (expect_number(value) for value in my_answer)
     expect(
         not _same(shift, 0), "shift 0 is best for a = 1. NWJ has a = e: where does c - e^(c - 1) "
         "have its maximum?"
@@ -84,7 +83,7 @@ def exercise_2_2(my_answer: Sequence[float] | Callable[[], Sequence[float]]) -> 
 @exercise
 def exercise_2_3(my_infonce: Callable[[Tensor], Tensor]) -> None:
     """InfoNCE along rows: which of these K texts belongs to image i?"""
-    found = _number(my_infonce(SCORES.clone()))
+    found = expect_number(my_infonce(SCORES.clone()))
     terms = MATCHED - SCORES.logsumexp(1)
     without = MATCHED - MISMATCHED.logsumexp(1)
     for mistake, words in (
@@ -125,18 +124,9 @@ def _same(found: float, mistake: float | Tensor) -> bool:
     return math.isclose(found, float(mistake), rel_tol=1e-5, abs_tol=1e-5)
 
 
-def _number(value: Any) -> float:
-    """A learner's number, as a float."""
-    try:
-        return float(value)
-    except (TypeError, ValueError, RuntimeError):
-        expect(False, f"one number in nats is asked for, found {value!r}")
-        raise
-
-
 def _expect_finite(my_bound: Callable[[Tensor], Tensor], wanted: float) -> None:
     """Scores of some thousands, as a critic gives that runs away."""
-    found = _number(my_bound(1000 * SCORES))
+    found = expect_number(my_bound(1000 * SCORES))
     expect(
         math.isfinite(found),
         f"right, but scores of 3,000 give {found}: e^89 is too large for float32, use logsumexp",

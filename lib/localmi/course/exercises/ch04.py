@@ -8,7 +8,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from localmi.course.check import exercise, expect, expect_close
+from localmi.course.check import exercise, expect, expect_close, expect_number
+from localmi.mi.distributions import DiscreteWorld
 
 Array = NDArray[np.float64]
 
@@ -21,24 +22,28 @@ def exercise_4_1(my_gap: Callable[[Array], float]) -> None:
         xor[z1 ^ z2, z1, z2] = 0.25
     p = np.arange(1, 13, dtype=float).reshape(2, 3, 2) ** 2  # all that could be mixed up differs
     p /= p.sum()
-    found = _number(my_gap(p.copy()))
-    wanted = _given(p, 0, 2, 1)
+    found = expect_number(my_gap(p.copy()))
+    world = DiscreteWorld(("h", "z1", "z2"), p)
+    wanted = world.conditional_mi("z2", "h", given="z1")
     for mistake, words in (
         (wanted / math.log(2), "these are bits: use the natural logarithm"),
         (-wanted, "the sign is wrong: H(h, z1) + H(z1, z2) - H(h, z1, z2) - H(z1)"),
-        (_mi(p.sum(axis=1)), "this is I(z2; H), without the condition: what z2 adds to z1 can be "
+        (world.mi("z2", "h"), "this is I(z2; H), without the condition: what z2 adds to z1 can be "
          "more or less than what it knows alone"),
-        (_mi(p.reshape(2, 6)), "this is I(z; H), all that the image knows: take off I(z1; H)"),
-        (_mi(p.sum(axis=2)), "this is I(z1; H), what the region knows itself: subtract it from "
+        (world.mi(("z1", "z2"), "h"), "this is I(z; H), all that the image knows: take off "
+         "I(z1; H)"),
+        (world.mi("z1", "h"), "this is I(z1; H), what the region knows itself: subtract it from "
          "I(z; H)"),
-        (_given(p, 0, 1, 2), "the roles of z1 and z2 are swapped: z1 is the condition"),
-        (_given(p, 1, 2, 0), "this is I(z1; z2 | H): the condition is z1, not H"),
+        (world.conditional_mi("z1", "h", given="z2"), "the roles of z1 and z2 are swapped: z1 is "
+         "the condition"),
+        (world.conditional_mi("z1", "z2", given="h"), "this is I(z1; z2 | H): the condition is "
+         "z1, not H"),
         (0.0, "this is 0, as I(z1; H | z) is: z contains z1. Asked for is the rest of the image, "
          "I(z2; H | z1)"),
     ):  # fmt: skip
         expect(not math.isclose(found, mistake, rel_tol=1e-4, abs_tol=1e-9), words)
     expect_close(found, wanted, "I(z2; H | z1) of p proportional to 1, 4, 9, ..., 144")
-    pure = _number(my_gap(xor))
+    pure = expect_number(my_gap(xor))
     expect(
         not math.isnan(pure), "where a case cannot occur it is not a number: 0 log 0 counts as 0"
     )
@@ -48,12 +53,12 @@ def exercise_4_1(my_gap: Callable[[Array], float]) -> None:
 @exercise
 def exercise_4_2(my_nothing: Callable[[int], float]) -> None:
     """The most that b1 reports for R independent regions, in nats."""
-    one = _number(my_nothing(1))
+    one = expect_number(my_nothing(1))
     expect(
         not math.isclose(one, -1, abs_tol=1e-6),
         "log R - 1 is the limit for many regions: for R = 1 there is no choice, and 0 nats",
     )
-    found, wanted = _number(my_nothing(16)), math.log(16) - 15 / 16
+    found, wanted = expect_number(my_nothing(16)), math.log(16) - 15 / 16
     for mistake, words in (
         (math.log(16), "log R would need the best region to be the best with certainty; 'any' "
          "region is the best at times, and (R - 1)/R goes off"),
@@ -79,7 +84,7 @@ def exercise_4_3(my_repair: Callable[[Tensor], Tensor]) -> None:
     K = 5
     f = torch.linspace(-2, 3, K * K, dtype=torch.float64).sin().reshape(K, K) * 2
     f[0, 3] += 1.5  # rows and columns differ
-    found = _number(my_repair(f.clone()))
+    found = expect_number(my_repair(f.clone()))
     off = ~torch.eye(K, dtype=torch.bool)
     matched, rows = f.diagonal().mean(), f.logsumexp(dim=1)
     others = f.masked_fill(~off, -math.inf)
@@ -115,30 +120,6 @@ def exercise_4_3(my_repair: Callable[[Tensor], Tensor]) -> None:
     ):  # fmt: skip
         expect(not math.isclose(found, float(mistake), rel_tol=1e-5), words)
     expect_close(found, wanted, "the mean of f_ii - log sum_j exp f_ij, plus log K")
-    large = _number(my_repair(1e3 * torch.eye(4)))
+    large = expect_number(my_repair(1e3 * torch.eye(4)))
     expect(math.isfinite(large), "scores of 1000 overflow exp: use logsumexp")
     expect_close(large, math.log(4), "a perfect critic gets log K")
-
-
-def _number(value: object) -> float:
-    """One number, whatever it is wrapped in."""
-    array = np.asarray(value.detach() if isinstance(value, Tensor) else value)
-    is_number = array.size == 1 and array.dtype.kind in "fiu"
-    expect(is_number, f"one number is asked for, your function returned {value!r}")
-    return float(array.reshape(()))
-
-
-def _entropy(p: Array) -> float:
-    p = p[p > 0]
-    return -float((p * np.log(p)).sum())
-
-
-def _mi(joint: Array) -> float:
-    """I of the two axes of a table."""
-    return _entropy(joint.sum(axis=0)) + _entropy(joint.sum(axis=1)) - _entropy(joint)
-
-
-def _given(p: Array, a: int, b: int, condition: int) -> float:
-    """I(axis a; axis b | axis condition)."""
-    with_a, with_b = _entropy(p.sum(axis=b)), _entropy(p.sum(axis=a))
-    return with_a + with_b - _entropy(p) - _entropy(p.sum(axis=(a, b)))
