@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from score_matrices import random_mask, random_scores, value_and_gradient
 from torch import Tensor
 
 from localmi.errors import CheckpointError, ConfigError, NoNegativesError
@@ -55,24 +56,6 @@ def infonce_loop(scores: Tensor, allowed: Tensor, direction: Direction) -> Tenso
 
 def loop(name: str, scores: Tensor, allowed: Tensor) -> Tensor:
     return dv_loop(scores, allowed) if name == "dv" else infonce_loop(scores, allowed, name)
-
-
-def random_scores(size: int, seed: int = 0, scale: float = 3.0) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return scale * torch.randn(size, size, generator=generator, dtype=torch.float64)
-
-
-def random_mask(size: int, seed: int = 0) -> Tensor:
-    """Roughly half of the pairs, and at least one in every row and column."""
-    generator = torch.Generator().manual_seed(seed)
-    mask = torch.rand(size, size, generator=generator) < 0.5
-    return mask | torch.eye(size, dtype=torch.bool).roll(1, dims=1)
-
-
-def value_and_gradient(function: Callable[[Tensor], Tensor], scores: Tensor) -> tuple:
-    scores = scores.clone().requires_grad_()
-    value = function(scores)
-    return value.detach(), torch.autograd.grad(value, scores)[0]
 
 
 # --- values and gradients -----------------------------------------------------------------

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from score_matrices import random_mask, random_scores, value_and_gradient
 from torch import Tensor
 
 from localmi.errors import ConfigError, NoNegativesError
@@ -68,29 +69,12 @@ PAIRS: dict[str, Pair] = {
 }
 
 
-def random_scores(size: int = K, seed: int = 0, scale: float = 3.0) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return scale * torch.randn(size, size, generator=generator, dtype=torch.float64)
-
-
-def random_mask(size: int = K, seed: int = 0) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    mask = torch.rand(size, size, generator=generator) < 0.5
-    return mask | torch.eye(size, dtype=torch.bool).roll(1, dims=1)
-
-
-def value_and_gradient(function: Callable[[Tensor], Tensor], scores: Tensor) -> tuple:
-    scores = scores.clone().requires_grad_()
-    value = function(scores)
-    return value.detach(), torch.autograd.grad(value, scores)[0]
-
-
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("name", PAIRS)
 def test_estimate_equals_the_loop(name: str, dtype: torch.dtype, masked: bool) -> None:
     function, loop = PAIRS[name]
-    scores, allowed = random_scores(), random_mask() if masked else None
+    scores, allowed = random_scores(K), random_mask(K) if masked else None
     everything = torch.ones(K, K, dtype=torch.bool) if allowed is None else allowed
     expected = value_and_gradient(lambda s: loop(s, everything), scores)
     found = value_and_gradient(lambda s: function(s, allowed), scores.to(dtype))
@@ -136,7 +120,7 @@ def test_matched_and_mismatched_pairs_weigh_the_same_in_the_js_objective() -> No
 
 def test_nwj_is_reported_one_above_the_logit() -> None:
     """Whoever reports NWJ of the logit itself loses: e^-1 of the mean, and 1 nat."""
-    scores = random_scores(scale=1.0)
+    scores = random_scores(K, scale=1.0)
     torch.testing.assert_close(nwj_of_js(scores), nwj(scores + 1))
     torch.testing.assert_close(nwj_of_js_terms(scores), nwj_terms(scores + 1))
 
@@ -153,7 +137,7 @@ def test_smile_clips_mismatched_pairs_only() -> None:
 
 
 def test_smile_with_an_infinite_clip_is_dv() -> None:
-    scores, allowed = 10 * random_scores(), random_mask()
+    scores, allowed = 10 * random_scores(K), random_mask(K)
     for mask in (None, allowed):
         assert torch.equal(smile(scores, mask, clip=math.inf), dv(scores, mask))
         assert torch.equal(smile_terms(scores, mask, clip=math.inf), dv_terms(scores, mask))
@@ -175,7 +159,7 @@ def test_demi_takes_the_prior_odds_off(size: int) -> None:
 
 def test_demi_is_no_bound() -> None:
     """Of an over-confident classifier it grows without end, where every bound falls."""
-    scores = random_scores(scale=1.0) + torch.eye(K)
+    scores = random_scores(K, scale=1.0) + torch.eye(K)
     assert demi(100 * scores).item() == pytest.approx(100 * demi(scores).item())
     assert nwj_of_js(100 * scores) < nwj_of_js(scores)
 
@@ -185,7 +169,7 @@ def test_demi_is_no_bound() -> None:
 
 @pytest.mark.parametrize("masked", [False, True])
 def test_the_mean_of_the_terms_is_the_estimate(masked: bool) -> None:
-    scores, allowed = random_scores(), random_mask() if masked else None
+    scores, allowed = random_scores(K), random_mask(K) if masked else None
     for terms, value in (
         (nwj_of_js_terms(scores, allowed), nwj_of_js(scores, allowed)),
         (smile_terms(scores, allowed, 1.0), smile(scores, allowed, 1.0)),

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from score_matrices import random_mask, random_scores
 from torch import Tensor
 
 from localmi.errors import ConfigError, NoNegativesError
@@ -50,18 +51,6 @@ def interpolated_loop(
     return 1 + matched - mismatched / number
 
 
-def random_scores(size: int, seed: int = 0, scale: float = 2.0) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return scale * torch.randn(size, size, generator=generator, dtype=torch.float64)
-
-
-def random_mask(size: int, seed: int = 0) -> Tensor:
-    """Roughly half of the pairs, and at least one in every row and column."""
-    generator = torch.Generator().manual_seed(seed)
-    mask = torch.rand(size, size, generator=generator) < 0.5
-    return mask | torch.eye(size, dtype=torch.bool).roll(1, dims=1)
-
-
 def mask_of(size: int, masked: bool) -> tuple[Tensor | None, Tensor]:
     """The mask as a bound gets it, and as a loop does."""
     mask = random_mask(size)
@@ -87,7 +76,7 @@ def assert_same(found: tuple[Tensor, ...], expected: tuple[Tensor, ...]) -> None
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_tuba_equals_the_loop(dtype: torch.dtype, masked: bool) -> None:
-    scores, log_baseline = random_scores(7), random_scores(7, seed=1)[0]
+    scores, log_baseline = random_scores(7, scale=2.0), random_scores(7, seed=1, scale=2.0)[0]
     allowed, everything = mask_of(7, masked)
     expected = value_and_gradients(lambda s, b: tuba_loop(s, everything, b), scores, log_baseline)
     found = value_and_gradients(
@@ -99,7 +88,7 @@ def test_tuba_equals_the_loop(dtype: torch.dtype, masked: bool) -> None:
 
 @pytest.mark.parametrize("masked", [False, True])
 def test_nwj_is_tuba_with_the_baseline_e(masked: bool) -> None:
-    scores = random_scores(7)
+    scores = random_scores(7, scale=2.0)
     allowed, everything = mask_of(7, masked)
     expected = tuba_loop(scores, everything, torch.ones(7, dtype=torch.float64))
     for found in (nwj(scores, allowed), tuba(scores, allowed), tuba(scores, allowed, 1.0)):
@@ -115,7 +104,7 @@ def test_nwj_is_tuba_with_the_baseline_e(masked: bool) -> None:
 def test_interpolated_equals_the_double_loop(
     alpha: float, dtype: torch.dtype, masked: bool
 ) -> None:
-    scores, log_baseline = random_scores(7), random_scores(7, seed=1)[0]
+    scores, log_baseline = random_scores(7, scale=2.0), random_scores(7, seed=1, scale=2.0)[0]
     allowed, everything = mask_of(7, masked)
     expected = value_and_gradients(
         lambda s, b: interpolated_loop(s, everything, b, alpha), scores, log_baseline
@@ -128,7 +117,7 @@ def test_interpolated_equals_the_double_loop(
 
 
 def test_one_number_or_one_for_each_column_may_be_the_baseline() -> None:
-    scores = random_scores(5)
+    scores = random_scores(5, scale=2.0)
     for baseline in (0.3, torch.tensor(0.3), torch.full((5,), 0.3)):
         torch.testing.assert_close(tuba(scores, None, baseline), tuba(scores, None, 0.3))
         torch.testing.assert_close(
@@ -169,7 +158,7 @@ def test_an_asymmetric_critic_pins_the_orientation() -> None:
 
 @pytest.mark.parametrize("masked", [False, True])
 def test_alpha_0_is_tuba(masked: bool) -> None:
-    scores, log_baseline = random_scores(7), random_scores(7, seed=1)[0]
+    scores, log_baseline = random_scores(7, scale=2.0), random_scores(7, seed=1, scale=2.0)[0]
     allowed, _ = mask_of(7, masked)
     found = value_and_gradients(lambda s, b: interpolated(s, allowed, 0, b), scores, log_baseline)
     expected = value_and_gradients(lambda s, b: tuba(s, allowed, b), scores, log_baseline)
@@ -179,7 +168,7 @@ def test_alpha_0_is_tuba(masked: bool) -> None:
 def test_alpha_1_is_the_mean_infonce_of_batches_that_lack_one_image() -> None:
     """For text j and left-out image l: InfoNCE of column j among the K - 1 images that stay."""
     K = 6
-    scores = random_scores(K)
+    scores = random_scores(K, scale=2.0)
     values = []
     for j in range(K):
         for left_out in set(range(K)) - {j}:
@@ -225,7 +214,7 @@ def test_smallest_batch() -> None:
 
 def test_interpolated_is_exact_at_scores_whose_exponential_is_infinite() -> None:
     """e^200 is infinite in float32; the same shift of f and log a must change nothing."""
-    scores, baseline = random_scores(6), random_scores(6, seed=1)[0]
+    scores, baseline = random_scores(6, scale=2.0), random_scores(6, seed=1, scale=2.0)[0]
     for alpha in ALPHAS:
         expected = interpolated(scores, None, alpha, baseline)
         for shift in (-1000.0, 200.0, 1000.0):
@@ -244,7 +233,7 @@ def test_one_image_that_holds_nearly_all_of_a_column_leaves_the_rest_exact() -> 
 
 
 def test_tuba_shifts_with_its_baseline_column_by_column() -> None:
-    scores, baseline = random_scores(6), random_scores(6, seed=1)[0]
+    scores, baseline = random_scores(6, scale=2.0), random_scores(6, seed=1, scale=2.0)[0]
     shift = torch.linspace(-500, 500, 6).double()
     moved = tuba(scores + shift, None, baseline + shift)
     torch.testing.assert_close(moved, tuba(scores, None, baseline))
@@ -299,7 +288,7 @@ def jackknife(value: Callable[[Tensor], Tensor], scores: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("masked", [False, True])
 def test_the_mean_of_the_terms_is_the_bound(masked: bool) -> None:
-    scores, baseline = random_scores(7), random_scores(7, seed=1)[0]
+    scores, baseline = random_scores(7, scale=2.0), random_scores(7, seed=1, scale=2.0)[0]
     allowed, _ = mask_of(7, masked)
     for terms, value in (
         (tuba_terms(scores, allowed, baseline), tuba(scores, allowed, baseline)),
