@@ -6,18 +6,25 @@ Taught in 05_radiographs_and_reports.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 import pandas as pd
 
 from localmi.data.splits import SPLITS, check_leaks, split_patients
-from localmi.data.tables import MAX_EXAMPLES, check_unique, examples, read_table, take
+from localmi.data.tables import (
+    MAX_EXAMPLES,
+    PAIR_COLUMNS,
+    REJECTED_COLUMNS,
+    check_unique,
+    examples,
+    read_table,
+    take,
+)
 from localmi.errors import ConfigError, DataError
 
-PAIR_COLUMNS = ["image_id", "study_id", "patient_id", "image", "report", "view", "split"]
-REJECTED_COLUMNS = ["image_id", "study_id", "reason"]
+Source = Literal["auto", "mimic", "openi", "csv"]
 MIMIC_IDS = ["dicom_id", "study_id", "subject_id"]
 CSV_REQUIRED = ["image", "report", "patient_id"]
 CSV_TEXT = ["image", "report", "patient_id", "study_id", "image_id", "view", "split"]
@@ -33,21 +40,27 @@ class Pairs:
         report (str), view (str, "" if unknown), split ("train", "validate", "test"), then labels.
     rejected: image_id, study_id, reason: what the source names and cannot be used.
     name: of the data, for records of a run.
+    left_out: what was not asked for, with the number of its images: "view LATERAL" -> 3.
+    notes: what a reader should know, a sentence each.
     """
 
     table: pd.DataFrame
     rejected: pd.DataFrame
     name: str
+    left_out: dict[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 def read_pairs(
     data_dir: Path | str,
-    source: Literal["auto", "mimic", "csv"] = "auto",
+    source: Source = "auto",
     *,
     reports_dir: Path | str | None = None,
     views: Sequence[str] = ("AP", "PA"),
     fractions: Sequence[float] = (0.8, 0.1, 0.1),
     seed: int = 0,
+    leaks: Literal["refuse", "reject"] = "refuse",
+    progress: bool = False,
 ) -> Pairs:
     """The pairs of a folder in MIMIC-CXR-JPG layout, or of a CSV file.
 
@@ -59,6 +72,9 @@ def read_pairs(
         reports_dir: MIMIC only: the root of the reports, where they lie apart from the images.
         views: MIMIC only: kept view positions. Others are left out, and not counted as rejected.
         fractions, seed: of `split_patients`, where the source names no splits.
+        leaks: what to do with a patient in two splits: "refuse" is an error, "reject" moves all
+            images of the patient to `rejected`.
+        progress: show a bar while reports are read.
 
     Raises:
         DataError: nothing readable there, a column is missing, ids occur twice, all is rejected.

@@ -8,6 +8,8 @@ import pandas as pd
 
 from localmi.errors import DataError
 
+PAIR_COLUMNS = ["image_id", "study_id", "patient_id", "image", "report", "view", "split"]
+REJECTED_COLUMNS = ["image_id", "study_id", "reason"]
 MAX_EXAMPLES = 5  # that an error names
 
 
