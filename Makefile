@@ -39,7 +39,7 @@ check: environment
 	@echo "== Notebooks: lint"
 	@$(PY) -m localmi lint notebooks
 	@echo "== Unit tests"
-	@$(ONE_THREAD) $(PY) -m pytest -q -m "not slow"
+	@$(ONE_THREAD) $(PY) -m pytest -q -m "not slow" -n 2 --dist loadscope
 
 test: check
 	@echo "== Slow tests"

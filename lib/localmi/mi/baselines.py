@@ -13,6 +13,7 @@ from sklearn.metrics import mutual_info_score
 from torch import Tensor
 
 from localmi.errors import ConfigError, DataError
+from localmi.mi.inputs import check_lengths, check_values
 
 Array = NDArray[np.float64]
 Counts = NDArray[np.intp]
@@ -47,7 +48,7 @@ def ksg(x: Samples, y: Samples, *, neighbours: int = 3) -> float:
     Taught in 01_mutual_information.
     """
     x, y = _standardised("x", x), _standardised("y", y)
-    _check_lengths(x, y)
+    check_lengths(x, y)
     _check_continuous(x, y)
     number = len(x)
     if not 1 <= neighbours < number:
@@ -81,7 +82,7 @@ def gaussian_mi(x: Samples, y: Samples, *, corrected: bool = True) -> float:
     Taught in 01_mutual_information.
     """
     x, y = _standardised("x", x), _standardised("y", y)
-    _check_lengths(x, y)
+    check_lengths(x, y)
     number, dims = len(x), (x.shape[1], y.shape[1])
     if number <= sum(dims) + 1:
         raise DataError(f"{number} samples cannot give the correlations of {sum(dims)} columns.")
@@ -113,7 +114,7 @@ def histogram_mi(x: Samples, y: Samples, *, bins: int) -> float:
     Taught in 01_mutual_information.
     """
     x, y = _standardised("x", x), _standardised("y", y)
-    _check_lengths(x, y)
+    check_lengths(x, y)
     if x.shape[1] != 1 or y.shape[1] != 1:
         raise DataError(
             f"A histogram takes one dimension each, found {x.shape[1]} and {y.shape[1]}: its "
@@ -179,19 +180,9 @@ def _standardised(what: str, samples: Samples) -> Array:
     points = points[:, None] if points.ndim == 1 else points
     if points.ndim != 2 or 0 in points.shape:
         raise DataError(f"{what} must be [N, dim] or [N] and not empty, found {points.shape}.")
-    bad = np.flatnonzero(~np.isfinite(points).all(axis=1))
-    if len(bad):
-        raise DataError(f"{what} has NaN or infinite values in {len(bad)} rows, first {bad[0]}.")
-    constant = np.flatnonzero(np.ptp(points, axis=0) == 0)
-    if len(constant):
-        raise DataError(f"{what} is constant in column {constant[0]}; remove such columns.")
+    check_values(what, points)
     points = points - points.mean(axis=0)
     return points / points.std(axis=0)
-
-
-def _check_lengths(x: Array, y: Array) -> None:
-    if len(x) != len(y):
-        raise DataError(f"x and y must be pairs: found {len(x)} rows of x and {len(y)} of y.")
 
 
 def _check_continuous(*both: Array) -> None:

@@ -84,10 +84,7 @@ def check_pairs(x: Samples, y: Samples) -> tuple[NDArray[np.float64], NDArray[np
             not finite, a constant column.
     """
     arrays = _checked("x", x), _checked("y", y)
-    if len(x) != len(y):
-        raise DataError(
-            f"x and y must be pairs, row by row: found {len(x)} rows of x and {len(y)} of y."
-        )
+    check_lengths(*arrays)
     if len(x) < MINIMUM:
         raise DataError(
             f"{len(x)} pairs are too few: fitting, stopping and reporting need pairs of their "
@@ -177,11 +174,28 @@ def _checked(what: str, samples: Samples) -> NDArray[np.float64]:
             f"{what} holds {array.dtype}, not floating-point numbers. For quantities convert "
             f"them to float; for categories, whose order means nothing, give one-hot columns."
         )
-    _check_values(what, array)
+    check_values(what, array)
     return array.astype(np.float64)
 
 
-def _check_values(what: str, array: NDArray[np.floating]) -> None:
+def check_lengths(x: NDArray[np.floating], y: NDArray[np.floating]) -> None:
+    """Row i of x goes with row i of y.
+
+    Raises:
+        DataError: one has more rows.
+    """
+    if len(x) != len(y):
+        raise DataError(
+            f"x and y must be pairs, row by row: found {len(x)} rows of x and {len(y)} of y."
+        )
+
+
+def check_values(what: str, array: NDArray[np.floating]) -> None:
+    """[N, dim] finite numbers, none of them a constant column.
+
+    Raises:
+        DataError: names the first row or column that is not so.
+    """
     bad = np.flatnonzero(~np.isfinite(array).all(axis=1))
     if len(bad):
         raise DataError(
