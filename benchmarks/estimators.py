@@ -10,8 +10,9 @@ less the truth. KSG and CCA use all pairs. The value of another seed is another 
 another split and another network; no seed is left out.
 
 Speed: both sides take turns in one process, the median over --repeats; what counts is the ratio.
-Of torch-mist only where `torch_mist` can be imported: make an environment of its own for it (it
-brings its own requirements), install this library there, and run this file with its Python.
+Of torch-mist and benchmark-mi only where `torch_mist` or `bmi` can be imported: make an environment
+of its own for each (they bring their own requirements; benchmark-mi 0.1.3 wants jax < 0.4.31 and
+numpy < 2), install this library there, and run this file with its Python.
 """
 
 import argparse
@@ -208,6 +209,7 @@ def brute_force_ksg(x: np.ndarray, y: np.ndarray, neighbours: int = 3) -> float:
 
 def nearest_neighbours(options: argparse.Namespace) -> list[Speed]:
     """KSG at 10,000 pairs of one dimension each."""
+    what = "KSG, N = 10,000"
     pairs = task("1v1-normal-0.75").sample(10_000, seed=0)
     x, y = (one.double().numpy() for one in pairs)
     values = ksg(x, y), brute_force_ksg(x, y)
@@ -218,8 +220,15 @@ def nearest_neighbours(options: argparse.Namespace) -> list[Speed]:
         "brute force": lambda: brute_force_ksg(x, y),
         "scikit-learn": lambda: mutual_info_regression(x, y[:, 0], n_neighbors=3),
     }
-    return [
-        compared(f"KSG, N = 10,000: {name}", lambda: ksg(x, y), theirs, repeats)
+    try:
+        peer = importlib.import_module("bmi").estimators.KSGEnsembleFirstEstimator
+    except ImportError as error:
+        skipped = [Speed(f"{what}: benchmark-mi", skipped=f"bmi cannot be imported ({error})")]
+    else:
+        skipped = []
+        others["benchmark-mi"] = lambda: peer(neighborhoods=(3,)).estimate(x, y)
+    return skipped + [
+        compared(f"{what}: {name}", lambda: ksg(x, y), theirs, repeats)
         for name, theirs in others.items()
     ]
 
