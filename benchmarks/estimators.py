@@ -10,9 +10,9 @@ less the truth. KSG and CCA use all pairs. The value of another seed is another 
 another split and another network; no seed is left out.
 
 Speed: both sides take turns in one process, the median over --repeats; what counts is the ratio.
-Of torch-mist and benchmark-mi only where `torch_mist` or `bmi` can be imported: make an environment
-of its own for each (they bring their own requirements; benchmark-mi 0.1.3 wants jax < 0.4.31 and
-numpy < 2), install this library there, and run this file with its Python.
+Of torch-mist and benchmark-mi only where `torch_mist` or `bmi` can be imported: make an
+environment of its own for each (they bring their own requirements; benchmark-mi 0.1.3 wants
+jax < 0.4.31 and numpy < 2), install this library there, and run this file with its Python.
 """
 
 import argparse
