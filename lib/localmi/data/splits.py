@@ -6,14 +6,18 @@ Taught in 05_radiographs_and_reports.
 
 import hashlib
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 
-from localmi.data.tables import MAX_EXAMPLES, examples
-from localmi.errors import ConfigError, StudyLeakError
+from localmi.data.tables import MAX_EXAMPLES, examples, take
+from localmi.errors import ConfigError, DataError, StudyLeakError
 
+Leaks = Literal["refuse", "reject"]
 SPLITS = ("train", "validate", "test")
+SPLIT_NAMES = {"val": "validate", "valid": "validate", "validation": "validate"}
 LEAK_COLUMNS = {  # column -> what its values are called
     "patient_id": "patients",
     "study_id": "studies",
@@ -63,6 +67,47 @@ def _sizes(num_patients: int, fractions: Sequence[float]) -> list[int]:
     return sizes
 
 
+def split_names(split: pd.Series, path: Path) -> pd.Series:
+    """The course's names of the splits that a file names.
+
+    Raises:
+        DataError: the file `path` has other splits.
+    """
+    names = split.str.lower().replace(SPLIT_NAMES)
+    wrong = split[~names.isin(SPLITS)].drop_duplicates()
+    if len(wrong):
+        raise DataError(
+            f"{path} has the split {examples(wrong.map(repr))}; use {', '.join(SPLITS)}, or "
+            "leave out the column and patients are split by their ids."
+        )
+    return names
+
+
+def resolve_leaks(
+    table: pd.DataFrame, rejected: pd.DataFrame, leaks: Leaks
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Deals with patients in two splits; what is left has no leak.
+
+    Args:
+        table: a pair table with splits.
+        rejected: image_id, study_id, reason, of what was rejected before.
+        leaks: "refuse" is an error, "reject" moves all images of such a patient to `rejected`.
+
+    Raises:
+        StudyLeakError: a patient, study or image is in two splits (or, with "reject", a study or
+            image of two patients).
+        ConfigError: no such policy.
+    """
+    if leaks not in ("refuse", "reject"):
+        raise ConfigError(f'leaks must be "refuse" or "reject", found {leaks!r}.')
+    if leaks == "reject":
+        counts = table.groupby("patient_id")["split"].nunique()
+        leaking = table["patient_id"].isin(counts.index[counts > 1])
+        table, rejected = take(table, ~leaking, "its patient is in two splits", rejected)
+    check_leaks(table)
+    return table, rejected
+
+
 def check_leaks(table: pd.DataFrame) -> None:
     """Nothing if every patient, study and image is in one split only.
 
@@ -87,8 +132,9 @@ def check_leaks(table: pd.DataFrame) -> None:
     if leaks:
         raise StudyLeakError(
             f"Found in more than one split: {'; '.join(leaks)}. A model could recognise them "
-            "instead of the finding. Leave them in one split only, or leave out the column of "
-            "splits: then patients are split anew, each into one."
+            "instead of the finding. Leave them in one split only; or leave out the column of "
+            'splits, then patients are split anew, each into one; or set leaks to "reject", then '
+            "their images are left out and listed."
         )
 
 

@@ -69,8 +69,9 @@ def check_unique(table: pd.DataFrame, column: str, path: Path) -> None:
 
 
 def take(
-    table: pd.DataFrame, good: pd.Series, reason: str, rejected: pd.DataFrame
+    table: pd.DataFrame, good: pd.Series, reason: str | pd.Series, rejected: pd.DataFrame
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The good rows; and `rejected` with the others, for `reason`."""
-    out = table.loc[~good, ["image_id", "study_id"]].assign(reason=reason)
+    """The good rows; and `rejected` with the others, for `reason`: one for all, or one a row."""
+    own = reason if isinstance(reason, str) else reason[~good]
+    out = table.loc[~good, ["image_id", "study_id"]].assign(reason=own)
     return table[good], out if rejected.empty else pd.concat([rejected, out])
