@@ -66,7 +66,8 @@ def make_cache() -> Callable[..., Cache]:
     import numpy as np
     import pandas as pd
 
-    from localmi.data.cache import SENTENCE_COLUMNS, Cache
+    from localmi.data.cache import Cache
+    from localmi.data.cache_tables import SENTENCE_COLUMNS
     from localmi.data.sources import REJECTED_COLUMNS
 
     def make(*studies: Sequence, image_size: int = 8) -> Cache:

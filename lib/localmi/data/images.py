@@ -1,15 +1,31 @@
 """One radiograph from a file to a square of 8-bit grey. Taught in 05_radiographs_and_reports."""
 
+import errno
 import struct
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
+from pydicom import dcmread
+from pydicom.misc import is_dicom
+from pydicom.pixels import apply_modality_lut, apply_voi_lut
 
 from localmi.errors import DataError
 
 MIN_SIDE = 2  # pixels
+GREY = ("MONOCHROME1", "MONOCHROME2")  # DICOM: the lowest value is white, is black
+# The disk or the machine failed, not the file: to reject the image would lose it in silence.
+MACHINE = {
+    errno.EIO,
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.ENOMEM,
+    errno.ENOTCONN,
+    errno.ESTALE,
+    errno.ETIMEDOUT,
+    errno.EHOSTDOWN,
+}
 
 
 @dataclass(frozen=True)
@@ -32,26 +48,26 @@ def read_image(path: Path | str, size: int) -> SquareImage:
 
     Colour becomes luminance. More than 8 bits are scaled from the image's own lowest and highest
     value to 0..255: 12-bit data in 16-bit files would be all but black otherwise. EXIF
-    orientation is ignored: radiographs do not carry a trustworthy one.
+    orientation is ignored: radiographs do not carry a trustworthy one. DICOM is read as it would
+    be displayed: modality and VOI transforms (DICOM PS3.3 C.11), MONOCHROME1 inverted. Its
+    histogram is left as it is; the JPEGs of MIMIC-CXR-JPG come equalised.
 
     Raises:
-        DataError: not an image, truncated, or less than 2 pixels high or wide.
+        DataError: no file, not an image, truncated, less than 2 pixels high or wide; DICOM of
+            several frames or in colour.
+        OSError: the disk or the machine failed while reading, which tells nothing of the image.
     """
     try:
-        with Image.open(path) as image:
-            width, height = image.size
-            if min(width, height) < MIN_SIDE:
-                raise DataError(f"image of {width} x {height} pixels")
-            scale = size / max(width, height)
-            fitted = (max(1, round(width * scale)), max(1, round(height * scale)))
-            image.draft("L", fitted)  # JPEG: decode at half size or less where that is enough
-            grey = _to_grey(image)
-    except UnidentifiedImageError as error:
-        raise DataError("not an image") from error
+        grey, (width, height) = _read_grey(path, size)
+    except FileNotFoundError as error:
+        raise DataError("no image file") from error
     except (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError) as error:
+        if isinstance(error, OSError) and error.errno in MACHINE:
+            raise OSError(error.errno, error.strerror, str(path)) from error
         # strerror is without the path: reasons are kept, and a path tells of the machine
         reason = getattr(error, "strerror", None) or error
         raise DataError(f"unreadable image: {reason}") from error
+    fitted = _fitted(width, height, size)
     if grey.size != fitted:
         grey = grey.resize(fitted, Image.Resampling.BICUBIC)
     left, top = (size - fitted[0]) // 2, (size - fitted[1]) // 2
@@ -60,14 +76,70 @@ def read_image(path: Path | str, size: int) -> SquareImage:
     return SquareImage(pixels, height, width, (left, top, *fitted))
 
 
+def _read_grey(path: Path | str, size: int) -> tuple[Image.Image, tuple[int, int]]:
+    """The image in mode "L", at its own size or smaller, and its own (width, height)."""
+    try:
+        with Image.open(path) as image:
+            width, height = image.size
+            fitted = _fitted(width, height, size)
+            image.draft("L", fitted)  # JPEG: decode at half size or less where that is enough
+            return _to_grey(image), (width, height)
+    except UnidentifiedImageError as error:
+        if not is_dicom(path):
+            raise DataError("not an image") from error
+    grey = Image.fromarray(_read_dicom(path))
+    return grey, grey.size
+
+
+def _fitted(width: int, height: int, size: int) -> tuple[int, int]:
+    """Width and height once the long side is `size`."""
+    if min(width, height) < MIN_SIDE:
+        raise DataError(f"image of {width} x {height} pixels")
+    scale = size / max(width, height)
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
 def _to_grey(image: Image.Image) -> Image.Image:
     """Mode "L", 8 bit; `Image.convert` alone would clip 16-bit values to white."""
     if image.mode not in ("I", "F") and not image.mode.startswith("I;"):
         return image.convert("L")
-    values = np.asarray(image, dtype=np.float64)
+    return Image.fromarray(_scaled(np.asarray(image, dtype=np.float64)))
+
+
+def _scaled(values: np.ndarray) -> np.ndarray:
+    """Lowest to 0, highest to 255, as uint8."""
     low, high = float(values.min()), float(values.max())
     if not np.isfinite([low, high]).all():
         raise ValueError("pixels that are not finite numbers")
-    return Image.fromarray(
-        np.round((values - low) * (255 / max(high - low, 1e-9))).astype(np.uint8)
-    )
+    return np.round((values - low) * (255 / max(high - low, 1e-9))).astype(np.uint8)
+
+
+def _read_dicom(path: Path | str) -> np.ndarray:
+    """[H, W] uint8. The transforms are computed once per grey value, not once per pixel."""
+    try:
+        data = dcmread(path)
+        frames, photometric = (
+            data.get("NumberOfFrames") or 1,
+            data.get("PhotometricInterpretation"),
+        )
+        if int(frames) != 1:
+            raise DataError(f"DICOM of {frames} frames, one is expected")
+        if photometric not in GREY:
+            raise DataError(f"DICOM in {photometric}, {' or '.join(GREY)} is expected")
+        stored = data.pixel_array  # [H, W] integers
+        low = int(stored.min())
+        values = np.arange(low, int(stored.max()) + 1)
+        shown = np.asarray(apply_voi_lut(_whole(apply_modality_lut(values, data)), data))
+    except (DataError, OSError, MemoryError):
+        raise
+    except Exception as error:  # on damaged files pydicom raises whatever it likes
+        what = (str(error).splitlines() or [""])[0]
+        raise DataError(f"unreadable DICOM: {type(error).__name__}: {what}") from error
+    grey = _scaled(shown.astype(np.float64))
+    return (255 - grey if photometric == GREY[0] else grey)[stored.astype(np.int32) - low]
+
+
+def _whole(values: np.ndarray) -> np.ndarray:
+    """Rescaled values as integers where they are whole: what a VOI table is indexed with."""
+    rounded = np.round(values)
+    return rounded.astype(np.int64) if np.array_equal(rounded, values) else values

@@ -4,9 +4,10 @@ Taught in 05_radiographs_and_reports.
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
+from localmi.data.cache_folder import whole_file, write_table
 from localmi.data.images import SquareImage, read_image
 from localmi.errors import DataError
 
@@ -32,17 +34,18 @@ class ImageRows:
 
     Raises:
         IndexError: no such image.
-        ValueError, OSError: a shard is missing, damaged, or of another length.
+        ValueError, OSError: a shard is missing, damaged, or too short.
     """
 
     def __init__(self, folder: Path, shard: np.ndarray, row: np.ndarray) -> None:
         self._shard, self._row = shard, row
         self._pixels = {}
-        for number, count in zip(*np.unique(shard, return_counts=True), strict=True):
+        last = pd.Series(row).groupby(shard).max()
+        for number, highest in zip(last.index, last, strict=True):
             file = shard_file(folder, number)
             self._pixels[number] = np.load(file, mmap_mode="r")
-            if len(self._pixels[number]) != count:
-                raise ValueError(f"{file.name} has not the {count} rows of the manifest")
+            if len(self._pixels[number]) <= highest:
+                raise ValueError(f"{file.name} has not the {highest + 1} rows of the manifest")
 
     def __len__(self) -> int:
         return len(self._row)
@@ -59,8 +62,13 @@ class ImageRows:
 
 
 def shard_file(folder: Path, number: int) -> Path:
-    """The file of a shard."""
+    """The pixels of a shard."""
     return folder / f"shard-{number:05d}.npy"
+
+
+def shard_table(folder: Path, number: int) -> Path:
+    """What is known of the images of a shard; where it stands, the shard is complete."""
+    return folder / f"shard-{number:05d}.parquet"
 
 
 def write_shards(
@@ -74,6 +82,9 @@ def write_shards(
 ) -> pd.DataFrame:
     """Decodes images into shards; a shard that an interrupted call has finished is kept.
 
+    Memory does not grow with the number of images but for one row of the table each: pixels go to
+    the file as they come, and no more than a few images a worker wait for their turn.
+
     Args:
         images: paths.
         folder: of the shards.
@@ -85,22 +96,43 @@ def write_shards(
     Returns:
         One row an image: shard, row (-1 if unusable), source_height, source_width, box_left,
         box_top, box_width, box_height, sha256 of the pixels, reason ("" if usable).
+
+    Raises:
+        OSError: the disk is full or failed.
     """
-    tables = []
+    shards = [images[start : start + shard_rows] for start in range(0, len(images), shard_rows)]
+    todo = [n for n in range(len(shards)) if not shard_table(folder, n).is_file()]
+    paths = [path for number in todo for path in shards[number]]
     with (
-        tqdm(total=len(images), desc="images", unit="image", disable=not progress) as bar,
+        tqdm(
+            total=len(images),
+            initial=len(images) - len(paths),
+            desc="images",
+            unit="image",
+            disable=not progress,
+        ) as bar,
         ThreadPoolExecutor(workers) as pool,
     ):
-        for number, start in enumerate(range(0, len(images), shard_rows)):
-            done = folder / f"shard-{number:05d}.parquet"
-            paths = images[start : start + shard_rows]
-            if not done.is_file():
-                read = pool.map(partial(_read, size=size), paths)
-                _write_shard(number, _counted(read, bar), len(paths), size, done)
-            else:
-                bar.update(len(paths))
-            tables.append(pd.read_parquet(done))
+        results = _read_all(pool, paths, size, ahead=4 * workers, bar=bar)
+        for number in todo:
+            _write_shard(number, islice(results, len(shards[number])), size, folder)
+    tables = [pd.read_parquet(shard_table(folder, number)) for number in range(len(shards))]
     return pd.concat(tables, ignore_index=True)
+
+
+def _read_all(
+    pool: ThreadPoolExecutor, paths: Iterable[str], size: int, ahead: int, bar: tqdm
+) -> Iterator[tuple[SquareImage | None, str]]:
+    """The results of `_read` in order, `ahead` of them under way: `pool.map` would hold all."""
+    waiting: deque[Future[tuple[SquareImage | None, str]]] = deque()
+    for path in paths:
+        waiting.append(pool.submit(_read, path, size))
+        if len(waiting) > ahead:
+            bar.update()
+            yield waiting.popleft().result()
+    while waiting:
+        bar.update()
+        yield waiting.popleft().result()
 
 
 def _read(path: str, size: int) -> tuple[SquareImage | None, str]:
@@ -109,36 +141,31 @@ def _read(path: str, size: int) -> tuple[SquareImage | None, str]:
         image = read_image(path, size)
     except DataError as error:
         return None, str(error)
-    return image, hashlib.sha256(image.pixels.tobytes()).hexdigest()
-
-
-def _counted(results: Iterator[Any], bar: tqdm) -> Iterator[Any]:
-    for result in results:
-        bar.update()
-        yield result
+    return image, hashlib.sha256(image.pixels.data).hexdigest()
 
 
 def _write_shard(
-    number: int,
-    results: Iterator[tuple[SquareImage | None, str]],
-    count: int,
-    size: int,
-    done: Path,
+    number: int, results: Iterable[tuple[SquareImage | None, str]], size: int, folder: Path
 ) -> None:
     """Writes the pixels, then their table: where the table stands, the shard is complete."""
-    pixels = np.empty((count, size, size), np.uint8)
     records: list[tuple[int | str, ...]] = []
     row = 0
-    for image, text in results:
-        if image is None:
-            records.append((number, -1, 0, 0, 0, 0, 0, 0, "", text))
-            continue
-        pixels[row] = image.pixels
-        records.append(
-            (number, row, image.source_height, image.source_width, *image.box, text, "")
-        )
-        row += 1
-    np.save(shard_file(done.parent, number), pixels[:row])
-    unfinished = done.with_suffix(".tmp")
-    pd.DataFrame(records, columns=STORED).to_parquet(unfinished)
-    unfinished.replace(done)
+    with whole_file(shard_file(folder, number)) as file:
+        _write_header(file, row, size)
+        for image, text in results:
+            if image is None:
+                records.append((number, -1, 0, 0, 0, 0, 0, 0, "", text))
+                continue
+            file.write(image.pixels.data)
+            source = (image.source_height, image.source_width)
+            records.append((number, row, *source, *image.box, text, ""))
+            row += 1
+        file.seek(0)
+        _write_header(file, row, size)
+    write_table(pd.DataFrame(records, columns=STORED), shard_table(folder, number))
+
+
+def _write_header(file: Any, rows: int, size: int) -> None:
+    """What `np.save` writes first; of one length, whatever the number of rows."""
+    header = {"descr": "|u1", "fortran_order": False, "shape": (rows, size, size)}
+    np.lib.format.write_array_header_1_0(file, header)
