@@ -1,10 +1,17 @@
-"""Radiology reports into sections, by rules in the spirit of the official ones of MIMIC-CXR.
+"""Radiology reports into sections, by the official rules of MIMIC-CXR.
 
-Official rules: MIT-LCP/mimic-cxr, txt/section_parser.py (MIT licence): a header is a line's start
-in capitals with a colon; headers are normalised by a table; where neither findings nor impression
-stand, the last paragraph serves. Written anew here, with three differences: misspelt headers are
-matched by similarity, two sections of one name are joined, and a text without any known header is
-taken whole. Taught in 05_radiographs_and_reports.
+Official rules: MIT-LCP/mimic-cxr, txt/section_parser.py (MIT licence). A header is a line's start
+in capitals with a colon. It is normalised by a table, else by a word in it ("FINAL IMPRESSION"),
+else it is a title of the study ("PORTABLE AP CHEST") and what follows are findings. Without
+findings and impression the paragraphs after the first of the last section serve. Of the sections,
+impression goes before findings, last paragraph and comparison.
+
+Written anew here, and different where a sentence would be lost: misspelt headers are matched by
+similarity (officially by a list); two sections of one name are joined (the last one is taken);
+an unknown header inside findings or impression ("LUNGS:") is part of them (it ends them); a text
+without any known header is taken whole (its first paragraph is dropped); an addendum is known by
+the line of underscores below it. Official exceptions for 56 reports, named by their ids, are left
+out. Taught in 05_radiographs_and_reports.
 """
 
 import difflib
@@ -17,16 +24,20 @@ from localmi.errors import ConfigError, DataError
 
 __all__ = ["body_sections", "report_body", "sections", "sentence_kind", "split_sentences"]
 
-HEADER = re.compile(r"^[ \t]*([A-Z][A-Z ()/,-]*):(?=\s|$)", re.MULTILINE)
-RULE = re.compile(
-    r"^[ \t]*_{10,}[ \t]*$", re.MULTILINE
-)  # stands between an addendum and its report
+HEADER = re.compile(r"^[ \t]*([A-Z()/,-][A-Z ()/,-]*):(?=\s|$)", re.MULTILINE)
+RULE = re.compile(r"^[ \t]*_{10,}[ \t]*$", re.MULTILINE)  # between an addendum and its report
+ADDENDUM = re.compile(r"\b(?:ADDENDUM|WET READ)\b")
 FURNITURE = re.compile(r"^[ \t]*FINAL (?:REPORT|ADDENDUM)[ \t]*$", re.MULTILINE)
 
 # normalised name -> headers that mean it, besides the name itself
 ALIASES = {
     "findings": ("finding", "reference findings"),
-    "impression": ("conclusion", "findings and impression", "findings/impression"),
+    "impression": (
+        "conclusion",
+        "findings and impression",
+        "findings/impression",
+        "findings/ impression",
+    ),
     "comparison": ("comparisons", "reference exam", "comparison exam", "comparison film"),
     "indication": ("reason for exam", "reason for examination", "clinical indication"),
     "history": ("clinical history", "patient history", "clinical information", "pfi"),
@@ -40,10 +51,12 @@ ALIASES = {
     "date": (),
 }
 NAMES = {alias: name for name, aliases in ALIASES.items() for alias in (name, *aliases)}
+# "final impression", "pertinent history": the first of these that stands in the header
+PARTS = ("impression", "findings", "history", "comparison", "addendum")
 # "chest, two views:", "portable ap:": the title of the study stands where "findings" should
 VIEW_TITLE = re.compile(
-    r"chest|portable|\bribs\b|bone window|(?:pa|ap|lateral|frontal) (?:and|view)"
-    r"|(?:one|two) views?|frontal (?:semi-)?upright"
+    r"chest|portable|ribs|bone window|(?:one|two|pa|ap|lateral|frontal) view"
+    r"|(?:pa|ap|lateral|frontal) and|frontal (?:semi-)?upright"
 )
 FALLBACK = ("impression", "findings", "last_paragraph", "full_report", "comparison")
 SIMILARITY = 0.85  # "impresson" is .95 from "impression", "medication" .80 from "indication"
@@ -55,7 +68,7 @@ def section_name(header: str) -> str | None:
     words = " ".join(header.lower().split())
     if words in NAMES:
         return NAMES[words]
-    for name in ("impression", "findings", "history", "comparison", "addendum"):
+    for name in PARTS:
         if name in words:
             return name
     if VIEW_TITLE.search(words):
@@ -85,7 +98,7 @@ def sections(text: str) -> dict[str, str]:
             f"A report must be text, found {type(text).__name__}: {text!r}. "
             "Is a cell of the report column empty?"
         )
-    addendum, text = _split_addendum(text.replace("\r\n", "\n"))
+    addendum, text = _split_addendum(text.replace("\r\n", "\n").replace("\r", "\n"))
     text = FURNITURE.sub("", text)
     headers = list(HEADER.finditer(text))
     if not any(section_name(header[1]) for header in headers):
@@ -93,9 +106,12 @@ def sections(text: str) -> dict[str, str]:
     found = [("addendum", addendum), ("preamble", text[: headers[0].start()])]
     ends = [header.start() for header in headers[1:]] + [len(text)]
     for header, end in zip(headers, ends, strict=True):
-        name = section_name(header[1]) or header[1].strip().lower()
-        found.append((name, text[header.end() : end]))
-    return _named(_with_last_paragraph(found))
+        name = section_name(header[1])
+        if name is None and found[-1][0] in ("findings", "impression"):  # "LUNGS:  Clear."
+            found.append((found[-1][0], text[header.start() : end]))
+        else:
+            found.append((name or header[1].strip().lower(), text[header.end() : end]))
+    return _named(_with_last_paragraph([part for part in found if part[1].strip()]))
 
 
 def _named(found: list[tuple[str, str]]) -> dict[str, str]:
@@ -108,14 +124,13 @@ def _named(found: list[tuple[str, str]]) -> dict[str, str]:
 
 
 def _split_addendum(text: str) -> tuple[str, str]:
-    """(addendum or wet read, report): what was added later stands first, above a line of `_`."""
-    rules = list(RULE.finditer(text))
-    if not rules:
-        return "", text
-    before, after = text[: rules[-1].start()], text[rules[-1].end() :]
-    if after.strip() and re.search(r"\b(?:ADDENDUM|WET READ)\b", before):
-        return FURNITURE.sub("", before), after
-    return "", text
+    """(addenda and wet reads, report): what was added later stands first, each above a rule."""
+    start = 0
+    for rule in RULE.finditer(text):
+        if not ADDENDUM.search(text, start, rule.start()) or not text[rule.end() :].strip():
+            break
+        start = rule.end()
+    return FURNITURE.sub("", RULE.sub("", text[:start])), text[start:]
 
 
 def _without_headers(text: str) -> list[tuple[str, str]]:
@@ -127,12 +142,12 @@ def _without_headers(text: str) -> list[tuple[str, str]]:
 
 
 def _with_last_paragraph(found: list[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Official rule: without findings and impression, the last section ends at its first blank
-    line, and what follows is the body of the report."""
-    if any(name in ("findings", "impression") and text.strip() for name, text in found):
+    """Without findings and impression, the last section ends at its first blank line, and what
+    follows is the body of the report."""
+    if not found or any(name in ("findings", "impression") for name, _ in found):
         return found
     name, text = found[-1]
-    first, *rest = PARAGRAPH.split(text.strip(), maxsplit=1)
+    first, *rest = PARAGRAPH.split(text, maxsplit=1)  # `first` may be empty
     return [*found[:-1], (name, first), ("last_paragraph", "".join(rest))]
 
 
