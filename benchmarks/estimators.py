@@ -4,6 +4,7 @@
     python benchmarks/estimators.py accuracy              all 40 tasks, about an hour on one core
     python benchmarks/estimators.py staircase             2, 4, ... 10 nats, and the cube
     python benchmarks/estimators.py speed                 2 minutes
+    python benchmarks/estimators.py figure --rows a.json --out map.png    of what --json has kept
 
 Accuracy: every figure is the value of pairs that nothing was fitted to, with its 95 % interval,
 less the truth. KSG and CCA use all pairs. The value of another seed is another draw of the task,
@@ -32,6 +33,8 @@ from scipy.special import digamma
 from sklearn.feature_selection import mutual_info_regression
 from torch import Tensor
 
+from localmi.course.error_map import mean_errors, plot_errors
+from localmi.course.plots import use_style
 from localmi.errors import LocalMIError
 from localmi.mi.baselines import gaussian_mi, ksg
 from localmi.mi.bounds import infonce
@@ -247,11 +250,18 @@ def speed(options: argparse.Namespace) -> list[Speed]:
     return rows
 
 
+def figure(options: argparse.Namespace) -> None:
+    """The map of mean errors, from the files that `accuracy --json` wrote."""
+    rows = [row for path in options.rows for row in json.loads(path.read_text())["results"]]
+    use_style()
+    plot_errors(mean_errors(rows)).savefig(options.out, metadata={"Software": None})
+
+
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=["accuracy", "staircase", "speed"])
+    parser.add_argument("what", choices=["accuracy", "staircase", "speed", "figure"])
     parser.add_argument("--tasks", nargs="+", default=list(TASKS), help="names, for accuracy")
     parser.add_argument("--methods", nargs="+", default=["infonce", "js"])
     parser.add_argument("--critic", default="separable")
@@ -262,11 +272,15 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--json", type=Path, help="write the figures here as well")
+    parser.add_argument("--rows", type=Path, nargs="*", default=[], help="what --json wrote")
+    parser.add_argument("--out", type=Path, default=Path("map.png"), help="where figure draws")
     return parser.parse_args()
 
 
 def main() -> None:
     options = parse()
+    if options.what == "figure":
+        return figure(options)
     torch.set_num_threads(options.threads)
     rows: list[Accuracy] | list[Speed]
     if options.what == "speed":
