@@ -11,7 +11,7 @@ ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 NOTEBOOK ?= notebooks/07_train_local_mi.ipynb
 PARAMETERS ?= notebooks/parameters/07_main.yaml
 
-.PHONY: help run test check lab render example clean environment
+.PHONY: help run test check lab render example hooks clean environment
 
 help:
 	@echo "make run      train a local-MI model on the example study, into runs/ (ARGS='-p seed 1' to change)"
@@ -20,6 +20,7 @@ help:
 	@echo "make lab      open the course in JupyterLab"
 	@echo "make render   execute the notebooks again and store their outputs (ARGS='notebooks/05*.ipynb' for some)"
 	@echo "make example  generate data/example again, byte for byte"
+	@echo "make hooks    refuse every commit that holds ids or reports of MIMIC-CXR, from now on"
 	@echo "make clean    remove .venv and what the tools left; runs/ stays"
 
 environment:
@@ -58,6 +59,10 @@ render: environment
 example: environment
 	@echo "== Generate data/example"
 	@$(ONE_THREAD) $(PY) -m localmi example --out data/example
+
+hooks: environment
+	@echo "== Switch on .githooks/ for this checkout: each commit is scanned for credentialed data"
+	@git config core.hooksPath .githooks
 
 clean:
 	@echo "== Remove .venv and what the tools left"

@@ -1,5 +1,6 @@
 """The project's own files: one environment, two commands, nothing of a machine."""
 
+import os
 import re
 import subprocess
 import tomllib
@@ -9,6 +10,8 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+
+from localmi.course.scan import scan_files
 
 ROOT = Path(__file__).resolve().parents[1]
 LOCK = [
@@ -77,7 +80,7 @@ def test_conda_gets_the_same_environment() -> None:
 
 def test_the_make_targets_are_there() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    for target in ("run", "test", "check", "lab", "render", "example"):
+    for target in ("run", "test", "check", "lab", "render", "example", "hooks"):
         assert re.search(rf"^{target}: (environment|check)$", makefile, flags=re.MULTILINE), target
         assert f'"make {target} ' in makefile
     assert "make test" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
@@ -103,18 +106,27 @@ def test_no_tracked_file_is_large() -> None:
 
 
 MACHINE = re.compile(r"(?<![\w.])/(?:home|root|tmp|work|mnt|Users)/[A-Za-z0-9._-]+")
-MIMIC = re.compile(r"\b(?:p1[0-9]{7}|s5[0-9]{7})\b")
 
 
-def test_no_path_of_a_machine_and_no_id_of_mimic_is_tracked() -> None:
+def test_no_path_of_a_machine_is_tracked() -> None:
     found = []
     for path in tracked():
         try:
             text = path.read_text(encoding="utf-8")
         except UnicodeDecodeError:
             continue  # an image, a table in binary form
-        found += [(path.name, words) for words in MACHINE.findall(text) + MIMIC.findall(text)]
+        found += [(path.name, words) for words in MACHINE.findall(text)]
     assert found == []
+
+
+def test_nothing_of_mimic_is_tracked() -> None:
+    assert [str(finding) for finding in scan_files(tracked())] == []
+
+
+def test_the_hook_can_be_started() -> None:
+    for path in (ROOT / ".githooks").iterdir():
+        assert path.read_text(encoding="utf-8").startswith("#!/bin/sh\n")
+        assert os.access(path, os.X_OK), path
 
 
 def test_the_scan_finds_a_path() -> None:

@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -70,6 +70,64 @@ def render(
     from localmi.course.render import all_notebooks, main
 
     raise typer.Exit(main(notebooks or all_notebooks(Path("notebooks"))))
+
+
+@app.command()
+def scan(
+    paths: Annotated[
+        list[Path] | None, typer.Argument(help="Files and folders; default what git takes up.")
+    ] = None,
+    staged: Annotated[bool, typer.Option("--staged", help="What the next commit adds.")] = False,
+    against: Annotated[
+        Path | None, typer.Option(help="A study or cache: look for its sentences as well.")
+    ] = None,
+) -> None:
+    """Refuse files that hold ids or reports of MIMIC-CXR; `make hooks` does so at each commit."""
+    from localmi.course.scan import main
+
+    raise typer.Exit(main(paths or [], staged=staged, against=against))
+
+
+@app.command()
+def prepare(
+    data_dir: Annotated[Path, typer.Option(help="The downloaded study: a folder, or a CSV.")],
+    out: Annotated[Path, typer.Option(help="The folder of the cache.")],
+    source: Annotated[
+        Literal["auto", "mimic", "openi", "csv"], typer.Option(help="What lies in data_dir.")
+    ] = "auto",
+    reports: Annotated[
+        Path | None, typer.Option(help="MIMIC: reports that lie apart, a folder or the zip.")
+    ] = None,
+    image_size: Annotated[int, typer.Option(help="Side of the square images, in pixels.")] = 256,
+    workers: Annotated[int, typer.Option(help="Threads that decode; 0: one a core.")] = 0,
+    leaks: Annotated[
+        Literal["refuse", "reject"],
+        typer.Option(help="Patients or pixels in two splits: an error, or left out and listed."),
+    ] = "refuse",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say time and disk only.")] = False,
+) -> None:
+    """Turn MIMIC-CXR, OpenI or a CSV into a checked cache; after a kill, go on from there."""
+    from localmi.data.preparation import main
+
+    code = main(
+        data_dir,
+        out,
+        source=source,
+        reports_dir=reports,
+        image_size=image_size,
+        workers=workers,
+        leaks=leaks,
+        dry_run=dry_run,
+    )
+    raise typer.Exit(code)
+
+
+@app.command()
+def verify(cache: Annotated[Path, typer.Argument(help="The folder of a cache.")]) -> None:
+    """Check every image and table of a cache against what was written; 1: something is damaged."""
+    from localmi.data.verify import main
+
+    raise typer.Exit(main(cache))
 
 
 @app.command()

@@ -7,12 +7,11 @@ from collections.abc import Iterator, Sequence
 
 import nbformat
 
+from localmi.course.privacy import MIMIC_ID
+
 MAX_LINES = 20
 MAGICS = ("%matplotlib inline",)  # a bad magic passes nbval silently, a shell line never fails
 NUMBER = r"[-−]?\d[\d,]*(?:\.\d+)?"
-
-# Ids as MIMIC-CXR's: subjects 1xxxxxxx (p1...), studies 5xxxxxxx (s5...).
-MIMIC_ID = re.compile(r"(?<![\w.,-])(?:[ps]?[15]\d{7})(?![\w.,-])")
 ABSOLUTE_PATH = re.compile(r"(?<![\w.:/<])/(?:[\w.-]+/)+[\w.-]+|\b[A-Z]:\\[\w.-]+")
 
 
@@ -69,8 +68,8 @@ def figures(cell: nbformat.NotebookNode) -> Iterator[str]:
 
 def private(text: str) -> Iterator[str]:
     """Nothing of a machine or of MIMIC-CXR."""
-    for found in sorted(set(MIMIC_ID.findall(text))):
-        yield f"{found} may be an id of MIMIC-CXR (a count is written with commas)"
+    for found in sorted({found[:2] for found in MIMIC_ID.findall(text)}):
+        yield f"{found}... may be an id of MIMIC-CXR (a count is written with commas)"
     for found in sorted(set(ABSOLUTE_PATH.findall(text))):
         yield f"{found} looks like a path of one machine"
 

@@ -1,0 +1,68 @@
+"""Is this data MIMIC-CXR? Decided by its ids, before anything is run on it.
+
+Taught in 05_radiographs_and_reports.
+"""
+
+import ast
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from localmi.course.pieces import TooLargeError, pieces
+from localmi.course.privacy import find
+
+TABLES = ("*.parquet", "*.csv", "*.csv.gz")
+# Where patients' folders and reports lie: in the study, in its parent, in a part of it.
+NAMES = ("*", "p1?/p1*", "files/p1?/p1*", "*/files/p1?/p1*")
+
+
+def is_credentialed(data: Path) -> bool:
+    """Whether a folder (a study, a cache, reports) or a CSV holds ids in MIMIC-CXR's ranges.
+
+    Looks at names and tables, and stops at the first id; no image is opened.
+    """
+    data = data.expanduser().resolve()
+    if any(True for _ in find(str(data))):
+        return True
+    if data.is_file():
+        return _table_has_ids(data)
+    names = itertools.chain.from_iterable(data.glob(pattern) for pattern in NAMES)
+    if any(True for path in names for _ in find(str(path.relative_to(data)))):
+        return True
+    tables = itertools.chain.from_iterable(sorted(data.glob(pattern)) for pattern in TABLES)
+    return any(_table_has_ids(path) for path in tables)
+
+
+def _table_has_ids(path: Path) -> bool:
+    try:
+        found = (one for piece in pieces(path.name, path.read_bytes()) for one in find(piece.text))
+        return any(True for _ in found)
+    except (OSError, TooLargeError):
+        return True  # what cannot be looked at is treated with care
+
+
+def folders(values: Mapping[str, Any]) -> Iterator[Path]:
+    """The folders and files of data that parameters name: `*_dir`, the run's own excepted."""
+    for name, value in values.items():
+        if name.endswith("_dir") and name != "run_dir" and isinstance(value, str) and value:
+            yield Path(value)
+
+
+def parameter_values(cells: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """What the cells tagged `parameters` and `injected-parameters` of a stored notebook set."""
+    values: dict[str, Any] = {}
+    for cell in cells:
+        tags = cell.get("metadata", {}).get("tags", [])
+        if not {"parameters", "injected-parameters"} & set(tags):
+            continue
+        source = cell.get("source", "")
+        try:
+            lines = ast.parse(source if isinstance(source, str) else "".join(source)).body
+        except SyntaxError:
+            continue
+        for line in lines:
+            target = line.targets[0] if isinstance(line, ast.Assign) else None
+            if isinstance(target, ast.Name) and isinstance(line.value, ast.Constant):  # type: ignore[attr-defined]
+                values[target.id] = line.value.value  # type: ignore[attr-defined]
+    return values
