@@ -1,5 +1,8 @@
 """From the name of a folder to a cache."""
 
+import errno
+import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -79,12 +82,27 @@ def test_a_leak_stops_before_anything_is_written(tmp_path: Path) -> None:
 def test_no_place_for_the_cache_says_what_to_set(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(*_: object, **__: object) -> None:
-        raise PermissionError(13, "Permission denied")
+    study = write_csv(tmp_path / "ours")
 
-    monkeypatch.setattr(prepare, "build_cache", refuse)
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(os, "mkdir", refuse)
     with pytest.raises(DataError, match=r"cannot be written to .*ours-256.*Set cache_dir"):
-        load_study(write_csv(tmp_path / "ours"))
+        load_study(study)
+
+
+def test_a_prepared_cache_is_opened_where_a_study_is_named(tmp_path: Path) -> None:
+    study = write_csv(tmp_path / "ours")
+    made = load_study(study, tmp_path / "mine", image_size=32)
+    shutil.rmtree(study)
+    opened = load_study(tmp_path / "mine", image_size=32)
+    assert opened.data_hash == made.data_hash
+    assert load_truth(tmp_path / "mine") is None
+    with pytest.raises(DataError, match="images of 32 pixels, image_size is 256. Set image_size"):
+        load_study(tmp_path / "mine")
+    with pytest.raises(DataError, match="is a prepared cache: there is nothing to keep"):
+        load_study(tmp_path / "mine", tmp_path / "other", image_size=32)
 
 
 def test_only_a_synthetic_study_has_a_truth(tmp_path: Path) -> None:

@@ -232,7 +232,7 @@ def _fill(
     progress: bool,
 ) -> None:
     """Writes all files of a cache, the shards first: they are what a second call keeps."""
-    sentences = make_sentences(table, plan["use"], progress)
+    sentences = make_sentences(table, plan["use"], progress=progress)
     has_text = table["study_id"].isin(sentences["study_id"])
     reason = f"no sentence in {' or '.join(plan['use'])}"
     table, rejected = take(table, has_text, reason, pairs.rejected)

@@ -22,7 +22,9 @@ OWN_COLUMNS = {"index_in_cache", *STORED}
 SENTENCE_COLUMNS = ["study_id", "index", "section", "text", "kind"]
 
 
-def make_sentences(table: pd.DataFrame, use: Sequence[str], progress: bool) -> pd.DataFrame:
+def make_sentences(
+    table: pd.DataFrame, use: Sequence[str], *, progress: bool = False
+) -> pd.DataFrame:
     """The sentences of each study, once, whatever the number of its images."""
     studies = table.drop_duplicates("study_id").sort_values("study_id")
     records = []

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from localmi.data.cache import Cache, build_cache
+from localmi.data.cache import Cache, build_cache, open_cache
+from localmi.data.cache_folder import META
 from localmi.data.phantom.read import Truth, read_truth
 from localmi.data.sources import CSV_NAME, read_pairs
 from localmi.errors import DataError
@@ -31,7 +32,8 @@ def load_study(
     """Reads the pairs of a study, checks them for leaks, and prepares them; fast from then on.
 
     Args:
-        data_dir: what `read_pairs` reads; "" is the example study.
+        data_dir: what `read_pairs` reads; "" is the example study. Or the folder of a prepared
+            cache: it is opened as it is, at once, and the study is not looked at again.
         cache_dir: folder of the cache, which belongs to this study and image size alone;
             "" is `cache/<name>-<image_size>` beside the data.
         image_size: side of the square images, in pixels.
@@ -40,21 +42,34 @@ def load_study(
         The cache. Its `rejected` names what could not be used; `sources.reasons` puts it in words.
 
     Raises:
-        DataError: no example study, no usable data, or no place for the cache.
+        DataError: no example study, no usable data, no place for the cache, or a prepared cache
+            of another size.
         StudyLeakError: a patient, study or image is in two splits.
 
     Taught in 05_radiographs_and_reports.
     """
     source = Path(data_dir).expanduser().resolve() if str(data_dir) else example_dir()
+    if (source / META).is_file():
+        return _open_prepared(source, cache_dir, image_size)
     pairs = read_pairs(source)
     beside = source.parent if source.name == CSV_NAME else source
     folder = Path(cache_dir) if str(cache_dir) else default_cache(beside, pairs.name, image_size)
-    try:
-        return build_cache(pairs, folder, image_size=image_size, progress=True)
-    except PermissionError as error:
+    return build_cache(pairs, folder, image_size=image_size, progress=True)
+
+
+def _open_prepared(folder: Path, cache_dir: Path | str, image_size: int) -> Cache:
+    if str(cache_dir):
         raise DataError(
-            f"The cache cannot be written to {folder}. Set cache_dir to a folder of your own."
-        ) from error
+            f"{folder} is a prepared cache: there is nothing to keep in cache_dir {cache_dir}. "
+            'Set cache_dir to "", or data_dir to the study.'
+        )
+    cache = open_cache(folder)
+    if cache.image_size != image_size:
+        raise DataError(
+            f"The cache in {folder} has images of {cache.image_size} pixels, image_size is "
+            f"{image_size}. Set image_size to {cache.image_size}, or prepare the study again."
+        )
+    return cache
 
 
 def load_truth(data_dir: Path | str = "") -> Truth | None:

@@ -123,10 +123,10 @@ def write_shards(
 def _read_all(
     pool: ThreadPoolExecutor, paths: Iterable[str], size: int, ahead: int, bar: tqdm
 ) -> Iterator[tuple[SquareImage | None, str]]:
-    """The results of `_read` in order, `ahead` of them under way: `pool.map` would hold all."""
+    """What `read_or_reason` gives, in order, `ahead` under way: `pool.map` would hold all."""
     waiting: deque[Future[tuple[SquareImage | None, str]]] = deque()
     for path in paths:
-        waiting.append(pool.submit(_read, path, size))
+        waiting.append(pool.submit(read_or_reason, path, size))
         if len(waiting) > ahead:
             bar.update()
             yield waiting.popleft().result()
@@ -135,7 +135,7 @@ def _read_all(
         yield waiting.popleft().result()
 
 
-def _read(path: str, size: int) -> tuple[SquareImage | None, str]:
+def read_or_reason(path: str, size: int) -> tuple[SquareImage | None, str]:
     """(image, sha256 of its pixels) or (None, why it cannot be used)."""
     try:
         image = read_image(path, size)
