@@ -6,7 +6,8 @@ import nbformat
 import pytest
 import yaml
 
-from localmi.course import run
+from localmi.course import private_run, run
+from localmi.course.scan import scan_files
 from localmi.errors import ConfigError
 
 BODY = """import json, pathlib
@@ -124,3 +125,120 @@ def test_a_failing_notebook_is_named_and_kept(
     assert "Failed in cell [3]: AssertionError: too many" in printed
     executed = nbformat.read(Path.cwd() / "runs/05_small-001/05_small.ipynb", as_version=4)
     assert "steps 100" in str(executed.cells)
+
+
+A_PATIENT, A_STUDY = str(10_000_032), str(50_414_267)  # in MIMIC-CXR's ranges
+SHOWS = """import json, os, pathlib, sys
+from IPython.display import HTML, display
+patient, study = 10_000_032, 50_414_267
+print("lungs in tune", study)
+print("heart hums", file=sys.stderr)
+os.write(1, b"past the notebook")
+display(HTML(f"<b>s{study}</b>"))
+out = pathlib.Path(run_dir)
+found = {"study_id": study, "steps": 12_345_678, f"p{patient}": [f"p{patient}/x"]}
+metric = {"value": 1, "interval95": [0, 2]}
+(out / "results.json").write_text(json.dumps({"metrics": {"mi": metric}, "data": found}))
+(out / "midway.txt").write_text((out / "05_small.ipynb").read_text())
+assert steps < 100, f"p{patient}"
+f"p{patient}\""""
+SECRETS = ("in tune 5", "hums\\n", A_PATIENT, A_STUDY)
+
+
+@pytest.fixture
+def on_mimic(notebook: Path, tmp_path: Path) -> list[str]:
+    """The words that run a notebook, which shows what it must not, on data with MIMIC's ids."""
+    stored = nbformat.read(notebook, as_version=4)
+    stored.cells[3].source = SHOWS
+    stored.cells[3].outputs = [nbformat.v4.new_output("stream", text="of an earlier run")]
+    nbformat.write(stored, notebook)
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "pairs.csv").write_text(f"patient_id,study_id\n{A_PATIENT},{A_STUDY}\n")
+    return [str(notebook), "-p", "data_dir", str(data), "--out", str(tmp_path / "out")]
+
+
+def shown(folder: Path) -> str:
+    return "".join(path.read_text() for path in sorted(folder.iterdir()))
+
+
+def test_data_is_known_by_its_ids(on_mimic: list[str], tmp_path: Path) -> None:
+    data = {"data_dir": on_mimic[3]}
+    assert run.prepare(Path(on_mimic[0]), from_command=data).credentialed
+    (tmp_path / "data" / "pairs.csv").write_text("patient_id,study_id\n90000032,80414267\n")
+    assert not run.prepare(Path(on_mimic[0]), from_command=data).credentialed
+    assert not run.prepare(Path(on_mimic[0])).credentialed
+
+
+@pytest.mark.slow
+def test_outputs_on_credentialed_data_reach_neither_disk_nor_screen(
+    on_mimic: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert run.main(on_mimic) == run.DONE
+    printed = capfd.readouterr().out
+    left = shown(tmp_path / "out")
+    for secret in (*SECRETS, "of an earlier run"):
+        assert secret not in left + printed
+    assert "past the notebook" not in printed
+    assert "neither stored nor printed" in printed
+    assert "cell [2] of 3" in printed
+    assert "mi: 1 [0, 2]" in printed
+    executed = nbformat.read(tmp_path / "out/05_small.ipynb", as_version=4)
+    assert "outputs of this run are not stored" in executed.cells[0].source
+    coded = [cell for cell in executed.cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in coded] == [1, 2, 3]
+    assert not any(cell.outputs for cell in coded)
+    assert str(tmp_path / "data") in coded[1].source
+    results = json.loads((tmp_path / "out/results.json").read_text())
+    expected = {"study_id": "[id]", "steps": 12345678, "[id]": ["[id]/x"]}
+    assert results["data"] == expected
+    assert "outputs of this run" in (tmp_path / "out/midway.txt").read_text()
+    assert (
+        list(scan_files(tmp_path / "out" / name for name in ("05_small.ipynb", "run.log"))) == []
+    )
+
+
+@pytest.mark.slow
+def test_a_failure_on_credentialed_data_says_its_type_and_cell(
+    on_mimic: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert run.main([*on_mimic, "-p", "steps", "100"]) == run.FAILED
+    printed = "".join(capfd.readouterr())
+    assert "Failed in cell [3]: AssertionError\n" in printed
+    left = shown(tmp_path / "out")
+    assert "It failed in cell [3]: AssertionError." in left
+    for secret in (*SECRETS, "Traceback"):
+        assert secret not in left + printed
+
+
+@pytest.mark.slow
+def test_outputs_on_credentialed_data_are_kept_when_asked_for(
+    on_mimic: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run.main([*on_mimic, "--allow-outputs"]) == run.DONE
+    assert "in no repository" in capsys.readouterr().out
+    executed = nbformat.read(tmp_path / "out/05_small.ipynb", as_version=4)
+    assert "Do not pass this notebook on" in executed.cells[0].source
+    assert A_PATIENT in str(executed.cells[5].outputs)
+    assert [cell.source for cell in executed.cells].count(executed.cells[3].source) == 1
+    assert A_STUDY not in (tmp_path / "out/results.json").read_text()
+    found = [finding.words for finding in scan_files([tmp_path / "out/05_small.ipynb"])]
+    assert "stored outputs of a run on data of MIMIC-CXR" in found
+
+
+def test_a_notebook_may_have_the_switch_as_a_parameter(on_mimic: list[str]) -> None:
+    stored = nbformat.read(on_mimic[0], as_version=4)
+    stored.cells[1].source += "\nallow_outputs = False  # store what the cells show"
+    nbformat.write(stored, on_mimic[0])
+    for word in ("true", "false"):
+        plan = run.prepare(Path(on_mimic[0]), from_command={"allow_outputs": word})
+        assert plan.allow_outputs == (word == "true")
+
+
+def test_a_record_that_is_no_json_is_masked_as_text(tmp_path: Path) -> None:
+    record = tmp_path / "results.json"
+    record.write_text(f"{{ {A_STUDY}")
+    assert private_run.mask_ids(record)
+    assert record.read_text() == "{ [id]"
+    record.write_text('{"patients": 3}')
+    assert not private_run.mask_ids(record)

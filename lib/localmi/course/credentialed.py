@@ -5,40 +5,46 @@ Taught in 05_radiographs_and_reports.
 
 import ast
 import itertools
+import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from localmi.course.pieces import TooLargeError, pieces
-from localmi.course.privacy import find
+from localmi.course.privacy import REPORT, find
 
-TABLES = ("*.parquet", "*.csv", "*.csv.gz")
+TABLES = ("*.parquet", "*.csv", "*.csv.gz", "*.zip")
 # Where patients' folders and reports lie: in the study, in its parent, in a part of it.
 NAMES = ("*", "p1?/p1*", "files/p1?/p1*", "*/files/p1?/p1*")
 
 
 def is_credentialed(data: Path) -> bool:
-    """Whether a folder (a study, a cache, reports) or a CSV holds ids in MIMIC-CXR's ranges.
+    """Whether a folder (a study, a cache, reports) or a file holds ids in MIMIC-CXR's ranges.
 
     Looks at names and tables, and stops at the first id; no image is opened.
     """
     data = data.expanduser().resolve()
-    if any(True for _ in find(str(data))):
+    if _has_ids(str(data)):
         return True
     if data.is_file():
-        return _table_has_ids(data)
+        return _file_has_ids(data)
     names = itertools.chain.from_iterable(data.glob(pattern) for pattern in NAMES)
-    if any(True for path in names for _ in find(str(path.relative_to(data)))):
-        return True
     tables = itertools.chain.from_iterable(sorted(data.glob(pattern)) for pattern in TABLES)
-    return any(_table_has_ids(path) for path in tables)
+    in_a_name = any(_has_ids(str(path.relative_to(data))) for path in names)
+    return in_a_name or any(_file_has_ids(path) for path in tables)
 
 
-def _table_has_ids(path: Path) -> bool:
+def _has_ids(text: str) -> bool:
+    return any(found.words != REPORT for found in find(text))
+
+
+def _file_has_ids(path: Path) -> bool:
     try:
-        found = (one for piece in pieces(path.name, path.read_bytes()) for one in find(piece.text))
-        return any(True for _ in found)
-    except (OSError, TooLargeError):
+        if path.suffix == ".zip":  # of images or reports: their names say enough
+            with zipfile.ZipFile(path) as archive:
+                return any(_has_ids(name) for name in archive.namelist())
+        return any(_has_ids(piece.text) for piece in pieces(path.name, path.read_bytes()))
+    except (OSError, zipfile.BadZipFile, TooLargeError):
         return True  # what cannot be looked at is treated with care
 
 

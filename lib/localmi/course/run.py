@@ -2,7 +2,8 @@
 
 Everything that can be refused is refused before anything is executed. What a run leaves lies in
 one folder: the executed notebook, parameters.yaml, run.log, and what the notebook itself writes to
-`run_dir` (results.json, checkpoints).
+`run_dir` (results.json, checkpoints). On credentialed data nothing a cell shows is kept or
+printed, unless --allow-outputs is given: see `private_run`.
 """
 
 import argparse
@@ -18,11 +19,19 @@ from typing import Any, TextIO
 import yaml
 
 from localmi.course import parameters as notebook_parameters
+from localmi.course.credentialed import folders, is_credentialed
 from localmi.errors import ConfigError, LocalMIError
 
 DONE, FAILED, REFUSED = 0, 1, 2  # exit codes
 RUN_DIR = "run_dir"  # the parameter a notebook writes its results to; "" keeps nothing
 PARAMETERS_FILE = "parameters.yaml"
+ALLOW_OUTPUTS = "allow_outputs"  # a parameter a notebook may have; as the flag
+RESULTS = "results.json"
+NOT_KEPT = """The data has ids of MIMIC-CXR: what the cells show is neither stored nor printed, and
+of an error only its type. Metrics come in metrics.jsonl and results.json. --allow-outputs stores
+and prints it all."""
+KEPT = """The data has ids of MIMIC-CXR, and --allow-outputs was given: the notebook and the log of
+this run hold what the cells show. They must stay where the data may lie, and in no repository."""
 
 USAGE = """python -m localmi run NOTEBOOK [-p NAME VALUE]... [-f FILE] [--out FOLDER] [--resume]
 
@@ -32,6 +41,7 @@ Execute a notebook without opening it, with other parameters than its own defaul
   -f FILE         set the parameters named in a YAML file; -p goes over it
   --out FOLDER    where the run is kept; default runs/<notebook>-001, -002, ... under this folder
   --resume        go on with the run in --out FOLDER, with its own parameters
+  --allow-outputs store and print what the cells show, although the data is MIMIC-CXR's
   --help          this text; with NOTEBOOK, the table of its parameters
 
 Exit codes: 0 done, 1 the notebook failed, 2 refused before anything was executed."""
@@ -48,6 +58,8 @@ class Plan:
     keeps_results: bool  # the notebook has the parameter run_dir
     resume: bool
     numbered: bool  # run_dir was not asked for by name
+    credentialed: bool = False  # the data has ids of MIMIC-CXR
+    allow_outputs: bool = False  # to be stored and printed even so
 
 
 def prepare(
@@ -57,8 +69,11 @@ def prepare(
     from_command: Mapping[str, str] | None = None,
     out: Path | None = None,
     resume: bool = False,
+    allow_outputs: bool = False,
 ) -> Plan:
     """Checks everything that can be checked beforehand; changes nothing on disk.
+
+    Whether data is credentialed is decided by its ids, here and not by the notebook.
 
     Raises:
         ConfigError: an unknown parameter, a wrong type or value, a run folder that exists
@@ -78,7 +93,17 @@ def prepare(
     values = notebook_parameters.resolve(known, from_file, from_command, notebook.name)
     keeps_results = values.pop(RUN_DIR, None) is not None
     changed = {name: value for name, value in values.items() if value != known[name].default}
-    return Plan(notebook, run_dir, values, changed, keeps_results, resume, numbered=out is None)
+    return Plan(
+        notebook,
+        run_dir,
+        values,
+        changed,
+        keeps_results,
+        resume,
+        numbered=out is None,
+        credentialed=any(map(is_credentialed, folders(values))),
+        allow_outputs=allow_outputs or values.get(ALLOW_OUTPUTS) is True,
+    )
 
 
 def _run_folder(notebook: Path, out: Path | None, resume: bool) -> Path:
@@ -148,11 +173,8 @@ class _Tee:
 
 
 def execute(plan: Plan) -> int:
-    """Runs the plan, showing what the notebook prints; returns the exit code."""
-    import papermill
-    from papermill.exceptions import PapermillExecutionError
-
-    from localmi.course.render import KERNEL_CONFIG
+    """Runs the plan, showing what the notebook prints where it may; returns the exit code."""
+    from localmi.course import private_run
 
     logging.getLogger("papermill").setLevel(logging.ERROR)
     plan = _take_folder(plan)
@@ -163,28 +185,56 @@ def execute(plan: Plan) -> int:
     with (plan.run_dir / "run.log").open("a", encoding="utf-8") as log:
         screen = _Tee(sys.stdout, log)
         _say_start(plan, screen)
-        try:
-            papermill.execute_notebook(
-                plan.notebook,
-                executed,
-                parameters=injected,
-                kernel_name="python3",
-                progress_bar=False,
-                config=KERNEL_CONFIG,
-                stdout_file=screen,
-                stderr_file=_Tee(sys.stderr, log),
+        if plan.credentialed and not plan.allow_outputs:
+            failed = private_run.execute_without_outputs(
+                plan.notebook, executed, injected, say=lambda line: screen.write(f"{line}\n")
             )
-        except PapermillExecutionError as error:
-            screen.write(
-                f"Failed in cell [{error.exec_count}]: {error.ename}: {error.evalue}\n"
-                f"The notebook as far as it came, with the traceback: {executed}\n"
+            failed = failed and f"Failed in {failed}\nWithout its outputs: {executed}\n"
+        else:
+            notebook = (
+                private_run.prepared(plan.notebook, injected, note=private_run.STORED)
+                if plan.credentialed
+                else str(plan.notebook)
             )
-            return FAILED
-        except Exception as error:  # the kernel died, or could not start
-            screen.write(f"Failed: {type(error).__name__}: {error}\nSee {executed}\n")
+            failed = _execute_in_the_open(notebook, executed, injected, log)
+        results = plan.run_dir / RESULTS
+        if plan.credentialed and results.is_file() and private_run.mask_ids(results):
+            screen.write(f"{results} held ids of the data: they are masked.\n")
+        if failed:
+            screen.write(failed)
             return FAILED
         _say_end(plan, screen)
     return DONE
+
+
+def _execute_in_the_open(
+    notebook: Any, executed: Path, injected: Mapping[str, Any], log: TextIO
+) -> str:
+    """Stores and shows all outputs as they come; returns what failed, "" for nothing."""
+    import papermill
+    from papermill.exceptions import PapermillExecutionError
+
+    from localmi.course.render import KERNEL_CONFIG
+
+    try:
+        papermill.execute_notebook(
+            notebook,
+            executed,
+            parameters=dict(injected),
+            kernel_name="python3",
+            progress_bar=False,
+            config=KERNEL_CONFIG,
+            stdout_file=_Tee(sys.stdout, log),
+            stderr_file=_Tee(sys.stderr, log),
+        )
+    except PapermillExecutionError as error:
+        return (
+            f"Failed in cell [{error.exec_count}]: {error.ename}: {error.evalue}\n"
+            f"The notebook as far as it came, with the traceback: {executed}\n"
+        )
+    except Exception as error:  # the kernel died, or could not start
+        return f"Failed: {type(error).__name__}: {error}\nSee {executed}\n"
+    return ""
 
 
 def _say_start(plan: Plan, screen: _Tee) -> None:
@@ -192,11 +242,13 @@ def _say_start(plan: Plan, screen: _Tee) -> None:
     screen.write(f"Notebook: {plan.notebook}\n")
     changes = ", ".join(f"{name} = {value!r}" for name, value in plan.changed.items())
     screen.write(f"Parameters other than the defaults: {changes or 'none'}\n")
+    if plan.credentialed:
+        screen.write(f"{KEPT if plan.allow_outputs else NOT_KEPT}\n")
     screen.flush()
 
 
 def _say_end(plan: Plan, screen: _Tee) -> None:
-    results = plan.run_dir / "results.json"
+    results = plan.run_dir / RESULTS
     screen.write(f"Done. Executed notebook: {plan.run_dir / plan.notebook.name}\n")
     if results.is_file():
         screen.write(f"Results: {results}\n")
@@ -216,6 +268,7 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument("-f", dest="file", type=Path)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--allow-outputs", action="store_true")
     parser.add_argument("-h", "--help", action="store_true")
     asked = parser.parse_args(words)
     try:
@@ -233,6 +286,7 @@ def main(words: Sequence[str]) -> int:
             from_command=dict(asked.pairs),
             out=asked.out,
             resume=asked.resume,
+            allow_outputs=asked.allow_outputs,
         )
     except LocalMIError as error:
         print(f"Refused, nothing was executed.\n{error}", file=sys.stderr)
