@@ -208,6 +208,21 @@ def test_errors_say_what_was_looked_for(tmp_path: Path) -> None:
         read_openi(root)
 
 
+@pytest.mark.parametrize(
+    "xml",
+    [
+        b'<?xml version="1.0" encoding="no-such"?><a/>',
+        b'<?xml version="1.0" encoding="shift_jis"?><a/>',
+        b'<?xml version="1.0" encoding="utf-16"?><a/>',
+        b'<eCitation><uId id=" "/></eCitation>',
+        b"<a>" * 100_000 + b"</a>" * 100_000,
+    ],
+)
+def test_strange_xml_is_a_data_error(xml: bytes) -> None:
+    with pytest.raises(DataError, match="^XML "):
+        parse_report(xml)
+
+
 def test_a_bomb_of_entities_is_refused() -> None:
     lines = "".join(f'<!ENTITY a{i} "{f"&a{i - 1};" * 10}">' for i in range(1, 10))
     bomb = f'<!DOCTYPE e [<!ENTITY a0 "word ">{lines}]><e><uId id="CXR1"/>&a9;</e>'
