@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from localmi.data.cache_folder import whole_file, write_json
-from localmi.data.labels import POLICIES, Policy, class_counts, count_report
+from localmi.data.labels import FINDINGS, POLICIES, class_counts, count_report
 from localmi.data.sources import Pairs
 from localmi.data.splits import SPLITS
 from localmi.data.tables import examples
@@ -35,8 +35,8 @@ def make_report(
         plan: the settings.
 
     Returns:
-        What can be written as JSON; "labels" is None where a label is no finding's, with the
-        reason in "counts".
+        What can be written as JSON, and "counts", for a reader. "labels" is empty where there are
+        none of CheXpert's, or other values than theirs, which "counts" then says.
     """
     splits = {
         split: _numbers(rows)
@@ -73,13 +73,14 @@ def _numbers(manifest: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def _counts(manifest: pd.DataFrame) -> tuple[dict[Policy, Any] | None, str]:
+def _counts(manifest: pd.DataFrame) -> tuple[dict[str, Any], str]:
+    """(counts by policy, the same for a reader)"""
     try:
         text = count_report(manifest)
-        labels = {policy: class_counts(manifest, policy).to_dict("records") for policy in POLICIES}
+        policies = POLICIES if set(FINDINGS) & set(manifest) else ()
+        return {name: class_counts(manifest, name).to_dict("records") for name in policies}, text
     except (DataError, ValueError) as error:
-        return None, f"The labels are not those of CheXpert, and are not counted: {error}"
-    return labels, text
+        return {}, f"The labels are not those of CheXpert, and are not counted: {error}"
 
 
 def write_report(report: dict[str, Any], folder: Path) -> None:
