@@ -374,3 +374,10 @@ def test_every_image_is_somewhere(tmp_path: Path) -> None:
     assert ids(pairs) == ["dd-0"]
     assert sorted(pairs.rejected["image_id"]) == ["aa-0", "bb-0", "cc-0", "zz-0"]
     assert pairs.left_out == {"view LATERAL": 1}
+
+
+def test_the_newest_version_of_a_table_is_read(tmp_path: Path) -> None:
+    root = write_mimic(tmp_path)
+    table = pd.read_csv(root / "mimic-cxr-2.0.0-split.csv.gz").assign(split="validate")
+    table.to_csv(root / "mimic-cxr-2.1.0-split.csv", index=False)
+    assert set(read_pairs(root).table["split"]) == {"validate"}
