@@ -319,68 +319,6 @@ def test_opening_what_is_no_cache_or_damaged(tmp_path: Path) -> None:
     assert len(build_cache(pairs, folder, image_size=8).images) == 5  # an old one is replaced
 
 
-@pytest.mark.parametrize("top", [255, 4095, 65535])
-def test_more_than_8_bits_are_scaled_not_clipped(tmp_path: Path, top: int) -> None:
-    ramp = np.linspace(0, top, 256).astype(np.uint16)[None].repeat(256, axis=0)
-    read = read_image(save(tmp_path / "deep.png", ramp), 256)
-    np.testing.assert_allclose(read.pixels[0], np.arange(256), atol=1)
-    assert read.pixels.min() == 0
-    assert read.pixels.max() == 255
-
-
-def test_float_and_flat_images(tmp_path: Path) -> None:
-    ramp = np.linspace(-1, 1, 16, dtype=np.float32)[None].repeat(16, axis=0)
-    assert read_image(save(tmp_path / "float.tiff", ramp), 16).pixels[0, ::15].tolist() == [0, 255]
-    flat = np.full((16, 16), 500, np.uint16)
-    assert read_image(save(tmp_path / "flat.png", flat), 16).pixels.max() == 0
-    ramp[3, 3] = np.nan
-    with pytest.raises(DataError, match="not finite"):
-        read_image(save(tmp_path / "nan.tiff", ramp), 16)
-
-
-@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "LA", "1", "CMYK"])
-def test_colour_becomes_grey(tmp_path: Path, mode: str) -> None:
-    left_white = np.zeros((16, 16), np.uint8)
-    left_white[:, :8] = 255
-    end = "tiff" if mode == "CMYK" else "png"
-    path = tmp_path / f"colour.{end}"
-    Image.fromarray(left_white).convert("RGB").convert(mode).save(path)
-    np.testing.assert_allclose(read_image(path, 16).pixels, left_white, atol=2)
-
-
-@pytest.mark.parametrize(
-    ("shape", "box"),
-    [
-        ((100, 50), (8, 0, 16, 32)),
-        ((50, 100), (0, 8, 32, 16)),
-        ((10, 10), (0, 0, 32, 32)),
-        ((3000, 2), (15, 0, 1, 32)),
-        ((100, 97), (0, 0, 31, 32)),
-    ],
-)
-def test_aspect_is_kept(
-    tmp_path: Path, shape: tuple[int, int], box: tuple[int, int, int, int]
-) -> None:
-    read = read_image(save(tmp_path / "white.png", np.full(shape, 255, np.uint8)), 32)
-    left, top, width, height = read.box
-    assert read.box == box
-    assert (read.source_height, read.source_width) == shape
-    inside = np.zeros((32, 32), bool)
-    inside[top : top + height, left : left + width] = True
-    np.testing.assert_array_equal(read.pixels, np.where(inside, 255, 0))
-
-
-def test_large_jpeg_is_decoded_small_and_orientation_ignored(tmp_path: Path) -> None:
-    smooth = np.add.outer(np.arange(1024), np.arange(1024)) // 8
-    exif = Image.Exif()
-    exif[0x0112] = 6  # "rotate by 90 degrees"
-    Image.fromarray(smooth.astype(np.uint8)).save(tmp_path / "big.jpg", quality=95, exif=exif)
-    read = read_image(tmp_path / "big.jpg", 64)
-    assert (read.source_height, read.source_width) == (1024, 1024)
-    expected = smooth.reshape(64, 16, 64, 16).mean(axis=(1, 3))
-    np.testing.assert_allclose(read.pixels, expected, atol=3)
-
-
 @pytest.mark.skipif(not REAL.is_file(), reason="the real images are not part of the project")
 def test_real_images(tmp_path: Path) -> None:
     cache = build_cache(read_pairs(REAL), tmp_path / "cache", image_size=64)

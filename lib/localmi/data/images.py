@@ -7,13 +7,14 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
-from pydicom import dcmread
+from pydicom import Dataset, config, dcmread
 from pydicom.misc import is_dicom
 from pydicom.pixels import apply_modality_lut, apply_voi_lut
 
 from localmi.errors import DataError
 
 MIN_SIDE = 2  # pixels
+config.settings.reading_validation_mode = config.IGNORE  # its warnings quote the header
 GREY = ("MONOCHROME1", "MONOCHROME2")  # DICOM: the lowest value is white, is black
 # The disk or the machine failed, not the file: to reject the image would lose it in silence.
 MACHINE = {
@@ -125,18 +126,29 @@ def _read_dicom(path: Path | str) -> np.ndarray:
         if int(frames) != 1:
             raise DataError(f"DICOM of {frames} frames, one is expected")
         if photometric not in GREY:
-            raise DataError(f"DICOM in {photometric}, {' or '.join(GREY)} is expected")
-        stored = data.pixel_array  # [H, W] integers
+            raise DataError(f"DICOM that is not {' or '.join(GREY)}")
+        stored = _stored_values(data)
         low = int(stored.min())
         values = np.arange(low, int(stored.max()) + 1)
         shown = np.asarray(apply_voi_lut(_whole(apply_modality_lut(values, data)), data))
+        grey = _scaled(shown.astype(np.float64))
     except (DataError, OSError, MemoryError):
         raise
     except Exception as error:  # on damaged files pydicom raises whatever it likes
-        what = (str(error).splitlines() or [""])[0]
-        raise DataError(f"unreadable DICOM: {type(error).__name__}: {what}") from error
-    grey = _scaled(shown.astype(np.float64))
+        # without its words: they may quote the header, which tells of the patient
+        raise DataError(f"unreadable DICOM ({type(error).__name__})") from error
     return (255 - grey if photometric == GREY[0] else grey)[stored.astype(np.int32) - low]
+
+
+def _stored_values(data: Dataset) -> np.ndarray:
+    """[H, W] integers."""
+    syntax = data.file_meta.TransferSyntaxUID
+    try:
+        return data.pixel_array
+    except (NotImplementedError, RuntimeError) as error:
+        if not syntax.is_compressed:
+            raise
+        raise DataError(f"DICOM compressed as {syntax.name}, which cannot be decoded") from error
 
 
 def _whole(values: np.ndarray) -> np.ndarray:
