@@ -707,7 +707,7 @@ print(f"{from_files / from_cache:.0f} times faster; the data's fingerprint: {stu
 # %%
 import torch
 
-from localmi.data.batches import SplitData, may_mismatch
+from localmi.data.batches import SplitData, may_mismatch, normalise
 
 data = SplitData(load_study(data_dir, cache_dir), "train")
 twice = np.flatnonzero(data.manifest["study_id"].duplicated(keep=False))
@@ -717,7 +717,8 @@ batch = data.batch(np.concatenate([twice, rest]), np.random.default_rng(seed))
 for name in ("images", "owner", "text_study", "text"):
     tensor = getattr(batch, name)
     print(f"{name:11} {list(tensor.shape)!s:18} {str(tensor.dtype).removeprefix('torch.')}")
-print(f"pixels: mean {batch.images.mean():.1f}, standard deviation {batch.images.std():.1f}")
+pixels = normalise(batch.images)
+print(f"pixels: mean {pixels.mean():.1f}, standard deviation {pixels.std():.1f}")
 
 same_study = batch.text_study[:, None] == batch.text_study[None, :]
 same_text = batch.text[:, None] == batch.text[None, :]
@@ -787,13 +788,13 @@ import re
 import torch
 
 from localmi.data.augment import Augmentation
-from localmi.data.batches import SplitData
+from localmi.data.batches import SplitData, normalise
 
 data = SplitData(load_study(data_dir, cache_dir), "train")
 pairs = [(i, data.texts[t]) for i, code in enumerate(data.study) for t in data.text_ids[code]]
 says_left = [pair for pair in pairs if re.search(r"\bleft\b", pair[1], re.IGNORECASE)]
 chosen, sentence = (says_left or pairs)[0]
-image = data.images(np.array([chosen]))                    # [1, 1, H, W]
+image = normalise(data.images(np.array([chosen])))         # [1, 1, H, W]
 moved = Augmentation()(image.expand(5, -1, -1, -1), torch.Generator().manual_seed(seed))
 pictures = [image[0, 0], *moved[:, 0], image[0, 0].flip(1)]
 titles = ["as it is", *["moved"] * 5, "mirrored: never"]

@@ -108,6 +108,7 @@ print(f"true MI of an image and a {unit}:", f"{true_mi:.3f} nats" if truth else 
 # Here are the two lines of the idea, on eight images and one sentence of each.
 
 # %%
+from localmi.data.batches import normalise
 from localmi.mi.bounds import infonce
 from localmi.train.pretrain import Pretraining
 
@@ -116,7 +117,8 @@ encoder, critic_network = training.alignment.image_encoder, training.alignment.c
 rng = np.random.default_rng(seed)
 batch = training.train_data.batch(np.arange(8), rng)
 texts = training.encode_texts([training.train_data.texts[number] for number in batch.text])
-images = encoder.regions(batch.images) if unit == "sentence" else encoder.pooled(batch.images)
+pixels = normalise(batch.images.to(training.device))  # uint8 -> float32, [B, 1, H, W]
+images = encoder.regions(pixels) if unit == "sentence" else encoder.pooled(pixels)
 scores = critic_network(images.reshape(8, -1, images.shape[-1]), texts)  # [8, N, 8]
 
 pair_scores = scores.amax(dim=1)  # [8, 8], each pair its own best region

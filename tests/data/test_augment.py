@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from localmi.data.augment import Augmentation
+from localmi.errors import DataError
 
 SIDE = 64
 CENTRE = (SIDE - 1) / 2
@@ -108,3 +109,8 @@ def test_what_comes_in_from_outside_is_like_the_border() -> None:
     out = Augmentation(rotation=45, translation=0.3)(images, generator())
     torch.testing.assert_close(out, images)
     assert math.isclose(out.min().item(), 3, abs_tol=1e-5)
+
+
+def test_pixels_that_are_not_normalised() -> None:
+    with pytest.raises(DataError, match="torch.uint8 cannot be moved: `normalise` them first"):
+        Augmentation()(torch.zeros(2, 1, 8, 8, dtype=torch.uint8), generator())

@@ -1,3 +1,4 @@
+import pickle
 from collections import Counter
 
 import numpy as np
@@ -5,16 +6,24 @@ import pytest
 import torch
 from torch import Tensor
 
-from localmi.data.batches import Batch, SplitData, may_mismatch, normalise, training_batch
-from localmi.errors import TrainingError
+from localmi.data import batches
+from localmi.data.batches import (
+    Batch,
+    SplitData,
+    TrainingBatches,
+    epoch_order,
+    may_mismatch,
+    normalise,
+)
+from localmi.data.cache import Cache
+from localmi.errors import DataError, TrainingError
 
 SEVEN = [(f"study {number}", [f"Sentence of {number}."]) for number in range(7)]
 
 
 def grey_levels(images: Tensor) -> list[int]:
     """Which images of a made cache these are."""
-    levels = images[:, 0, 0, 0] * 73.6 + 127.5
-    return levels.round().int().tolist()
+    return images[:, 0, 0, 0].tolist()
 
 
 def assert_equal(one: Batch, other: Batch) -> None:
@@ -30,15 +39,20 @@ def test_equalised_pixels_get_zero_mean_and_unit_spread() -> None:
     assert images.mean().item() == pytest.approx(0, abs=1e-5)
     assert images.std().item() == pytest.approx(1, abs=0.01)
     assert images[0, 0, 0, 0] < images[0, 0, -1, -1]
+    assert torch.equal(normalise(torch.from_numpy(ramp)[:, None]), images)
+
+
+def test_pixels_are_normalised_once() -> None:
+    with pytest.raises(DataError, match="torch.float32, not uint8. Are they normalised already"):
+        normalise(normalise(np.zeros((1, 4, 4), np.uint8)))
 
 
 def test_an_epoch_uses_no_image_twice_and_every_epoch_has_its_order(make_cache) -> None:
-    data = SplitData(make_cache(*SEVEN), "train")
+    found = TrainingBatches(SplitData(make_cache(*SEVEN), "train"), size=3, seed=0)
     epochs = []
     for epoch in range(12):
         steps = (2 * epoch, 2 * epoch + 1)  # 7 images, 3 a batch: 2 batches an epoch
-        batches = [training_batch(data, step, size=3, seed=0, every=False) for step in steps]
-        epochs.append([level for batch in batches for level in grey_levels(batch.images)])
+        epochs.append([level for step in steps for level in grey_levels(found[step].images)])
     assert all(len(set(levels)) == 6 for levels in epochs)
     assert len({tuple(levels) for levels in epochs}) == 12
     assert {level for levels in epochs for level in levels} == set(range(7))
@@ -46,8 +60,7 @@ def test_an_epoch_uses_no_image_twice_and_every_epoch_has_its_order(make_cache) 
 
 def test_a_batch_depends_on_data_seed_and_step_alone(tiny_cache) -> None:
     def batch(step: int, seed: int = 3) -> Batch:
-        data = SplitData(tiny_cache, "train")
-        return training_batch(data, step, size=4, seed=seed, every=False)
+        return TrainingBatches(SplitData(tiny_cache, "train"), size=4, seed=seed)[step]
 
     np.random.seed(0)
     torch.manual_seed(0)
@@ -59,11 +72,94 @@ def test_a_batch_depends_on_data_seed_and_step_alone(tiny_cache) -> None:
     assert not torch.equal(batch(0, seed=4).images, forwards[0].images)
 
 
+def test_steps_are_the_batches_and_draw_nothing_from_torch(tiny_cache) -> None:
+    made = TrainingBatches(SplitData(tiny_cache, "train"), size=3, seed=0, every=True)
+    state = torch.get_rng_state()
+    found = list(made.steps(2, 6))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert len(found) == 4
+    for step, batch in enumerate(found, start=2):
+        assert_equal(batch, made[step])
+    assert list(made.steps(6, 6)) == []
+
+
+@pytest.mark.slow
+def test_worker_processes_give_the_same_batches(tiny_cache) -> None:
+    made = TrainingBatches(SplitData(tiny_cache, "train"), size=3, seed=0, every=True)
+    alone, together = list(made.steps(1, 7)), list(made.steps(1, 7, workers=2))
+    assert len(together) == 6
+    for one, other in zip(alone, together, strict=True):
+        assert_equal(one, other)
+
+
+def test_memory_maps_are_opened_anew_and_not_sent(tiny_cache: Cache) -> None:
+    made = TrainingBatches(SplitData(tiny_cache, "train"), size=3, seed=0)
+    sent = pickle.dumps(made)
+    assert len(sent) < tiny_cache.images[:].nbytes
+    assert_equal(pickle.loads(sent)[5], made[5])
+    assert len(made.data.images(np.arange(2))) == 2  # what was sent is still whole here
+
+
+# --- The order of an epoch --------------------------------------------------------------------
+
+
+def order(number: int, seed: int = 0, **how: int) -> list[int]:
+    return epoch_order(number, np.random.default_rng(seed), **how).tolist()
+
+
+def test_what_fits_one_group_is_simply_shuffled() -> None:
+    for number in (1, 50, 100):
+        plain = np.random.default_rng(7).permutation(number).tolist()
+        assert order(number, 7, at_once=100, block=10) == plain
+    assert (
+        order(101, 7, at_once=100, block=10) != np.random.default_rng(7).permutation(101).tolist()
+    )
+
+
+@pytest.mark.parametrize("number", [101, 950, 1000, 1003])
+@pytest.mark.parametrize(("at_once", "block"), [(100, 10), (95, 10), (5, 10), (30, 30), (1, 1)])
+def test_an_epoch_is_every_image_once(number: int, at_once: int, block: int) -> None:
+    found = order(number, at_once=at_once, block=block)
+    assert sorted(found) == list(range(number))
+    assert found == order(number, at_once=at_once, block=block)
+    assert found != order(number, 1, at_once=at_once, block=block) or (number, at_once) == (101, 1)
+
+
+def test_a_group_reads_from_few_blocks_in_random_order() -> None:
+    found = np.array(order(1000, at_once=100, block=10)).reshape(10, 100)
+    for group in found:
+        blocks = np.unique(group // 10)
+        assert len(blocks) == 10  # each of them whole
+        assert np.ptp(blocks) > 30  # and from anywhere
+        assert (np.diff(group) == 1).sum() < 10  # images of different blocks are mixed
+    assert (
+        found.tolist() != np.array(order(1000, 1, at_once=100, block=10)).reshape(10, 100).tolist()
+    )
+
+
+def test_training_reads_in_groups_where_the_data_are_large(make_cache, monkeypatch) -> None:
+    cache = make_cache(*[(f"study {number}", ["One."]) for number in range(64)])
+    made = TrainingBatches(SplitData(cache, "train"), size=16, seed=0)
+    simple = [grey_levels(made[step].images) for step in range(4)]
+    monkeypatch.setattr(batches, "GROUP_BYTES", 16 * 8 * 8)
+    monkeypatch.setattr(epoch_order, "__kwdefaults__", {"block": 4})
+    made = TrainingBatches(SplitData(cache, "train"), size=16, seed=0)
+    grouped = [grey_levels(made[step].images) for step in range(4)]
+    for found in (simple, grouped):
+        assert sorted(level for levels in found for level in levels) == list(range(64))
+    assert all(len({level // 4 for level in levels}) == 4 for levels in grouped)
+    assert not all(len({level // 4 for level in levels}) == 4 for levels in simple)
+
+
+# --- Images and their texts -------------------------------------------------------------------
+
+
 def test_two_epochs_of_one_image_order_draw_other_sentences(make_cache) -> None:
     data = SplitData(make_cache(("a", ["A.", "B.", "C."]), ("b", ["D.", "E.", "F."])), "train")
-    drawn = Counter()
+    made = TrainingBatches(data, size=2, seed=0)
+    drawn: Counter[str] = Counter()
     for step in range(300):
-        batch = training_batch(data, step, size=2, seed=0, every=False)
+        batch = made[step]
         assert batch.owner.tolist() == [0, 1]
         drawn.update(data.texts[text] for text in batch.text)
     assert set(drawn) == {"A.", "B.", "C.", "D.", "E.", "F."}
@@ -92,8 +188,9 @@ def test_the_images_are_those_of_the_manifest(tiny_cache, split: str) -> None:
     assert set(data.manifest["split"]) == {split}
     position = {name: row for row, name in enumerate(tiny_cache.manifest["image_id"])}
     for row, name in enumerate(data.manifest["image_id"]):
-        expected = normalise(tiny_cache.images[[position[name]]])
-        assert torch.equal(data.images(np.array([row])), expected)
+        found = data.images(np.array([row]))
+        assert found.shape == (1, 1, 64, 64)
+        assert np.array_equal(found[0, 0], tiny_cache.images[position[name]])
 
 
 def test_all_sentences_come_with_their_owners(make_cache) -> None:
@@ -103,6 +200,7 @@ def test_all_sentences_come_with_their_owners(make_cache) -> None:
     data = SplitData(cache, "train")
     batch = data.batch(np.array([2, 0, 1]), np.random.default_rng(0), every=True)
     assert batch.images.shape == (3, 1, 8, 8)
+    assert batch.images.dtype == torch.uint8
     assert batch.owner.tolist() == [0, 0, 1, 1, 1, 2]
     texts = [data.texts[text] for text in batch.text]
     assert texts == ["Four.", "One.", "One.", "Two.", "Three.", "Two."]
@@ -113,7 +211,7 @@ def test_all_sentences_come_with_their_owners(make_cache) -> None:
 def test_a_report_is_one_text(make_cache) -> None:
     cache = make_cache(("a", ["One.", "Two."]), ("b", ["Three."]))
     data = SplitData(cache, "train", unit="report")
-    batch = training_batch(data, 0, size=2, seed=0, every=False)
+    batch = TrainingBatches(data, size=2, seed=0)[0]
     by_image = dict(zip(grey_levels(batch.images), batch.text.tolist(), strict=True))
     assert [data.texts[by_image[level]] for level in (0, 1)] == ["One. Two.", "Three."]
 
@@ -171,9 +269,9 @@ def test_a_split_of_one_study_has_nothing_to_compare_with(make_cache) -> None:
 def test_batches_that_cannot_be(make_cache) -> None:
     data = SplitData(make_cache(*SEVEN), "train")
     with pytest.raises(TrainingError, match="batch_size=1: .* at least 2"):
-        training_batch(data, 0, size=1, seed=0, every=False)
+        TrainingBatches(data, size=1, seed=0)
     with pytest.raises(TrainingError, match="batch_size=8, but split 'train' has 7 images.*Lower"):
-        training_batch(data, 0, size=8, seed=0, every=False)
+        TrainingBatches(data, size=8, seed=0)
 
 
 def test_pairs_of_one_study_or_with_one_text_are_no_mismatch() -> None:

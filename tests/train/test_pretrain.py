@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from localmi.data.batches import SplitData
+from localmi.data.batches import SplitData, normalise
 from localmi.errors import ConfigError, NoNegativesError, TrainingError
 from localmi.train.checkpoint import load_checkpoint
 from localmi.train.pretrain import Pretraining
@@ -152,7 +152,9 @@ def test_scores_of_a_split_equal_a_loop(build, tiny_cache) -> None:
     values(pretraining, until=2)
     data = SplitData(tiny_cache, "test")
     alignment = copy.deepcopy(pretraining.alignment).eval()
-    regions = alignment.image_encoder.regions(data.images(np.arange(len(data)))).detach()
+    regions = alignment.image_encoder.regions(
+        normalise(data.images(np.arange(len(data))))
+    ).detach()
     both = pretraining.score_split(data, images_at_once=4)
     for found, critic in zip(both, (alignment.critic, pretraining.control), strict=True):
         assert found.scores.shape == (len(data), len(data.texts))
@@ -171,7 +173,7 @@ def test_scores_of_reports_equal_a_loop(build, tiny_cache) -> None:
     data = SplitData(tiny_cache, "validate", unit="report")
     found, _ = pretraining.score_split(data, images_at_once=2)
     alignment = pretraining.alignment.eval()
-    pooled = alignment.image_encoder.pooled(data.images(np.arange(len(data))))
+    pooled = alignment.image_encoder.pooled(normalise(data.images(np.arange(len(data)))))
     for image in range(len(data)):
         for number, text in enumerate(data.texts):
             feature = alignment.text_encoder(alignment.text_encoder.tokenize([text]))[0]
@@ -212,7 +214,7 @@ def test_a_frozen_text_encoder_is_encoded_once_and_not_saved(build, tmp_path, mo
     features = pretraining.encode_texts([texts[1], "Something else.", texts[0]])
     encoded: list[int] = []
     encoder = pretraining.alignment.text_encoder
-    monkeypatch.setattr(encoder, "tokenize", lambda texts: encoded.append(len(texts)))
+    monkeypatch.setattr(encoder, "forward", lambda tokens: encoded.append(len(tokens.input_ids)))
     again = pretraining.encode_texts([texts[0], "Something else.", texts[1]])
     assert not encoded
     assert torch.equal(again, features.flip(0))

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from localmi.data.batches import Batch, training_batch
+from localmi.data.batches import Batch, TrainingBatches, normalise
 from localmi.model.alignment import Alignment
 from localmi.train.pretrain import Pretraining
 
@@ -42,9 +42,9 @@ def slow_step(
     data, config = pretraining.train_data, pretraining.config
     encoder = alignment.image_encoder
     if config.objective == "local":
-        parts = encoder.regions(batch.images)
+        parts = encoder.regions(normalise(batch.images))
     else:
-        parts = encoder.pooled(batch.images)[:, None]
+        parts = encoder.pooled(normalise(batch.images))[:, None]
     if config.text_learning_rate == 0:
         alignment.text_encoder.eval()
     sentences = [data.texts[text] for text in batch.text]
@@ -92,7 +92,7 @@ def test_a_step_equals_one_written_from_the_formulas(
     alignment.zero_grad()
     every = config.sentences == "all"
     data = pretraining.train_data
-    batch = training_batch(data, 2, size=config.batch_size, seed=0, every=every)
+    batch = TrainingBatches(data, size=config.batch_size, seed=0, every=every)[2]
     if config.shuffle_pairs:
         batch = batch.shuffled()
     start, end = config.temperature, config.temperature_end
@@ -143,7 +143,7 @@ def test_the_control_step_equals_one_written_from_the_formulas(build, objective:
     pretraining = build(objective=objective, augment=False, temperature=2.0, temperature_end=2.0)
     alignment = copy.deepcopy(pretraining.alignment).train()
     alignment.critic = copy.deepcopy(pretraining.control)
-    batch = training_batch(pretraining.train_data, 0, size=5, seed=0, every=False)
+    batch = TrainingBatches(pretraining.train_data, size=5, seed=0)[0]
     slow_step(pretraining, alignment, batch.shuffled(), 2.0)
     pretraining.train_step()
     pairs = zip(pretraining.control.parameters(), alignment.critic.parameters(), strict=True)

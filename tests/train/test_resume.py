@@ -70,6 +70,16 @@ def test_half_and_half_is_the_whole(build, run_dir: Path, changes: dict[str, Any
     assert one["control_optimiser"]["optimiser"]["state"]  # there was something to compare
 
 
+@pytest.mark.slow
+def test_workers_change_no_number(configure, tiny_cache, run_dir: Path) -> None:
+    config = configure(text_learning_rate=1e-3, steps=5)
+    alone, helped = Pretraining(config, tiny_cache), Pretraining(config, tiny_cache, workers=2)
+    assert list(alone.run()) == list(helped.run(until=2)) + list(helped.run())
+    for run, name in ((alone, "alone.pt"), (helped, "helped.pt")):
+        run.save(run_dir / name)
+    assert_identical(*(load_checkpoint(run_dir / name) for name in ("alone.pt", "helped.pt")))
+
+
 def test_saving_does_not_disturb(build, run_dir: Path) -> None:
     alone, saved = build(text_learning_rate=1e-3), build(text_learning_rate=1e-3)
     for (_, one), (_, other) in zip(alone.run(), saved.run(), strict=True):

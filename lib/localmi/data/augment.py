@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from localmi.errors import DataError
+
 
 @dataclass(frozen=True)
 class Augmentation:
@@ -20,7 +22,15 @@ class Augmentation:
     crop: float = 0.9
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """Images [B, C, H, W] -> the same shape, each moved in its own way."""
+        """Images [B, C, H, W], normalised -> the same shape, each moved in its own way.
+
+        Raises:
+            DataError: pixels that are not floats: not normalised yet.
+        """
+        if not images.is_floating_point():
+            raise DataError(
+                f"Pixels of type {images.dtype} cannot be moved: `normalise` them first."
+            )
 
         def uniform(low: float, high: float) -> Tensor:
             drawn = torch.rand(len(images), generator=generator)

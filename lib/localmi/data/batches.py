@@ -1,21 +1,27 @@
 """From the cache to what a training step sees: images, sentences, mismatched pairs."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
-from localmi.data.cache import Cache
-from localmi.errors import TrainingError
+from localmi.data.cache import Cache, open_cache
+from localmi.data.shards import ImageRows
+from localmi.errors import DataError, TrainingError
+
+BLOCK = 4096  # images that are neighbours in the cache and stay near each other in an epoch
+GROUP_BYTES = 2**32  # images that are shuffled among each other: 65,536 of 256 x 256 pixels
 
 
 @dataclass(frozen=True)
 class Batch:
     """What one step sees: B images and M texts (M = B with one sentence an image)."""
 
-    images: Tensor  # [B, 1, H, W] float32, zero mean
+    images: Tensor  # [B, 1, H, W] uint8, as in the cache; `normalise` makes them floats
     image_study: Tensor  # [B] int64, equal where two images belong to one study
     owner: Tensor  # [M] int64, the image each text is matched with
     text_study: Tensor  # [M] int64, the study each text was written for
@@ -47,9 +53,24 @@ def may_mismatch(
     return allowed
 
 
-def normalise(images: np.ndarray) -> Tensor:
-    """uint8 [B, H, W] -> float32 [B, 1, H, W]; zero mean and unit spread when equalised."""
-    pixels = torch.from_numpy(np.ascontiguousarray(images)).to(torch.float32).unsqueeze(1)
+def normalise(images: np.ndarray | Tensor) -> Tensor:
+    """Pixels as networks take them: zero mean and unit spread when the images are equalised.
+
+    Training moves a batch to its device first: a quarter of the bytes travels.
+
+    Args:
+        images: uint8 [B, H, W] or [B, 1, H, W], on any device.
+
+    Returns:
+        float32 [B, 1, H, W], on the same device.
+
+    Raises:
+        DataError: pixels that are not uint8: normalised already?
+    """
+    pixels = torch.as_tensor(images)
+    if pixels.dtype != torch.uint8:
+        raise DataError(f"Pixels of type {pixels.dtype}, not uint8. Are they normalised already?")
+    pixels = pixels.reshape(len(pixels), 1, *pixels.shape[-2:]).to(torch.float32)
     return (pixels - 127.5) / 73.6  # mean and standard deviation of uniform 0..255
 
 
@@ -92,7 +113,9 @@ class SplitData:
             )
         self.split = split
         self.unit = unit
-        self._images = cache.images
+        self.image_size = cache.image_size
+        self._folder = cache.folder
+        self._images: Any = cache.images
         self._rows = self.manifest.index_in_cache.to_numpy()
         self.study_ids = self.manifest["study_id"].unique()
         code = {study: number for number, study in enumerate(self.study_ids)}
@@ -108,8 +131,8 @@ class SplitData:
         return len(self.manifest)
 
     def images(self, index: np.ndarray) -> Tensor:
-        """Images of these rows of the split, normalised: [len(index), 1, H, W]."""
-        return normalise(self._images[self._rows[index]])
+        """Images of these rows of the split, as they are stored: uint8 [len(index), 1, H, W]."""
+        return torch.from_numpy(self._images[self._rows[index]]).unsqueeze(1)
 
     def batch(self, index: np.ndarray, rng: np.random.Generator, *, every: bool = False) -> Batch:
         """These images, each with one text of its study drawn at random, or with every text."""
@@ -125,24 +148,90 @@ class SplitData:
             text=torch.from_numpy(text),
         )
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What a worker process gets: no memory maps, for they would be sent as their bytes."""
+        mapped = isinstance(self._images, ImageRows)
+        return vars(self) | ({"_images": None} if mapped else {})
 
-def training_batch(data: SplitData, step: int, *, size: int, seed: int, every: bool) -> Batch:
-    """The batch of a step: shuffled anew each epoch, without replacement within it.
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        if self._images is None:
+            self._images = open_cache(self._folder).images
 
-    It depends on nothing but (data, seed, step), so a resumed run needs no sampler state.
+
+def epoch_order(
+    number: int, rng: np.random.Generator, *, at_once: int, block: int = BLOCK
+) -> np.ndarray:
+    """The images of an epoch in a random order that reads from few shards at a time: [number].
+
+    Up to `at_once` images are simply shuffled. Of more, blocks of neighbours in the cache are
+    shuffled first, then the images of a few blocks at a time. So data larger than the memory are
+    read from disk about once an epoch; drawn from anywhere, each image would be a wait.
+
+    Args:
+        number: of images, in the order of the cache.
+        at_once: images that are shuffled among each other, rounded to whole blocks.
+        block: images a block.
+    """
+    if number <= at_once:
+        return rng.permutation(number)
+    starts = rng.permutation(np.arange(0, number, block))
+    groups = np.array_split(starts, -(-len(starts) // max(1, at_once // block)))
+    near = [np.add.outer(group, np.arange(block)).ravel() for group in groups]
+    return np.concatenate([rng.permutation(images[images < number]) for images in near])
+
+
+class TrainingBatches(Dataset[Batch]):
+    """`batches[step]`: shuffled anew each epoch, without replacement within it.
+
+    A batch depends on nothing but (data, size, seed, step), so a resumed run needs no sampler
+    state, and any process can make it.
+
+    Args:
+        data: the split that is trained on.
+        size: images a batch.
+        seed: of the order and of the texts that are drawn.
+        every: every text of a study, not one drawn at random.
 
     Raises:
         TrainingError: fewer images than one batch, or a batch of one.
+
+    Taught in 05_radiographs_and_reports.
     """
-    if size < 2:
-        raise TrainingError(f"batch_size={size}: a mismatched pair needs at least 2 images.")
-    per_epoch = len(data) // size
-    if per_epoch == 0:
-        raise TrainingError(
-            f"batch_size={size}, but split {data.split!r} has {len(data)} images. "
-            "Lower batch_size."
+
+    def __init__(self, data: SplitData, *, size: int, seed: int, every: bool = False) -> None:
+        if size < 2:
+            raise TrainingError(f"batch_size={size}: a mismatched pair needs at least 2 images.")
+        if len(data) < size:
+            raise TrainingError(
+                f"batch_size={size}, but split {data.split!r} has {len(data)} images. "
+                "Lower batch_size."
+            )
+        self.data, self.size, self.seed, self.every = data, size, seed, every
+        self._order = (-1, np.empty(0, np.int64))  # of the last epoch that was asked for
+
+    def __getitem__(self, step: int) -> Batch:
+        epoch, position = divmod(step, len(self.data) // self.size)
+        if self._order[0] != epoch:
+            rng = np.random.default_rng([self.seed, 0, epoch])
+            at_once = GROUP_BYTES // self.data.image_size**2
+            self._order = (epoch, epoch_order(len(self.data), rng, at_once=at_once))
+        index = self._order[1][position * self.size : (position + 1) * self.size]
+        rng = np.random.default_rng([self.seed, 1, step])
+        return self.data.batch(index, rng, every=self.every)
+
+    def steps(self, first: int, end: int, *, workers: int = 0) -> Iterable[Batch]:
+        """The batches of steps first, first + 1, ... end - 1.
+
+        Args:
+            workers: processes that read ahead; the batches are the same. A cache in memory needs
+                none; they pay where it comes from a slow disk, or a GPU makes many steps a second.
+        """
+        return DataLoader(
+            self,
+            batch_size=None,
+            sampler=range(first, end),
+            num_workers=workers,
+            multiprocessing_context="spawn" if workers else None,
+            generator=torch.Generator(),  # or torch's global one would be drawn from
         )
-    epoch, position = divmod(step, per_epoch)
-    order = np.random.default_rng([seed, 0, epoch]).permutation(len(data))
-    index = order[position * size : (position + 1) * size]
-    return data.batch(index, np.random.default_rng([seed, 1, step]), every=every)

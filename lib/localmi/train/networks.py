@@ -39,6 +39,11 @@ def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if precision == "bfloat16" else torch.float32
 
 
+def autocast(device: torch.device, dtype: torch.dtype) -> torch.autocast:
+    """Where matrices are multiplied in `dtype`; float32 changes nothing."""
+    return torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
+
+
 def build_critic_for(config: TrainConfig, dim_image: int, dim_text: int) -> Critic:
     """The critic of a configuration, for features of these lengths."""
     return build_critic(

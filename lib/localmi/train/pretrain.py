@@ -9,7 +9,6 @@ that was killed goes on to the same numbers.
 
 import copy
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +17,18 @@ import torch
 from torch import Tensor
 
 from localmi.data.augment import Augmentation
-from localmi.data.batches import Batch, SplitData, may_mismatch, training_batch
+from localmi.data.batches import Batch, SplitData, TrainingBatches, may_mismatch, normalise
 from localmi.data.cache import Cache
 from localmi.errors import ConfigError, NoNegativesError, TrainingError
 from localmi.evaluate.held_out import SplitScores, best_region
 from localmi.mi import bounds
 from localmi.mi.critics import Critic
 from localmi.model.alignment import global_scores, local_scores, winners_only_scores
-from localmi.model.text import TokenTable
 from localmi.train.checkpoint import check_same_run, load_checkpoint, restore, save_checkpoint
 from localmi.train.config import TrainConfig
 from localmi.train.networks import (
     annealed_temperature,
+    autocast,
     build_alignment,
     choose_device,
     choose_dtype,
@@ -37,6 +36,7 @@ from localmi.train.networks import (
     image_optimiser,
     text_optimiser,
 )
+from localmi.train.texts import TextFeatures
 
 CONTROL_EVERY = 4  # steps between two of the control critic's
 
@@ -48,6 +48,11 @@ class Pretraining:
     texts of the batch shuffled: the control. There is nothing for it to find, so on held-out
     shuffled pairs its bound must be 0.
 
+    Args:
+        config: of the run.
+        cache: the prepared data.
+        workers: processes that load batches ahead of time; the numbers are the same without.
+
     Attributes:
         alignment: image encoder, text encoder, critic.
         control: the critic of the shuffled pairs.
@@ -56,7 +61,7 @@ class Pretraining:
     Taught in 07_train_local_mi.
     """
 
-    def __init__(self, config: TrainConfig, cache: Cache) -> None:
+    def __init__(self, config: TrainConfig, cache: Cache, *, workers: int = 0) -> None:
         if config.image_size != cache.image_size:
             raise ConfigError(
                 f"image_size={config.image_size}, but the images of {cache.name} were prepared at "
@@ -66,8 +71,13 @@ class Pretraining:
         self.cache = cache
         self.device = choose_device(config.device)
         self.dtype = choose_dtype(config.precision, self.device)
-        unit = "sentence" if config.objective == "local" else "report"
-        self.train_data = SplitData(cache, "train", unit=unit)
+        local = config.objective == "local"
+        self.train_data = SplitData(cache, "train", unit="sentence" if local else "report")
+        every = local and config.sentences == "all"
+        self.batches = TrainingBatches(
+            self.train_data, size=config.batch_size, seed=config.seed, every=every
+        )
+        self.workers = workers
         self.alignment = build_alignment(config).to(self.device)
         self.control = copy.deepcopy(self.alignment.critic)
         self.image_optimiser = image_optimiser(config, self.alignment)
@@ -75,12 +85,17 @@ class Pretraining:
         self.control_optimiser = control_optimiser(config, self.control, every=CONTROL_EVERY)
         self.mine = bounds.MINE(config.mine_decay)
         self.augmentation = Augmentation(crop=config.smallest_crop) if config.augment else None
-        self.features_of_text: dict[str, Tensor] = {}
+        self.text_features = TextFeatures(
+            self.alignment.text_encoder,
+            frozen=config.text_is_frozen,
+            cache=cache.folder,
+            dtype=self.dtype,
+        )
         self.frozen_texts: Tensor | None = None
         if config.text_is_frozen:
             self.frozen_texts = self.encode_texts(self.train_data.texts)
         else:
-            self.tokens = TokenTable(self.alignment.text_encoder, self.train_data.texts)
+            self.tokens = self.text_features.tokens(self.train_data.texts)
         self.step = 0
 
     def run(self, until: int | None = None) -> Iterator[tuple[int, float]]:
@@ -89,16 +104,20 @@ class Pretraining:
         Raises:
             TrainingError: the bound is not a number; names the step.
         """
-        for _ in range(self.step, self.config.steps if until is None else until):
-            yield self.step, self.train_step()
+        end = self.config.steps if until is None else until
+        for batch in self.batches.steps(self.step, end, workers=self.workers):
+            yield self.step, self.train_step(batch)
 
-    def train_step(self) -> float:
-        """One gradient step; the value of the bound on its batch, in nats."""
-        batch = self._batch()
+    def train_step(self, batch: Batch | None = None) -> float:
+        """One gradient step on the batch of this step; the value of the bound on it, in nats."""
+        batch = self.batches[self.step] if batch is None else batch
+        if self.config.shuffle_pairs:
+            batch = batch.shuffled()
         self.alignment.train()
+        pixels = self._augmented(self._pixels(batch.images))
         torch.manual_seed(_step_seed(self.config.seed, self.step, purpose=0))
-        with self._autocast():
-            images, texts = self._features(batch)
+        with autocast(self.device, self.dtype):
+            images, texts = self._features(batch, pixels)
             scores = self._scores(self.alignment.critic, images, texts, batch.owner)
         value, objective = self._bound(scores, batch)
         if not torch.isfinite(value):
@@ -115,28 +134,21 @@ class Pretraining:
         self.step += 1
         return value.item()
 
-    def _batch(self) -> Batch:
-        config = self.config
-        batch = training_batch(
-            self.train_data,
-            self.step,
-            size=config.batch_size,
-            seed=config.seed,
-            every=config.sentences == "all" and config.objective == "local",
-        )
-        if config.shuffle_pairs:
-            batch = batch.shuffled()
-        images = batch.images.to(self.device)
-        if self.augmentation is not None:
-            seed = _step_seed(config.seed, self.step, purpose=1)
-            images = self.augmentation(images, torch.Generator().manual_seed(seed))
-        return replace(batch, images=images)
+    def _pixels(self, images: Tensor) -> Tensor:
+        """uint8 [B, 1, H, W] as stored -> what the image encoder takes, on the device."""
+        return normalise(images.to(self.device))
 
-    def _features(self, batch: Batch) -> tuple[Tensor, Tensor]:
+    def _augmented(self, pixels: Tensor) -> Tensor:
+        if self.augmentation is None:
+            return pixels
+        seed = _step_seed(self.config.seed, self.step, purpose=1)
+        return self.augmentation(pixels, torch.Generator().manual_seed(seed))
+
+    def _features(self, batch: Batch, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Regions [B, N, D] (or pooled [B, P]) and text features [M, E]."""
         encoder = self.alignment.image_encoder
         local = self.config.objective == "local"
-        images = encoder.regions(batch.images) if local else encoder.pooled(batch.images)
+        images = encoder.regions(pixels) if local else encoder.pooled(pixels)
         if self.frozen_texts is not None:
             return images, self.frozen_texts[batch.text]
         return images, self.alignment.text_encoder(self.tokens.select(batch.text).to(self.device))
@@ -178,7 +190,7 @@ class Pretraining:
     def _control_step(self, batch: Batch, images: Tensor, texts: Tensor) -> None:
         """The control critic sees the same features, with the texts shuffled."""
         shuffled = batch.shuffled()
-        with self._autocast():
+        with autocast(self.device, self.dtype):
             scores = self._scores(self.control, images, texts, shuffled.owner)
         allowed = may_mismatch(
             batch.image_study[shuffled.owner], batch.text_study, batch.text, same_text=True
@@ -188,9 +200,6 @@ class Pretraining:
         except NoNegativesError:  # two studies, shuffled, leave no third one to compare with
             return
         self.control_optimiser.descend(-value)
-
-    def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
 
     def score_split(
         self, data: SplitData, *, images_at_once: int = 32
@@ -216,37 +225,26 @@ class Pretraining:
 
     @torch.no_grad()
     def region_scores(self, images: Tensor, texts: Tensor) -> tuple[Tensor, Tensor]:
-        """Scores of every region of images [b, 1, H, W] with text features [T, E]; no gradient.
+        """Scores of every region of images with text features, without gradient.
+
+        Args:
+            images: [b, 1, H, W] uint8.
+            texts: [T, E].
 
         Returns:
             [b, N, T] float32 of the critic, and of the control; N = 1 if the objective is global.
         """
         self.alignment.eval()
-        encoder, pixels = self.alignment.image_encoder, images.to(self.device)
-        with self._autocast():
+        encoder, pixels = self.alignment.image_encoder, self._pixels(images)
+        with autocast(self.device, self.dtype):
             local = self.config.objective == "local"
             features = encoder.regions(pixels) if local else encoder.pooled(pixels)[:, None]
             own, control = self.alignment.critic(features, texts), self.control(features, texts)
         return own.float().cpu(), control.float().cpu()
 
-    def encode_texts(self, texts: list[str], *, at_once: int = 128) -> Tensor:
+    def encode_texts(self, texts: list[str]) -> Tensor:
         """Text features of many texts, [T, E], without gradient or dropout."""
-        if not self.config.text_is_frozen:
-            return self._encode_texts(texts, at_once)
-        known = self.features_of_text
-        if new := [text for text in dict.fromkeys(texts) if text not in known]:
-            known.update(zip(new, self._encode_texts(new, at_once), strict=True))
-        return torch.stack([known[text] for text in texts])
-
-    def _encode_texts(self, texts: list[str], at_once: int) -> Tensor:
-        self.alignment.text_encoder.eval()
-        table = TokenTable(self.alignment.text_encoder, texts)
-        features = []
-        with torch.no_grad(), self._autocast():
-            for index in torch.arange(len(texts)).split(at_once):
-                tokens = table.select(index).to(self.device)
-                features.append(self.alignment.text_encoder(tokens))
-        return torch.cat(features)
+        return self.text_features(texts)
 
     def save(self, path: Path) -> None:
         """Write everything that a later `load` needs to go on to the same numbers."""
