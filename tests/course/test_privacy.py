@@ -105,7 +105,7 @@ def test_a_bare_number_in_a_notebook_is_an_id() -> None:
         "s5" + "0414267a, xs5" + "0414267, p1" + "00000321",
         str(uuid.UUID(int=15_041_426)),
         "12345678-1234-5678-1234-567812345678",
-        "p10, s5, p1000, step 10000032 of 50000000"[:25],
+        "p10, s5, p1000, step " + A_PATIENT,
         "1" + "50414267",
     ],
 )
@@ -138,6 +138,7 @@ def test_reports_of_the_example_study_are_not_mimics() -> None:
         f"{TITLE} EXAMINATION:  CHEST\n FINDINGS: ___.\n",
         f"{TITLE}{' word' * 100}\n",
         '" " * 33 + "FINAL REPORT\\n FINDINGS: {body}\\n IMPRESSION: ___",\n',
+        f'"FINAL REPORT\\n", "Told.")\n FINDINGS: ___\n HEART: {" word" * 100}',
     ],
 )
 def test_a_mention_of_the_form_is_no_report(text: str) -> None:
@@ -157,6 +158,8 @@ def test_a_study_is_recognised_by_its_sentences() -> None:
     found = list(known.find("Here:\nthe EEL sleeps,\nin the left\\nlower lobe! No eel."))
     assert found == [Found(2, "a sentence of the study (8 words)")]
     assert list(known.find("The eel sleeps in the left upper lobe.")) == []
+    binary = "\x80\x91The eel sleeps in the left lower lobe.\x80"
+    assert len(list(known.find(binary, "binary"))) == 1
 
 
 def test_a_sentence_the_example_has_as_well_is_nobodys_own() -> None:

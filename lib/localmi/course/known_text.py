@@ -7,10 +7,11 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from localmi.course.privacy import Found, example_sentences
+from localmi.course.privacy import Found, Kind, example_sentences
 
 MIN_WORDS = 6  # a shorter sentence is said by everyone
 WORD = re.compile(r"[a-z0-9]+(?:\.[0-9]+)?")
+PRINTABLE = re.compile(r"[ -~\n]{20,}")  # words in a binary file
 SENTENCE = "a sentence of the study"
 
 
@@ -34,8 +35,10 @@ class KnownText:
     def __len__(self) -> int:
         return len(self._whole)
 
-    def find(self, text: str) -> Iterator[Found]:
+    def find(self, text: str, kind: Kind = "text") -> Iterator[Found]:
         """Where a sentence of the study stands in a text."""
+        if kind == "binary":
+            text = "\n".join(PRINTABLE.findall(text))
         text = text.replace("\\n", "  ").lower()  # an escaped line end is as long
         matches = list(WORD.finditer(text))
         words = tuple(match[0] for match in matches)

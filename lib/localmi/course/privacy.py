@@ -40,7 +40,9 @@ ID_BEFORE = re.compile(
     re.IGNORECASE,
 )
 
-REPORT_TITLE = re.compile(r"(?:(?<=[\"'`])|(?<![^\n])|(?<=[ \t]{2}))FINAL REPORT[ \t]*(?=\n|\\n)")
+REPORT_TITLE = re.compile(
+    r"FINAL REPORT(?:(?<=[\"'`\n].{12})|(?<=[ \t]{2}.{12})|(?<=\A.{12}))[ \t]*(\n|\\n)"
+)
 REPORT_HEADER = re.compile(r"^[ \t]{0,2}([A-Z][A-Z ()/,-]+):", re.MULTILINE)
 REPORT_LENGTH = 4000  # characters in which headers are looked for
 REPORT_WORDS = 20  # a title with less after it is a mention, or a test's
@@ -77,7 +79,10 @@ def find(text: str, kind: Kind = "text") -> Iterator[Found]:
         if kind == "notebook" or _is_id(text, match, kind):
             yield Found(line_of(match.start()), STUDY if match[0][0] == "5" else PATIENT)
     for match in REPORT_TITLE.finditer(text):
-        if _is_report(text[match.end() : match.end() + REPORT_LENGTH].replace("\\n", "\n")):
+        after = text[match.end() : match.end() + REPORT_LENGTH]
+        if match[1] != "\n":  # as in JSON or source: up to the end of the line it is written in
+            after = after.partition("\n")[0].replace("\\n", "\n")
+        if _is_report(after):
             yield Found(line_of(match.start()), REPORT)
 
 

@@ -29,8 +29,8 @@ Data of MIMIC-CXR is credentialed: it may not be passed on, by a commit least of
   - Another file: take the ids and texts out, or keep it out of git:
     `git restore --staged FILE`, and a line in .gitignore.
   - It was committed before: the history holds it too; see `git filter-repo`.
-A false alarm? Write counts with commas (11,689,512), and give invented ids outside the ranges
-(patients p9..., studies s8...)."""
+A false alarm? Write counts with commas (11,689,512), invented ids outside the ranges (patients
+p9..., studies s8...), and an invented report in a test as a list of its lines."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def scan_content(name: str, content: bytes, known: KnownText | None = None) -> I
         for piece in reading.pieces(name, content):
             for found in find(piece.text, piece.kind):
                 yield Finding(shown, piece.place, found.line, found.words)
-            for found in known.find(piece.text) if known else ():
+            for found in known.find(piece.text, piece.kind) if known else ():
                 yield Finding(shown, piece.place, found.line, found.words)
     except reading.TooLargeError:
         yield Finding(shown, "", 0, "too large to be looked at")
