@@ -104,7 +104,13 @@ def resolve_leaks(
         counts = table.groupby("patient_id")["split"].nunique()
         leaking = table["patient_id"].isin(counts.index[counts > 1])
         table, rejected = take(table, ~leaking, "its patient is in two splits", rejected)
-    check_leaks(table)
+    try:
+        check_leaks(table)
+    except StudyLeakError as error:
+        if leaks == "reject":
+            raise
+        way_out = 'Or set leaks to "reject": then their images are left out and listed.'
+        raise StudyLeakError(f"{error} {way_out}") from None
     return table, rejected
 
 
@@ -132,9 +138,8 @@ def check_leaks(table: pd.DataFrame) -> None:
     if leaks:
         raise StudyLeakError(
             f"Found in more than one split: {'; '.join(leaks)}. A model could recognise them "
-            "instead of the finding. Leave them in one split only; or leave out the column of "
-            'splits, then patients are split anew, each into one; or set leaks to "reject", then '
-            "their images are left out and listed."
+            "instead of the finding. Leave them in one split only, or leave out the column of "
+            "splits: then patients are split anew, each into one."
         )
 
 
