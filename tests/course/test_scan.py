@@ -174,6 +174,7 @@ def test_findings_are_counted_and_never_shown_in_full(
     printed = capsys.readouterr().out
     assert f"a.csv, line 2: {PATIENT}" in printed
     assert "3 more" in printed
+    assert "Findings: 6." in printed
     assert "git restore --staged" in printed
     assert A_PATIENT not in printed
     assert A_STUDY not in printed

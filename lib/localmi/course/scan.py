@@ -171,7 +171,7 @@ def report(findings: Iterable[Finding]) -> int:
     if not by_file:
         print("Nothing of MIMIC-CXR was found.")
         return CLEAN
-    print(f"\nFound in {len(by_file)} file{'s' * (len(by_file) > 1)}.\n{WHAT_TO_DO}")
+    print(f"\nFindings: {sum(map(len, by_file.values())):,}.\n{WHAT_TO_DO}")
     return FOUND
 
 
