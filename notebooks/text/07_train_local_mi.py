@@ -199,7 +199,8 @@ for step, nats in bar:
 from localmi.course.plots import Curve, plot_mi, plot_radiograph, plt, show
 
 steps_seen, nats = log.column("training")
-smooth = np.convolve(nats, np.ones(10) / 10, mode="valid")
+window = min(10, len(nats))
+smooth = np.convolve(nats, np.ones(window) / window, mode="valid")
 looks, held_out = log.column("held_out")
 low, high = log.column("low")[1], log.column("high")[1]
 curves = [
