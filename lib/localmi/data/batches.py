@@ -1,5 +1,6 @@
 """From the cache to what a training step sees: images, sentences, mismatched pairs."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -98,9 +99,12 @@ class SplitData:
         kinds: Sequence[str] = ("content", "comparison", "communication"),
     ) -> None:
         sentences = cache.sentences[cache.sentences["kind"].isin(list(kinds))]
-        by_study = sentences.groupby("study_id", sort=False)["text"].agg(list)
+        by_study: dict[str, list[str]] = defaultdict(list)
+        studies, texts = sentences["study_id"].tolist(), sentences["text"].tolist()
+        for study, text in zip(studies, texts, strict=True):
+            by_study[study].append(text)
         manifest = cache.manifest[cache.manifest["split"] == split]
-        self.manifest = manifest[manifest["study_id"].isin(by_study.index)].reset_index(drop=True)
+        self.manifest = manifest[manifest["study_id"].isin(list(by_study))].reset_index(drop=True)
         if self.manifest.empty:
             raise TrainingError(
                 f"Split {split!r} of {cache.folder.name} has no image with a usable sentence. "
