@@ -1,9 +1,13 @@
-"""Intervals: nothing is reported without one."""
+"""Intervals and tests: nothing is reported without one, no claim is made without the other."""
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import stats
+
+from localmi.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -20,6 +24,9 @@ class Interval:
     def as_dict(self) -> dict[str, float | list[float]]:
         """For results.json."""
         return {"value": self.value, "interval95": [self.low, self.high]}
+
+
+NO_NUMBER = Interval(float("nan"), float("nan"), float("nan"))
 
 
 def mean_interval(
@@ -54,3 +61,157 @@ def mean_interval(
         rng=np.random.default_rng(seed),
     ).confidence_interval
     return Interval(mean, float(found.low), float(found.high))
+
+
+Statistic = Callable[[np.ndarray], np.ndarray]
+"""A statistic of weighted rows: weights [R, n] -> [R] values, NaN where there is none (a class is
+missing). A resample is a row of weights, how often each image was drawn; see `weighted`."""
+
+CHUNK = 2_000_000  # weights in memory at once
+TIE = 1e-12  # differences that are closer are equal
+
+
+@dataclass(frozen=True)
+class Bootstrap:
+    """An interval, and how many of the resamples had no value: in those a class was missing."""
+
+    interval: Interval
+    left_out: int
+
+
+def bootstrap(
+    statistic: Statistic, patients: np.ndarray, *, resamples: int = 2000, seed: int = 0
+) -> Bootstrap:
+    """The statistic of all rows with a percentile bootstrap interval over patients.
+
+    Resamples without a value are left out and counted. Without a value, or with one patient,
+    the interval is (nan, nan).
+
+    Args:
+        statistic: of n rows, such as `weighted.auc(targets, scores)`.
+        patients: [n] the patient of each row.
+
+    Taught in 08_downstream_tasks.
+    """
+    code, number = _codes(patients)
+    value = float(statistic(np.ones((1, len(code))))[0])
+    if np.isnan(value) or number < 2:
+        return Bootstrap(Interval(value, np.nan, np.nan), 0)
+    rng, equal = np.random.default_rng(seed), np.full(number, 1 / number)
+    drawn = np.concatenate(
+        [
+            statistic(rng.multinomial(number, equal, size=size)[:, code].astype(float))
+            for size in _chunks(resamples, len(code))
+        ]
+    )
+    found = drawn[~np.isnan(drawn)]
+    low, high = np.percentile(found, [2.5, 97.5]) if len(found) else (np.nan, np.nan)
+    return Bootstrap(Interval(value, float(low), float(high)), resamples - len(found))
+
+
+@dataclass(frozen=True)
+class PairedTest:
+    """Two models on the same images: the difference a - b, and the p-value of "they are alike".
+
+    difference: with its 95 % bootstrap interval over patients.
+    p_value: two-sided, by permutation; NaN where there is no value.
+    note: why there is none, or what was left out; "" otherwise.
+    """
+
+    difference: Interval
+    p_value: float
+    note: str = ""
+
+
+def paired_permutation(
+    statistic: Callable[[np.ndarray, np.ndarray], Statistic],
+    a: np.ndarray,
+    b: np.ndarray,
+    patients: np.ndarray,
+    *,
+    permutations: int = 10_000,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> PairedTest:
+    """Is model a another than model b? Swaps the two models' predictions, patient by patient.
+
+    A swap exchanges all images and all seeds of a patient. The statistic is the mean over seeds.
+    p = (1 + permutations with a difference as large, either way) / (1 + permutations), so it is
+    never 0. Predictions on different scales are not exchangeable: give ranks to a statistic of
+    ranks, as `classification.compare` does.
+
+    Args:
+        statistic: of rows [m] (which row of the data each prediction belongs to) and predictions
+            [m, ...] makes the statistic of m rows. Both models' predictions are pooled, m = 2n,
+            so each is sorted once; a permutation is a set of weights.
+        a, b: [S, n, ...] predictions of S seeds.
+        patients: [n].
+
+    Raises:
+        DataError: a, b and patients do not fit each other.
+
+    Source: Good 2005, Permutation, Parametric and Bootstrap Tests of Hypotheses, for the test;
+    Phipson and Smyth 2010, https://doi.org/10.2202/1544-6115.1585, for the + 1.
+    Taught in 08_downstream_tasks.
+    """
+    if a.shape != b.shape or a.shape[1] != len(patients):
+        raise DataError(
+            f"Predictions of shape {a.shape} and {b.shape} for {len(patients)} patients: a paired "
+            "test needs the same seeds and images of both, [seeds, images, ...]."
+        )
+    code, number = _codes(patients)
+    rows = np.tile(np.arange(len(code)), 2)
+    pooled = [statistic(rows, np.concatenate(pair)) for pair in zip(a, b, strict=True)]
+
+    def difference(own: np.ndarray, other: np.ndarray) -> np.ndarray:
+        """Weights [R, n] of a's and b's predictions in the first model; the second: swapped."""
+        first, second = np.hstack([own, other]), np.hstack([other, own])
+        return np.mean([one(first) - one(second) for one in pooled], axis=0)
+
+    found = bootstrap(
+        lambda weights: difference(weights, np.zeros_like(weights)),
+        patients,
+        resamples=resamples,
+        seed=seed,
+    ).interval
+    if np.isnan(found.value):
+        return PairedTest(found, np.nan, "no value: a class is missing")
+    rng, extreme = np.random.default_rng([seed, 1]), 0
+    for size in _chunks(permutations, 2 * len(code)):
+        swapped = rng.integers(2, size=(size, number))[:, code].astype(float)
+        # The tolerance: equal differences may be summed in another order.
+        extreme += int((np.abs(difference(1 - swapped, swapped)) >= abs(found.value) - TIE).sum())
+    return PairedTest(found, (1 + extreme) / (1 + permutations))
+
+
+def holm(p_values: ArrayLike) -> np.ndarray:
+    """p-values of a family of tests, adjusted: reject those below alpha, and the chance of any
+    false rejection is at most alpha, however the tests depend on each other.
+
+    NaN (no test was possible) stays NaN and does not count.
+
+    Raises:
+        DataError: a p-value is not in [0, 1].
+
+    Source: Holm 1979, https://www.jstor.org/stable/4615733. Taught in 08_downstream_tasks.
+    """
+    adjusted = np.array(p_values, dtype=float)
+    tested = np.flatnonzero(~np.isnan(adjusted))
+    if ((adjusted[tested] < 0) | (adjusted[tested] > 1)).any():
+        raise DataError(f"A p-value lies outside of [0, 1]: {adjusted.tolist()}.")
+    order = tested[np.argsort(adjusted[tested], kind="stable")]
+    factors = np.arange(len(order), 0, -1)
+    adjusted[order] = np.minimum(np.maximum.accumulate(adjusted[order] * factors), 1)
+    return adjusted
+
+
+def _codes(patients: np.ndarray) -> tuple[np.ndarray, int]:
+    """Each row's patient as 0, 1, ..., and how many patients there are."""
+    names, code = np.unique(np.asarray(patients, dtype=str), return_inverse=True)
+    return code, len(names)
+
+
+def _chunks(number: int, columns: int) -> Iterator[int]:
+    """Sizes that add up to `number`, so that [size, columns] stays within memory."""
+    size = max(1, CHUNK // max(1, columns))
+    yield from (min(size, number - start) for start in range(0, number, size))
