@@ -84,9 +84,14 @@ def checked(**parameters: Any) -> TrainConfig:
     try:
         return TrainConfig(**parameters)
     except ValidationError as error:
-        lines = [
-            f"  {'.'.join(map(str, issue['loc'])) or 'parameters'}: {issue['msg']}"
-            + ("" if issue["type"] == "value_error" else f" (found {issue['input']!r})")
-            for issue in error.errors()
-        ]
-        raise ConfigError("Parameters that cannot be used:\n" + "\n".join(lines)) from error
+        raise in_words(error) from error
+
+
+def in_words(error: ValidationError) -> ConfigError:
+    """Each wrong parameter on a line of its own."""
+    lines = [
+        f"  {'.'.join(map(str, issue['loc'])) or 'parameters'}: {issue['msg']}"
+        + ("" if issue["type"] == "value_error" else f" (found {issue['input']!r})")
+        for issue in error.errors()
+    ]
+    return ConfigError("Parameters that cannot be used:\n" + "\n".join(lines))
