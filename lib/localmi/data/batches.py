@@ -71,8 +71,8 @@ def normalise(images: np.ndarray | Tensor) -> Tensor:
     pixels = torch.as_tensor(images)
     if pixels.dtype != torch.uint8:
         raise DataError(f"Pixels of type {pixels.dtype}, not uint8. Are they normalised already?")
-    pixels = pixels.reshape(len(pixels), 1, *pixels.shape[-2:]).to(torch.float32)
-    return (pixels - 127.5) / 73.6  # mean and standard deviation of uniform 0..255
+    floats = pixels.reshape(len(pixels), 1, *pixels.shape[-2:]).to(torch.float32)
+    return floats.sub_(127.5).div_(73.6)  # mean and standard deviation of uniform 0..255
 
 
 class SplitData:
