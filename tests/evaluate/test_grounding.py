@@ -121,6 +121,13 @@ def test_the_threshold_is_chosen_on_another_split() -> None:
         overlap(smooth, masks, threshold=threshold, split="validate")
 
 
+def test_the_highest_threshold_leaves_the_best_region() -> None:
+    masks, maps = np.zeros((1, 8, 8), bool), np.zeros((1, 4, 4))
+    masks[0, 2:4, 4:6], maps[0, 1, 2] = True, 5
+    threshold = best_threshold(maps, masks, split="validate", thresholds=np.array([1.0]))
+    assert overlap(maps, masks, threshold=threshold, split="test").tolist() == [1]
+
+
 def test_a_map_that_is_the_same_everywhere_marks_nothing() -> None:
     masks = boxes(2)
     threshold = best_threshold(np.ones((2, 4, 4)), masks, split="validate")

@@ -156,6 +156,8 @@ def test_zero_shot_scores_are_log_odds_of_a_perfect_critic() -> None:
     found = zero_shot_scores(critic, {"Edema": [0, 1]}, {"Edema": [2, 3]})
     odds = np.log(posterior[:, :2].sum(axis=1) / posterior[:, 2:4].sum(axis=1))
     assert found[:, 0] == pytest.approx(odds)
+    twice = zero_shot_scores(critic, {"Edema": [0, 1, 0, 1]}, {"Edema": [2, 3]})
+    assert twice == pytest.approx(found)  # how many sentences speak for it does not count
 
 
 def test_zero_shot_needs_sentences_of_both_sides() -> None:
