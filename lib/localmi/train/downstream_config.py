@@ -1,0 +1,61 @@
+"""Everything one downstream run depends on, in one object that is checked at the door."""
+
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from localmi.data.labels import Policy
+from localmi.train.config import in_words
+
+
+class DownstreamConfig(BaseModel):
+    """Parameters of a classifier. Paper: Sec. 4.
+
+    `init` and `mode` make the paper's variants: "" and "tuned" is image-only; a checkpoint of
+    {global, local} x {MINE, CPC} with "frozen" or "tuned" are the other eight.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False, allow_inf_nan=False)
+
+    # The variant
+    task: Literal["pathology9", "edema"] = "pathology9"
+    init: str = ""  # checkpoint of an image encoder; "": all starts anew (image-only)
+    mode: Literal["tuned", "frozen", "probe"] = "tuned"  # all, the last blocks, or logistic
+    frozen_blocks: int = Field(5, ge=1, le=5)  # at most; never one that was not pretrained
+    region_context: Literal["image", "region"] = "image"  # what pretrained blocks see
+
+    # Labels
+    fraction: float = Field(1.0, gt=0, le=1)  # of the training patients with labels
+    label_policy: Policy = "explicit"
+    test_labels: Literal["report", "expert"] = "report"  # of pathology9
+    class_weights: bool = False
+
+    # Optimisation
+    image_size: int = Field(256, ge=32)
+    epochs: int = Field(50, ge=1)
+    steps_per_epoch: int = Field(0, ge=0)  # 0: every image once
+    batch_size: int = Field(32, ge=2)
+    learning_rate: float = Field(5e-4, gt=0)
+    weight_decay: float = Field(0.0, ge=0)
+    augment: bool = False
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    seed: int = Field(0, ge=0)  # of new weights, the order, and which patients are a fraction
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if not self.init and self.mode != "tuned":
+            raise ValueError(f"mode='{self.mode}' needs init, the checkpoint of an encoder")
+        if not self.init and self.region_context == "region":
+            raise ValueError("region_context='region' needs init, an encoder pretrained that way")
+        if self.mode == "probe" and (self.augment or self.class_weights):
+            raise ValueError("mode='probe' goes without augment and class_weights")
+        return self
+
+
+def checked_downstream(**parameters: Any) -> DownstreamConfig:
+    """A `DownstreamConfig`, or a ConfigError that names each wrong parameter in words."""
+    try:
+        return DownstreamConfig(**parameters)
+    except ValidationError as error:
+        raise in_words(error) from error
