@@ -7,8 +7,7 @@
     python benchmarks/estimators.py figure --rows a.json --out map.png    of what --json has kept
 
 Accuracy: every figure is the value of pairs that nothing was fitted to, with its 95 % interval,
-less the truth. KSG and CCA use all pairs. The value of another seed is another draw of the task,
-another split and another network; no seed is left out.
+less the truth. KSG and CCA use all pairs. Each seed is another draw, split and network; all count.
 
 Speed: both sides take turns in one process, the median over --repeats; what counts is the ratio.
 Of torch-mist and benchmark-mi only where `torch_mist` or `bmi` can be imported: make an
@@ -273,7 +272,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--json", type=Path, help="write the figures here as well")
     parser.add_argument("--rows", type=Path, nargs="*", default=[], help="what --json wrote")
-    parser.add_argument("--out", type=Path, default=Path("map.png"), help="where figure draws")
+    parser.add_argument("--out", default="map.png", help="where figure draws")
     return parser.parse_args()
 
 
