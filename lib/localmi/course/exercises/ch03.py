@@ -1,0 +1,114 @@
+"""Checks of the exercises of 03_neural_estimators."""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from localmi.course.check import exercise, expect, expect_close, expect_number
+from localmi.mi.density_ratio import smile
+
+SCORES = torch.tensor(
+    [[3.0, -1.0, 0.5, -2.0], [0.0, 2.5, -1.5, 5.5], [-0.5, 1.5, 6.0, -7.0], [0.2, -0.3, 4.0, 2.0]],
+    dtype=torch.float64,
+)  # [K, K] of four pairs; a matched score above 5, mismatched ones above 5 and below -5
+K = len(SCORES)
+MATCHED = torch.eye(K, dtype=torch.bool)
+
+
+@exercise
+def exercise_3_1(my_surrogate: Callable[[Tensor, Tensor], Tensor]) -> None:
+    """MINE's surrogate: its gradient is that of DV, with the moving average below the bar."""
+    log_average = torch.tensor(0.7, dtype=torch.float64)
+    scores = SCORES.clone().requires_grad_()
+    value = my_surrogate(scores, log_average)
+    expect(
+        isinstance(value, Tensor) and value.shape == () and value.requires_grad,
+        "a scalar that carries a gradient is asked for: no .item(), no .detach() of the scores",
+    )
+    (found,) = torch.autograd.grad(value, scores)
+    expect(
+        torch.allclose(found.diagonal(), torch.full((K,), 1 / K).double())
+        or not torch.allclose(found.diagonal(), torch.full((K,), -1 / K).double()),
+        "the sign: matched scores must rise, so mean f_ii counts positive",
+    )
+    ratio = SCORES.exp() / log_average.exp()
+    off = found.masked_fill(MATCHED, 0)
+    pairs = K * (K - 1)
+    expect(
+        torch.allclose(found.diagonal(), torch.full((K,), 1 / K).double()),
+        "a matched score has a gradient of 1/K and no more: leave the diagonal out of E_O",
+    )
+    log_mean = SCORES[~MATCHED].logsumexp(0) - math.log(pairs)
+    for mistake, words in (
+        ((SCORES - log_mean).exp() / pairs, "this is the gradient of DV: a log of the batch's own "
+         "mean is still there, and its bias with it; divide e^f by the average instead"),
+        (SCORES.exp() / pairs, "E_O[e^f grad f] is not divided by the average"),
+        (ratio / K**2, "there are K (K - 1) mismatched pairs, not K^2"),
+        (ratio, "this is a sum over the mismatched pairs: take their mean"),
+        (SCORES.exp() / log_average / pairs, "what is given is the log of the average"),
+    ):  # fmt: skip
+        wrong = -mistake.masked_fill(MATCHED, 0)
+        expect(not torch.allclose(off, wrong), words)
+    expect(not torch.allclose(off, ratio.masked_fill(MATCHED, 0) / pairs), "mismatched "
+           "scores must fall: E_O[e^f] / average is taken off")  # fmt: skip
+    expect_close(off, -ratio.masked_fill(MATCHED, 0) / pairs, "the gradient of mismatched scores")
+
+
+@exercise
+def exercise_3_2(my_smile: Callable[[Tensor, float], Tensor]) -> None:
+    """SMILE with the mismatched scores, and them only, clipped."""
+    clip = 5.0
+    found = expect_number(my_smile(SCORES, clip))
+    clipped, matched = SCORES.clamp(-clip, clip), SCORES.diagonal().mean()
+    pairs = K * (K - 1)
+    right = smile(SCORES, clip=clip)
+    log_sum = matched - right + math.log(pairs)  # log sum over O of e^clipped
+    for mistake, words in (
+        (smile(clipped, clip=clip), "the matched scores were clipped as well: what is reported "
+         "then never exceeds 2 tau; clip inside the logarithm only"),
+        (smile(SCORES, clip=math.inf), "nothing is clipped: this is DV"),
+        (matched - (SCORES[~MATCHED].clamp(max=clip).logsumexp(0) - math.log(pairs)), "clip on "
+         "both sides, at -tau and at tau"),
+        (matched - (clipped.flatten().logsumexp(0) - 2 * math.log(K)), "the diagonal is in the "
+         "mean: matched pairs are no draws of p(x) p(y)"),
+        (matched - (log_sum - 2 * math.log(K)), "K (K - 1) mismatched pairs, not K^2"),
+        (matched - (log_sum - math.log(K)), "log K (K - 1), not log K: all mismatched pairs are "
+         "in one sum"),
+        (matched - log_sum, "this is a log of a sum: take log K (K - 1) off for the mean"),
+        (matched - SCORES[~MATCHED].clamp(-clip, clip).mean(), "log of the mean of e^f, not the "
+         "mean of f"),
+        (functional.logsigmoid(SCORES.diagonal()).mean()
+         + functional.logsigmoid(-SCORES[~MATCHED]).mean(), "this is what is trained, not what is "
+         "reported"),
+    ):  # fmt: skip
+        expect(not math.isclose(found, mistake, abs_tol=1e-6), words)
+    expect_close(found, right, "SMILE of four pairs")
+    wide = SCORES - 6  # mismatched scores far below -tau
+    expect_close(
+        my_smile(wide, 1.0), smile(wide, clip=1.0), "clip on both sides, at -tau and at tau"
+    )
+
+
+@exercise
+def exercise_3_3(my_demi: Callable[[Tensor], Tensor]) -> None:
+    """DEMI from a classifier that was trained on all K x K pairs alike."""
+    found = expect_number(my_demi(SCORES))
+    matched = SCORES.diagonal().mean()
+    for mistake, words in (
+        (matched, "the prior odds are forgotten: of K x K pairs only one in K is matched, and the "
+         "logits know it"),
+        (matched - math.log(K - 1), "the sign: the log prior odds are -log(K - 1), and they are "
+         "taken off"),
+        (matched + math.log(K), "odds are matched against mismatched, 1 : K - 1; log K is the log "
+         "of the share"),
+        (matched + math.log(K * (K - 1)), "there are K matched and K (K - 1) mismatched pairs: "
+         "the odds are 1 : K - 1"),
+        (SCORES.mean() + math.log(K - 1), "the mean over the matched pairs, not over all"),
+        (matched - (SCORES[~MATCHED].logsumexp(0) - math.log(K * (K - 1))), "this is DV: right "
+         "too, for any shift of the logits; here the plug-in is asked for"),
+    ):  # fmt: skip
+        expect(not math.isclose(found, mistake, abs_tol=1e-6), words)
+    expect_close(found, matched + math.log(K - 1), "mean logit of the matched pairs less log odds")
