@@ -22,7 +22,8 @@
 # one; and measure what "local" gains over "global", and where the gain comes from.
 #
 # **Before this**: mutual information and its chain rule, the bounds DV and InfoNCE, and a critic
-# that is trained: chapters 1 to 3 of [the course](../README.md).
+# that is trained: chapters [1](01_mutual_information.ipynb), [2](02_variational_bounds.ipynb) and
+# [3](03_neural_estimators.ipynb).
 #
 # **Reading time**: 50 minutes.
 # **Run time**: 1 minute on 2 cores; a GPU is not used. **Memory**: 1.2 GB.
