@@ -32,16 +32,20 @@ METADATA, SPLIT, CHEXPERT = (
 EXPERT = "mimic-cxr-2.1.0-test-set-labeled.csv"
 NO_LABELS, NO_REPORT = "study absent from chexpert", "missing report"
 TWO_SPLITS, COPY_ACROSS, COPY_WITHIN = "patient in two splits", "copy across splits", "copy within"
-REPORT = """                                 FINAL REPORT
- EXAMINATION:  CHEST (PA AND LAT)
-
- INDICATION:  Cough.
-
- FINDINGS:  Study {number}: the nodule measures {tenth} cm.  Heart size is normal.  There
- is no pleural effusion.
-
- IMPRESSION:{impression}
-"""
+REPORT = "\n".join(
+    [
+        "                                 FINAL REPORT",
+        " EXAMINATION:  CHEST (PA AND LAT)",
+        "",
+        " INDICATION:  Cough.",
+        "",
+        " FINDINGS:  Study {number}: the nodule measures {tenth} cm.  Heart size is normal.  There",
+        " is no pleural effusion.",
+        "",
+        " IMPRESSION:{impression}",
+        "",
+    ]
+)
 
 
 @dataclass
