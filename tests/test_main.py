@@ -13,7 +13,8 @@ def call(*words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[st
 def test_version_and_help() -> None:
     assert call("--version").stdout.strip() == f"localmi {localmi.__version__}"
     shown = call("--help").stdout
-    for command in ("run", "environment", "lint", "render", "scan", "prepare", "verify", "example"):
+    commands = ("run", "environment", "lint", "render", "scan", "prepare", "verify", "example")
+    for command in commands:
         assert command in shown
 
 
