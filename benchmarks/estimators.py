@@ -263,7 +263,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("what", choices=["accuracy", "staircase", "speed", "figure"])
     parser.add_argument("--tasks", nargs="+", default=list(TASKS), help="names, for accuracy")
     parser.add_argument("--methods", nargs="+", default=["infonce", "js"])
-    parser.add_argument("--baselines", nargs="*", default=list(BASELINES), help="none: --baselines")
+    parser.add_argument(
+        "--baselines", nargs="*", default=list(BASELINES), help="none: --baselines"
+    )
     parser.add_argument("--critic", default="separable")
     parser.add_argument("--start", default="gaussian", choices=["gaussian", "random"])
     parser.add_argument("--number", type=int, default=10_000, help="pairs, before the split")
