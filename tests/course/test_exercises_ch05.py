@@ -5,19 +5,21 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from localmi.course import check
 from localmi.data.batches import may_mismatch
+from localmi.data.labels import label_targets
 from localmi.data.reports import split_sentences
 
 
 def stub(*_: Any) -> Any: ...
 
 
-@pytest.mark.parametrize("name", ["exercise_5_1", "exercise_5_2", "exercise_5_3"])
+@pytest.mark.parametrize("name", [f"exercise_5_{number}" for number in (1, 2, 3, 4)])
 def test_a_stub_is_not_tried(name: str) -> None:
     assert getattr(check, name)(stub).status == "not tried yet"
 
@@ -97,13 +99,49 @@ def test_mi_that_is_wrong(answer: Callable[[float, float], float], words: str) -
 # 5.3
 
 
+def test_the_policy_zeros() -> None:
+    assert check.exercise_5_3(lambda values: label_targets(values, "zeros")).passed
+    assert check.exercise_5_3(lambda values: ((values == 1) * 1, ~np.isnan(values))).passed
+    # a target that does not count may be anything
+    assert check.exercise_5_3(lambda values: (np.maximum(values, 0), ~np.isnan(values))).passed
+
+
+def targets_of_ones(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return np.abs(values), ~np.isnan(values)
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (lambda values: label_targets(values, "explicit"), "the policy explicit"),
+        (lambda values: label_targets(values, "ones"), "the policy ones"),
+        (targets_of_ones, "the policy ones"),
+        (lambda values: label_targets(values, "zeros_blank_zero"), "a blank counts"),
+        (lambda values: (values == 1, values != np.nan), "a blank counts"),
+        (lambda values: (values, ~np.isnan(values)), "still -1"),
+        (lambda values: (~np.isnan(values), values == 1), "the other way round"),
+        (lambda values: (values == 0, ~np.isnan(values)), "1 where a label is 1"),
+        (lambda values: (values == 1, values == -1), "every label that is not blank"),
+        (lambda values: values == 1, "two arrays"),
+        (lambda values: (values[0] == 1, ~np.isnan(values[0])), "the shape of the values"),
+    ],
+)
+def test_policies_that_are_wrong(answer: Callable[[np.ndarray], Any], words: str) -> None:
+    verdict = check.exercise_5_3(answer)
+    assert verdict.status == "not yet"
+    assert words in verdict.words
+
+
+# 5.4
+
+
 def same(values: Tensor) -> Tensor:
     return values[:, None] == values[None, :]
 
 
 def test_the_mask_of_mismatches() -> None:
-    assert check.exercise_5_3(lambda study, text: ~same(study) & ~same(text)).passed
-    assert check.exercise_5_3(lambda study, text: may_mismatch(study, study, text)).passed
+    assert check.exercise_5_4(lambda study, text: ~same(study) & ~same(text)).passed
+    assert check.exercise_5_4(lambda study, text: may_mismatch(study, study, text)).passed
 
 
 @pytest.mark.parametrize(
@@ -120,6 +158,6 @@ def test_the_mask_of_mismatches() -> None:
     ],
 )
 def test_masks_that_are_wrong(answer: Callable[[Tensor, Tensor], Any], words: str) -> None:
-    verdict = check.exercise_5_3(answer)
+    verdict = check.exercise_5_4(answer)
     assert verdict.status == "not yet"
     assert words in verdict.words

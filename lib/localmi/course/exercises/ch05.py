@@ -3,12 +3,15 @@
 import math
 import re
 from collections.abc import Callable
+from typing import Any
 
+import numpy as np
 from torch import Tensor, tensor
 
 from localmi.course.check import exercise, expect, expect_close
 
 Splitter = Callable[[str], list[str]]
+Policy = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
 @exercise
@@ -76,7 +79,51 @@ def _entropy(p: float) -> float:
 
 
 @exercise
-def exercise_5_3(my_allowed: Callable[[Tensor, Tensor], Tensor]) -> None:
+def exercise_5_3(my_targets: Policy) -> None:
+    """Targets and mask of the policy "zeros": uncertain counts as 0, blank does not count."""
+    values = np.array([[1.0, 0.0, -1.0, np.nan], [np.nan, -1.0, 1.0, 0.0]])
+    targets, mask = _targets_and_mask(my_targets(values.copy()))
+    shapes = f"{list(targets.shape)} and {list(mask.shape)}"
+    expect(
+        targets.shape == mask.shape == values.shape,
+        f"targets and mask have the shape of the values, {list(values.shape)}; yours: {shapes}",
+    )
+    swapped = np.array_equal(targets, ~np.isnan(values)) and np.array_equal(mask, values == 1)
+    expect(not swapped, "targets come first, then the mask: yours are the other way round")
+    mask = mask.astype(bool)
+    expect(
+        not mask[np.isnan(values)].any(),
+        "a blank counts, and should not: nobody has denied the finding (that is "
+        "zeros_blank_zero). NaN equals nothing, not even NaN: ask np.isnan",
+    )
+    expect(
+        bool(mask[values == -1].any()),
+        "an uncertain label does not count: that is the policy explicit",
+    )
+    expect(bool(mask[~np.isnan(values)].all()), "every label that is not blank counts")
+    uncertain = targets[values == -1]
+    expect(not (uncertain == 1).any(), "an uncertain label is 1: that is the policy ones")
+    expect(
+        not (uncertain == -1).any(),
+        "an uncertain label is still -1: a target is 0 or 1, and -1 is no low kind of 0",
+    )
+    expect(
+        np.array_equal(targets[mask], (values == 1)[mask]),
+        f"targets that count are 1 where a label is 1, else 0; yours: {targets[mask]}",
+    )
+
+
+def _targets_and_mask(answer: Any) -> tuple[np.ndarray, np.ndarray]:
+    is_pair = isinstance(answer, tuple | list) and len(answer) == 2
+    expect(
+        is_pair, f"two arrays are asked for, targets and mask; your function returned {answer!r}"
+    )
+    targets, mask = (np.asarray(part) for part in answer)
+    return targets, mask
+
+
+@exercise
+def exercise_5_4(my_allowed: Callable[[Tensor, Tensor], Tensor]) -> None:
     """Which pairs of a batch may be mismatched: neither the same study nor the same words."""
     study, text = tensor([0, 0, 1, 2]), tensor([5, 6, 7, 5])
     allowed = my_allowed(study, text)
