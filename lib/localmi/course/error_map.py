@@ -75,7 +75,7 @@ def plot_errors(errors: pd.DataFrame) -> Figure:
         errors: [tasks, methods] nats, as from `mean_errors`.
     """
     height, width = errors.shape
-    figure, axes = plt.subplots(figsize=(4 + 0.85 * width, 1.3 + 0.33 * height))
+    figure, axes = plt.subplots(figsize=(5.2 + 0.95 * width, 1.3 + 0.33 * height))
     axes.set_facecolor(REFUSED)
     values = np.ma.masked_invalid(errors.to_numpy(dtype=float))
     picture = axes.imshow(values, cmap="PuOr_r", vmin=-FULL, vmax=FULL, aspect="auto")
@@ -89,7 +89,9 @@ def plot_errors(errors: pd.DataFrame) -> Figure:
     axes.xaxis.tick_top()
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    bar = figure.colorbar(picture, extend="both", aspect=max(12, height), pad=0.02)
+    bar = figure.colorbar(
+        picture, extend="both", aspect=max(12, height), shrink=min(1, 12 / height), pad=0.02
+    )
     bar.set_label("error (nats)")
     return figure
 
