@@ -93,31 +93,34 @@ def _since(begin: float) -> str:
 # growth
 
 PARTS = """
-import resource, sys, time
+import sys, time
 from pathlib import Path
-from localmi.data import cache, preparation, verify
 from localmi.data.cache import build_cache, open_cache
-from localmi.data.cache_tables import make_sentences
 from localmi.data.sources import read_pairs
 
 def peak():
     return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 1024
 
-before, times = peak(), [time.perf_counter()]
+def now():
+    return time.perf_counter(), time.process_time()
+
+before, times = peak(), [now()]
 pairs = read_pairs(sys.argv[1], leaks="reject")
-times.append(time.perf_counter())
+times.append(now())
 build_cache(pairs, sys.argv[2], image_size=256, leaks="reject", workers=1)
-times.append(time.perf_counter())
+times.append(now())
 build_cache(pairs, sys.argv[2], image_size=256, leaks="reject", workers=1)
-times.append(time.perf_counter())
+times.append(now())
 open_cache(sys.argv[2])
-times.append(time.perf_counter())
-print(*(after - at for at, after in zip(times, times[1:])), peak() - before)
+times.append(now())
+for clock in (0, 1):
+    print(*(after[clock] - at[clock] for at, after in zip(times, times[1:])))
+print(peak() - before)
 """
 
 
 def grow(folder: Path, sizes: list[int]) -> None:
-    print("  images   index   build   again    open  seconds;  images/s   peak MiB over imports")
+    print("  images | seconds: index  build  again   open | of CPU: index  build | ms an image")
     for size in sizes:
         root = folder / str(size)
         tree = write_tree(root, size)
@@ -127,9 +130,17 @@ def grow(folder: Path, sizes: list[int]) -> None:
             capture_output=True,
             text=True,
         )
-        *seconds, peak = (float(word) for word in done.stdout.split())
-        shown = "".join(f"{part:8.2f}" for part in seconds)
-        print(f"{size:8,}{shown}          {size / seconds[1]:9,.0f} {peak:10,.0f}", flush=True)
+        seconds, cpu, (peak,) = (
+            [float(word) for word in line.split()] for line in done.stdout.splitlines()
+        )
+        shown = "".join(f"{part:7.2f}" for part in seconds)
+        used = "".join(f"{part:7.2f}" for part in cpu[:2])
+        per_image = 1e3 * cpu[1] / size
+        print(
+            f"{size:8,} |         {shown} |        {used} | {per_image:.2f}; {peak:,.0f} MiB over "
+            "imports",
+            flush=True,
+        )
 
 
 # decoding

@@ -30,7 +30,7 @@ from localmi.data.shards import ImageRows, write_shards
 from localmi.data.sources import Pairs, reasons
 from localmi.data.splits import Leaks, check_leaks
 from localmi.data.tables import take
-from localmi.errors import ConfigError, DataError
+from localmi.errors import ConfigError, DataError, StudyLeakError
 
 FORMAT = 2  # raised when older caches cannot be read any more
 MANIFEST, SENTENCES, REJECTED = "manifest.parquet", "sentences.parquet", "rejected.parquet"
@@ -119,8 +119,8 @@ def build_cache(
         return open_cache(folder)
     with explained(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        cache_folder.check_place(folder)
         with _locked(folder, wait):
+            cache_folder.check_place(folder)
             if read_plan(folder, META) != plan:
                 if read_plan(cache_folder.partial_folder(folder), META) != plan:
                     _fill(folder, pairs, table, plan, workers, progress)
@@ -257,7 +257,7 @@ def _fill(
     manifest, rejected = make_manifest(table, stored, rejected, plan["leaks"])
     if manifest.empty:
         raise DataError(f"No image of {pairs.name} can be used. {reasons(rejected)}")
-    check_leaks(manifest)
+    _refuse_copies(manifest)
     sentences = sentences[sentences["study_id"].isin(manifest["study_id"])]
     tables = {MANIFEST: manifest, SENTENCES: sentences, REJECTED: rejected}
     for name, content in tables.items():
@@ -267,3 +267,13 @@ def _fill(
     cache_report.write_report(report, work)
     hashes = {name: file_hash(work / name) for name in (*tables, *cache_report.FILES)}
     cache_folder.finish_work(work, {"plan": plan, "data_hash": known_hash, "files": hashes})
+
+
+def _refuse_copies(manifest: pd.DataFrame) -> None:
+    try:
+        check_leaks(manifest)
+    except StudyLeakError as error:
+        raise StudyLeakError(
+            f'{error} Or set leaks to "reject" (prepare: --leaks reject): of identical images only '
+            "those in test, or else in validate, are kept; what is decoded is not decoded again."
+        ) from error

@@ -68,13 +68,13 @@ def read_plan(folder: Path, name: str) -> dict[str, Any] | None:
         DataError: the file `name` is there, but damaged or of something else.
     """
     path = folder / name
-    if not path.is_file():
-        return None
     try:
         plan = json.loads(path.read_text(encoding="utf-8"))["plan"]
         if isinstance(plan["format"], int):
             return dict(plan)
         error: Exception = ValueError("format is not a number")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
     except (ValueError, KeyError, TypeError) as reason:
         error = reason
     raise DataError(
@@ -126,7 +126,7 @@ def start_work(folder: Path, plan: dict[str, Any], num_bytes: int) -> Path:
         write_json({"plan": plan}, work / PLAN)
     if read_plan(folder, PLAN) == plan:
         _link_shards(folder, work)
-    _check_room(work, num_bytes)
+    _check_room(folder, work, num_bytes)
     return work
 
 
@@ -142,12 +142,12 @@ def _link_shards(folder: Path, work: Path) -> None:
                 return
 
 
-def _check_room(work: Path, num_bytes: int) -> None:
+def _check_room(folder: Path, work: Path, num_bytes: int) -> None:
     needed = num_bytes - sum(path.stat().st_size for path in work.glob("shard-*.npy"))
     free = shutil.disk_usage(work).free
     if needed > free:
         raise DataError(
-            f"The cache in {work.parent} needs {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are "
+            f"The cache in {folder} needs {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are "
             "free. Use a folder on another disk, or a smaller image_size."
         )
 
