@@ -274,6 +274,6 @@ def _refuse_copies(manifest: pd.DataFrame) -> None:
         check_leaks(manifest)
     except StudyLeakError as error:
         raise StudyLeakError(
-            f'{error} Or set leaks to "reject" (prepare: --leaks reject): of identical images only '
-            "those in test, or else in validate, are kept; what is decoded is not decoded again."
+            f'{error} Or set leaks to "reject" (prepare: --leaks reject): of identical images '
+            "only those in test, or else in validate, are kept; none is decoded again."
         ) from error
