@@ -134,7 +134,7 @@ def test_a_kill_before_every_operation_on_the_disk(
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")
 def test_killed_for_real_at_random_moments(tmp_path: Path) -> None:
-    """Six runs of the command, each killed at a random moment; then one is left to end."""
+    """Seven runs of the command, each killed at a random moment; then one is left to end."""
     pairs = make_pairs(tmp_path / "in", size=200, count=400)
     pairs.table.to_csv(tmp_path / "pairs.csv", index=False)
 
@@ -148,20 +148,23 @@ def test_killed_for_real_at_random_moments(tmp_path: Path) -> None:
         ]
         return [sys.executable, "-c", SMALL_SHARDS, *words, "--image-size", "200"]
 
-    begin = time.perf_counter()
-    subprocess.run(command("undisturbed"), check=True, capture_output=True)
-    took = time.perf_counter() - begin
-    rng, seen = np.random.default_rng(0), set()
-    for moment in rng.permutation(np.linspace(0.3, 0.98, 6)) * took:
+    def tables() -> int:
+        return len(list(tmp_path.glob("killed.partial/*.parquet")))
+
+    rng, seen = np.random.default_rng(), set()
+    for target in (0, 1, 6, 12, 18, 24, 26):  # of 25 shards and three tables
         with subprocess.Popen(
             command("killed"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         ) as process:
-            time.sleep(moment)
+            while tables() < target and process.poll() is None:
+                time.sleep(0.001)
+            time.sleep(rng.uniform(0, 0.05 if target else 2))
             process.kill()
-        seen.add(len(list(tmp_path.glob("killed.partial/*.parquet"))))
-    subprocess.run(command("killed"), check=True, capture_output=True)
+        seen.add(tables())
+    for out in ("killed", "undisturbed"):
+        subprocess.run(command(out), check=True, capture_output=True)
     assert content(tmp_path / "killed") == content(tmp_path / "undisturbed")
-    assert len(seen) > 1  # the kills met the work in different states
+    assert len(seen) > 3  # the kills met the work in different states
 
 
 SMALL_SHARDS = """
