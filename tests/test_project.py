@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import tomllib
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ LOCK = [
 ]
 LOCKED = {canonicalize_name(requirement.name): requirement for requirement in LOCK}
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+WANTED = [*PROJECT["dependencies"], *chain(*PROJECT["optional-dependencies"].values())]
 LINUX = {"sys_platform": "linux", "platform_system": "Linux", "os_name": "posix"}
 OTHERS = {
     "macOS": {"sys_platform": "darwin", "platform_system": "Darwin", "os_name": "posix"},
@@ -45,7 +47,7 @@ def test_the_lock_pins_every_version() -> None:
 
 
 def test_the_lock_satisfies_the_project() -> None:
-    for words in [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["test"]]:
+    for words in WANTED:
         wanted = Requirement(words)
         version = str(LOCKED[canonicalize_name(wanted.name)].specifier).removeprefix("==")
         assert wanted.specifier.contains(version), words
@@ -54,9 +56,7 @@ def test_the_lock_satisfies_the_project() -> None:
 def test_each_dependency_has_its_reason() -> None:
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8").partition("[tool.")[0]
     named = [line for line in text.splitlines() if re.match(r' {4}"[\w.-]+(>=[\w.]+)?",', line)]
-    assert len(named) == len(PROJECT["dependencies"]) + len(
-        PROJECT["optional-dependencies"]["test"]
-    )
+    assert len(named) == len(WANTED)
     assert all(re.search(r"# \w", line) for line in named)
 
 
