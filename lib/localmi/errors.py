@@ -1,5 +1,23 @@
 """Errors a user can meet. Each message says what was found, where, and what to do."""
 
+import errno
+
+MACHINE = {
+    errno.EIO,
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.ENOMEM,
+    errno.ENOTCONN,
+    errno.ESTALE,
+    errno.ETIMEDOUT,
+    errno.EHOSTDOWN,
+}
+
+
+def machine_failed(error: BaseException) -> bool:
+    """Whether the disk or the machine failed: to reject the file would lose it in silence."""
+    return isinstance(error, OSError) and error.errno in MACHINE
+
 
 class LocalMIError(Exception):
     """Base of every error the library raises on purpose."""

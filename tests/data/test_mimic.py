@@ -1,8 +1,11 @@
 """MIMIC-CXR-JPG in small: files, joins, views, labels, reports; and what is said of faults."""
 
+import errno
+import os
 import shutil
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -206,6 +209,24 @@ def test_missing_reports_are_named_by_their_archive(tmp_path: Path) -> None:
         read_pairs(root)
     with pytest.raises(DataError, match="nowhere does not exist. Set reports_dir"):
         read_pairs(root, reports_dir=tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("call", ["stat", "read_bytes"])
+def test_a_failing_disk_rejects_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    root = write_mimic(tmp_path)
+    owner, suffix = (os, ".jpg") if call == "stat" else (Path, ".txt")
+    real = getattr(owner, call)
+
+    def fails(path: Any, *args: Any, **kwargs: Any) -> Any:
+        if str(path).endswith(suffix):
+            raise OSError(errno.EIO, "Input/output error")
+        return real(path, *args, **kwargs)
+
+    monkeypatch.setattr(owner, call, fails)
+    with pytest.raises(DataError, match=f"{suffix} cannot be .*Input/output error.*Look after"):
+        read_pairs(root)
 
 
 def test_a_damaged_archive(tmp_path: Path) -> None:

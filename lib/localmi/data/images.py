@@ -1,6 +1,5 @@
 """One radiograph from a file to a square of 8-bit grey. Taught in 05_radiographs_and_reports."""
 
-import errno
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,22 +10,11 @@ from pydicom import Dataset, config, dcmread
 from pydicom.misc import is_dicom
 from pydicom.pixels import apply_modality_lut, apply_voi_lut
 
-from localmi.errors import DataError
+from localmi.errors import DataError, machine_failed
 
 MIN_SIDE = 2  # pixels
 config.settings.reading_validation_mode = config.IGNORE  # its warnings quote the header
 GREY = ("MONOCHROME1", "MONOCHROME2")  # DICOM: the lowest value is white, is black
-# The disk or the machine failed, not the file: to reject the image would lose it in silence.
-MACHINE = {
-    errno.EIO,
-    errno.EMFILE,
-    errno.ENFILE,
-    errno.ENOMEM,
-    errno.ENOTCONN,
-    errno.ESTALE,
-    errno.ETIMEDOUT,
-    errno.EHOSTDOWN,
-}
 
 
 @dataclass(frozen=True)
@@ -63,7 +51,7 @@ def read_image(path: Path | str, size: int) -> SquareImage:
     except FileNotFoundError as error:
         raise DataError("no image file") from error
     except (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError) as error:
-        if isinstance(error, OSError) and error.errno in MACHINE:
+        if isinstance(error, OSError) and machine_failed(error):
             raise OSError(error.errno, error.strerror, str(path)) from error
         # strerror is without the path: reasons are kept, and a path tells of the machine
         reason = getattr(error, "strerror", None) or error

@@ -5,6 +5,7 @@ with a third. Taught in 05_radiographs_and_reports.
 """
 
 import os
+import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +14,10 @@ from typing import NamedTuple
 import pandas as pd
 
 from localmi.data.labels import EXPERT_PREFIX, GRADES, SEVERITIES, STATES
-from localmi.data.mimic_reports import find_reports, read_reports
+from localmi.data.mimic_reports import AGAIN, find_reports, read_reports
 from localmi.data.splits import Leaks, resolve_leaks, split_names
 from localmi.data.tables import check_unique, examples, read_table, take
-from localmi.errors import DataError
+from localmi.errors import DataError, machine_failed
 
 IDS = ["dicom_id", "study_id", "subject_id"]
 RENAMED = {"dicom_id": "image_id", "subject_id": "patient_id", "ViewPosition": "view"}
@@ -266,4 +267,14 @@ def _with_images(
 
 
 def _are_files(paths: pd.Series) -> pd.Series:
-    return pd.Series([os.path.isfile(path) for path in paths], paths.index, dtype=bool)
+    return pd.Series([_is_file(path) for path in paths], paths.index, dtype=bool)
+
+
+def _is_file(path: str) -> bool:
+    """As `os.path.isfile`, which also says no where a disk does not answer."""
+    try:
+        return stat.S_ISREG(os.stat(path).st_mode)
+    except OSError as error:
+        if machine_failed(error):
+            raise DataError(f"{path} cannot be reached: {error.strerror}. {AGAIN}") from error
+        return False

@@ -13,12 +13,13 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
-from localmi.errors import DataError
+from localmi.errors import DataError, machine_failed
 
 ARCHIVE = "mimic-cxr-reports.zip"
 PROJECT = 'PhysioNet\'s "MIMIC-CXR Database"'
 NO_REPORT = "no report file"
 # what one file or one member of an archive can raise: damaged, encrypted, packed unusually
+AGAIN = "Look after the disk, then start again: nothing is lost."
 UNREADABLE = (OSError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError)
 
 
@@ -63,7 +64,7 @@ def read_reports(files: ReportFiles, parts: Iterable[str], progress: bool) -> Re
     """The texts of `parts`, each a `pNN/pNN.../s....txt`; the same from archive and tree.
 
     Raises:
-        DataError: the archive is damaged as a whole.
+        DataError: the archive is damaged as a whole, or the disk fails.
     """
     texts: dict[str, str] = {}
     failed: dict[str, str] = {}
@@ -72,7 +73,9 @@ def read_reports(files: ReportFiles, parts: Iterable[str], progress: bool) -> Re
         for part in tqdm(parts, desc="reports", unit="report", disable=not progress):
             try:
                 data = _read(part, archive, members, files.folders)
-            except UNREADABLE:
+            except UNREADABLE as error:
+                if machine_failed(error):
+                    raise DataError(f"{part} cannot be read: {error}. {AGAIN}") from error
                 failed[part] = "unreadable report"
                 continue
             text = data.decode("utf-8", errors="replace") if data is not None else ""
