@@ -33,7 +33,8 @@ and prints it all."""
 KEPT = """The data has ids of MIMIC-CXR, and --allow-outputs was given: the notebook and the log of
 this run hold what the cells show. They must stay where the data may lie, and in no repository."""
 
-USAGE = """python -m localmi run NOTEBOOK [-p NAME VALUE]... [-f FILE] [--out FOLDER] [--resume]
+USAGE = """python -m localmi run NOTEBOOK [-p NAME VALUE]... [-f FILE] [--out FOLDER]
+       [--resume | --once]
 
 Execute a notebook without opening it, with other parameters than its own defaults.
 
@@ -41,6 +42,7 @@ Execute a notebook without opening it, with other parameters than its own defaul
   -f FILE         set the parameters named in a YAML file; -p goes over it
   --out FOLDER    where the run is kept; default runs/<notebook>-001, -002, ... under this folder
   --resume        go on with the run in --out FOLDER, with its own parameters
+  --once          begin the run in --out FOLDER, go on with it, or leave it where it is finished
   --allow-outputs store and print what the cells show, although the data is MIMIC-CXR's
   --help          this text; with NOTEBOOK, the table of its parameters
 
@@ -89,7 +91,7 @@ def prepare(
     )
     run_dir = _run_folder(notebook, out, resume)
     if resume:
-        from_file = {**_read_yaml(run_dir / PARAMETERS_FILE), **from_file}
+        from_file = {**read_yaml(run_dir / PARAMETERS_FILE), **from_file}
     values = notebook_parameters.resolve(known, from_file, from_command, notebook.name)
     keeps_results = values.pop(RUN_DIR, None) is not None
     changed = {name: value for name, value in values.items() if value != known[name].default}
@@ -144,7 +146,7 @@ def _take_folder(plan: Plan) -> Plan:
             return plan
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError) as error:
@@ -268,6 +270,7 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument("-f", dest="file", type=Path)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--once", action="store_true")
     parser.add_argument("--allow-outputs", action="store_true")
     parser.add_argument("-h", "--help", action="store_true")
     asked = parser.parse_args(words)
@@ -280,14 +283,17 @@ def main(words: Sequence[str]) -> int:
             known = notebook_parameters.parameters_of(notebook, asked.notebook.name)
             print(notebook_parameters.table(known))
             return DONE
-        plan = prepare(
-            asked.notebook,
-            from_file=_read_yaml(asked.file) if asked.file else {},
-            from_command=dict(asked.pairs),
-            out=asked.out,
-            resume=asked.resume,
-            allow_outputs=asked.allow_outputs,
-        )
+        asked_for: dict[str, Any] = {
+            "from_file": read_yaml(asked.file) if asked.file else {},
+            "from_command": dict(asked.pairs),
+            "out": asked.out,
+            "allow_outputs": asked.allow_outputs,
+        }
+        if asked.once:
+            from localmi.course.once import run_once
+
+            return run_once(asked.notebook, **asked_for)
+        plan = prepare(asked.notebook, **asked_for, resume=asked.resume)
     except LocalMIError as error:
         print(f"Refused, nothing was executed.\n{error}", file=sys.stderr)
         return REFUSED
