@@ -13,8 +13,8 @@ def call(*words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[st
 def test_version_and_help() -> None:
     assert call("--version").stdout.strip() == f"localmi {localmi.__version__}"
     shown = call("--help").stdout
-    commands = ("run", "environment", "lint", "render", "scan", "prepare", "verify", "example")
-    for command in commands:
+    commands = ["run", "environment", "lint", "render", "scan", "prepare", "verify", "example"]
+    for command in [*commands, "phantom", "tables"]:
         assert command in shown
 
 
@@ -28,3 +28,19 @@ def test_run_hands_on_its_words_and_exit_code(tmp_path: Path) -> None:
     assert refused.returncode == 2
     assert "There is no notebook" in refused.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_phantom_says_what_is_wrong(tmp_path: Path) -> None:
+    made = call("phantom", "--patients", "3", "--seed", "5", "--out", "study", cwd=tmp_path)
+    assert made.returncode == 0
+    assert (tmp_path / "study" / "truth" / "truth.json").is_file()
+    refused = call("phantom", "--patients", "2", "--out", "study", cwd=tmp_path)
+    assert refused.returncode == 1
+    assert refused.stderr.startswith("num_patients is 2")
+    assert (tmp_path / "study" / "truth" / "truth.json").is_file()
+
+
+def test_tables_says_what_is_wrong(tmp_path: Path) -> None:
+    refused = call("tables", "none", cwd=tmp_path)
+    assert refused.returncode == 1
+    assert "none holds no finished downstream run" in refused.stderr

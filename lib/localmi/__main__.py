@@ -140,5 +140,35 @@ def example(
     raise typer.Exit(main(out))
 
 
+@app.command()
+def phantom(
+    out: Annotated[Path, typer.Option(help="The folder; a synthetic study in it is replaced.")],
+    patients: Annotated[int, typer.Option(help="1.8 studies each, .8 of them to train.")] = 1000,
+    seed: Annotated[int, typer.Option(help="Another seed, another study.")] = 0,
+    workers: Annotated[int, typer.Option(help="Processes; 0: one a core.")] = 0,
+) -> None:
+    """Generate a synthetic study of any size, with its truth: the example is the default."""
+    from localmi.course.example import main
+    from localmi.errors import LocalMIError
+
+    try:
+        main(out, patients=patients, seed=seed, workers=workers)
+    except LocalMIError as error:
+        typer.echo(error, err=True)
+        raise typer.Exit(1) from error
+
+
+@app.command()
+def tables(
+    folder: Annotated[Path, typer.Argument(help="A folder of finished downstream runs.")],
+    out: Annotated[Path | None, typer.Option(help="Default FOLDER/tables.")] = None,
+    permutations: Annotated[int, typer.Option(help="Of each paired test.")] = 10_000,
+) -> None:
+    """The paper's tables from the runs below a folder: AUCs with intervals, paired tests."""
+    from localmi.train.tables import main
+
+    raise typer.Exit(main(folder, out or folder / "tables", permutations=permutations))
+
+
 if __name__ == "__main__":
     sys.exit(app())

@@ -4,7 +4,8 @@ from typing import Any
 import pytest
 
 from localmi.course import example
-from localmi.data.phantom import write
+from localmi.data.phantom import write as write_module
+from localmi.data.phantom.config import PhantomConfig
 from localmi.errors import DataError
 
 
@@ -14,7 +15,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
         out.mkdir()
         (out / "new.csv").write_text("new")
 
-    monkeypatch.setattr(write, "write_study", write_small)
+    monkeypatch.setattr(write_module, "write_study", write_small)
 
 
 def test_the_old_study_is_replaced(small: None, tmp_path: Path) -> None:
@@ -34,7 +35,7 @@ def test_a_cut_off_run_leaves_the_old_study(
         out.mkdir()
         raise OSError("disk full")
 
-    monkeypatch.setattr(write, "write_study", fail)
+    monkeypatch.setattr(write_module, "write_study", fail)
     (tmp_path / "example" / "truth").mkdir(parents=True)
     (tmp_path / "example" / "truth" / "truth.json").touch()
     (tmp_path / "example" / "old.csv").touch()
@@ -48,3 +49,25 @@ def test_a_folder_of_something_else_is_not_replaced(small: None, tmp_path: Path)
     with pytest.raises(DataError, match="no synthetic study"):
         example.main(tmp_path)
     assert (tmp_path / "thesis.tex").exists()
+
+
+def test_an_empty_folder_is_filled(small: None, tmp_path: Path) -> None:
+    assert example.main(tmp_path / "new") == 0
+    (tmp_path / "empty").mkdir()
+    assert example.main(tmp_path / "empty") == 0
+
+
+def test_size_and_seed_are_handed_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked: dict[str, Any] = {}
+
+    def write(out: Path, config: PhantomConfig, **others: Any) -> None:
+        out.mkdir()
+        asked.update(others, config=config)
+
+    monkeypatch.setattr(write_module, "write_study", write)
+    example.main(tmp_path / "study", patients=30, seed=4, workers=2)
+    assert asked["config"] == PhantomConfig(seed=4)
+    assert (asked["num_patients"], asked["workers"]) == (30, 2)
+    example.main(tmp_path / "other")
+    assert asked["config"] == PhantomConfig()
+    assert asked["num_patients"] == example.EXAMPLE_PATIENTS

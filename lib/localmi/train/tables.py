@@ -1,0 +1,192 @@
+"""The paper's tables from finished downstream runs: AUCs over seeds, and paired tests.
+
+Reads the folders that `run_downstream` left, however many runs of a grid are there by now. Holds
+aggregates alone, no prediction and no id. Taught in 10_the_papers_tables.
+"""
+
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from localmi.data.labels import PATHOLOGY9
+from localmi.errors import LocalMIError
+from localmi.evaluate.classification import MultiLabelMetrics, compare, multi_label_metrics
+from localmi.evaluate.edema import EDEMA_TASKS, edema_targets
+from localmi.evaluate.statistics import PairedTest, holm
+from localmi.train.downstream_data import LabelledImages, aucs
+from localmi.train.downstream_result import Predictions
+from localmi.train.tables_read import Cell, Key, Run, cells_of, read_runs
+from localmi.train.tables_text import IMAGE_ONLY, MEAN, in_words
+
+FINDINGS = {"pathology9": PATHOLOGY9, "edema": EDEMA_TASKS}
+AUC_FILE, COMPARISONS_FILE, TEXT_FILE = "auc", "comparisons", "tables.md"
+
+
+@dataclass(frozen=True)
+class Tables:
+    """auc: a row a task, fraction, variant and finding ("mean" too).
+
+    comparisons: a row a paired test, `a` against `b`.
+    """
+
+    auc: pd.DataFrame
+    comparisons: pd.DataFrame
+
+
+def auc_table(cells: Mapping[Key, Cell]) -> pd.DataFrame:
+    """AUC and AUPRC: mean over seeds, 95 % interval over patients.
+
+    auc_sd: standard deviation over the seeds, which the interval does not speak of.
+    """
+    rows = [row for key, cell in cells.items() for row in _auc_rows(key, cell)]
+    return pd.DataFrame(rows)
+
+
+def _auc_rows(key: Key, cell: Cell) -> Iterator[dict[str, Any]]:
+    task, fraction, variant = key
+    run = next(iter(cell.runs.values()))
+    targets, mask = _labels(task, run.predictions)
+    found = multi_label_metrics(
+        targets, cell.scores, run.predictions.patients, mask, names=FINDINGS[task]
+    )
+    by_seed = np.stack([_own_aucs(one) for one in cell.runs.values()])  # [S, F + 1]
+    spread = by_seed.std(axis=0, ddof=1) if len(by_seed) > 1 else np.full(by_seed.shape[1], np.nan)
+    for column, finding in enumerate([*FINDINGS[task], MEAN]):
+        yield {
+            "task": task,
+            "fraction": fraction,
+            "variant": variant,
+            "objective": run.objective,
+            "bound": run.bound,
+            "mode": run.mode,
+            "finding": finding,
+            "seeds": len(cell.runs),
+            **_numbers(found, finding),
+            "auc_sd": spread[column],
+        }
+
+
+def _labels(task: str, predictions: Predictions) -> tuple[np.ndarray, np.ndarray]:
+    """Targets and mask [n, F] of what AUCs are taken of."""
+    if task == "edema":
+        return edema_targets(predictions.levels)
+    return predictions.targets, predictions.mask
+
+
+def _own_aucs(run: Run) -> np.ndarray:
+    """[F + 1] of one seed, the mean over those that there are at the end."""
+    known = run.predictions
+    part = LabelledImages(known.ids, known.targets, known.mask)
+    found = aucs(run.task, part, known.probabilities)
+    mean = np.nan if np.isnan(found).all() else np.nanmean(found)
+    return np.append(found, mean)
+
+
+def _numbers(found: MultiLabelMetrics, finding: str) -> dict[str, Any]:
+    if finding == MEAN:
+        auc, auprc, note = found.mean_auc, found.mean_auprc, found.note
+        images, prevalence = max(one.number for one in found.tasks.values()), np.nan
+    else:
+        one = found.tasks[finding]
+        auc, auprc, note = one.auc, one.auprc, one.note
+        images, prevalence = one.number, one.prevalence
+    numbers = {"images": images, "prevalence": prevalence}
+    for name, interval in (("auc", auc), ("auprc", auprc)):
+        low, high = f"{name}_low", f"{name}_high"
+        numbers |= {name: interval.value, low: interval.low, high: interval.high}
+    return {**numbers, "note": note}
+
+
+def comparison_table(cells: Mapping[Key, Cell], *, permutations: int = 10_000) -> pd.DataFrame:
+    """Local tuned against image-only, and against global tuned of the same bound.
+
+    A test pairs the seeds that both have, and permutes within patients. `p_holm` is adjusted over
+    the tasks: the means of both tasks are one family, their 9 + 3 findings another, for each pair
+    of variants and share of the labels.
+    """
+    rows: list[dict[str, Any]] = []
+    for task, fraction, variant in cells:
+        objective, _, rest = variant.partition("-")
+        if objective != "local" or not rest.endswith("-tuned"):
+            continue
+        for other in (IMAGE_ONLY, f"global-{rest}"):
+            if (task, fraction, other) in cells:
+                pair = (cells[task, fraction, variant], cells[task, fraction, other])
+                named = {"task": task, "fraction": fraction, "a": variant, "b": other}
+                rows += [named | row for row in _tests(task, *pair, permutations)]
+    table = pd.DataFrame(rows, columns=COMPARISON_COLUMNS)
+    family = [table["fraction"], table["a"], table["b"], table["finding"] == MEAN]
+    table["p_holm"] = table.groupby(family)["p"].transform(lambda p: holm(p.to_numpy()))
+    return table
+
+
+COMPARISON_COLUMNS = ["task", "fraction", "a", "b", "finding", "seeds"]
+COMPARISON_COLUMNS += ["difference", "low", "high", "p", "note"]
+
+
+def _tests(task: str, a: Cell, b: Cell, permutations: int) -> Iterator[dict[str, Any]]:
+    seeds = [seed for seed in a.runs if seed in b.runs]
+    if not seeds:
+        return
+    own, other = (cell.scores[[list(cell.runs).index(seed) for seed in seeds]] for cell in (a, b))
+    predictions = a.runs[seeds[0]].predictions
+    targets, mask = _labels(task, predictions)
+    for column, finding in enumerate([*FINDINGS[task], MEAN]):
+        chosen: Any = slice(None) if finding == MEAN else column
+        test: PairedTest = compare(
+            targets[:, chosen],
+            own[:, :, chosen],
+            other[:, :, chosen],
+            predictions.patients,
+            mask[:, chosen],
+            permutations=permutations,
+        )
+        yield {
+            "finding": finding,
+            "seeds": len(seeds),
+            "difference": test.difference.value,
+            "low": test.difference.low,
+            "high": test.difference.high,
+            "p": test.p_value,
+            "note": test.note,
+        }
+
+
+def make_tables(folder: Path, *, permutations: int = 10_000) -> Tables:
+    """Both tables of the runs below a folder.
+
+    Raises:
+        DataError: as `read_runs` and `cells_of`.
+
+    Taught in 10_the_papers_tables.
+    """
+    cells = cells_of(read_runs(folder))
+    ordered = dict(sorted(cells.items(), key=lambda item: _order(item[0])))
+    return Tables(auc_table(ordered), comparison_table(ordered, permutations=permutations))
+
+
+def _order(key: Key) -> tuple[int, float, bool, str]:
+    task, fraction, variant = key
+    return list(FINDINGS).index(task), -fraction, variant != IMAGE_ONLY, variant
+
+
+def main(folder: Path, out: Path, *, permutations: int = 10_000) -> int:
+    """The command `python -m localmi tables`; returns the exit code."""
+    try:
+        tables = make_tables(folder, permutations=permutations)
+    except LocalMIError as error:
+        print(error, file=sys.stderr)
+        return 1
+    out.mkdir(parents=True, exist_ok=True)
+    for name, table in ((AUC_FILE, tables.auc), (COMPARISONS_FILE, tables.comparisons)):
+        table.to_parquet(out / f"{name}.parquet", index=False)
+        table.to_csv(out / f"{name}.csv", index=False, lineterminator="\n")
+    text = in_words(tables.auc, tables.comparisons)
+    (out / TEXT_FILE).write_text(text, encoding="utf-8")
+    print(f"{text}\nWritten: {out}")
+    return 0
