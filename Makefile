@@ -10,11 +10,14 @@ ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
 NOTEBOOK ?= notebooks/07_train_local_mi.ipynb
 PARAMETERS ?= notebooks/parameters/07_main.yaml
+GRID ?= grid/small.yaml
+PROFILE ?= grid/local
 
-.PHONY: help run test check lab render example hooks clean environment
+.PHONY: help run tables test check lab render example hooks clean environment
 
 help:
 	@echo "make run      train a local-MI model on the example study, into runs/ (ARGS='-p seed 1' to change)"
+	@echo "make tables   the paper's tables: 120 runs on a study of their own, two hours; goes on after a kill"
 	@echo "make test     everything: check, then every notebook's stored outputs, then the slow tests"
 	@echo "make check    style, types, notebook lint, unit tests: three minutes at most"
 	@echo "make lab      open the course in JupyterLab"
@@ -30,6 +33,10 @@ environment:
 run: environment
 	@echo "== The main job: $(NOTEBOOK) with $(PARAMETERS)"
 	@$(PY) -m localmi run $(NOTEBOOK) -f $(PARAMETERS) $(ARGS)
+
+tables: environment
+	@echo "== The grid: $(GRID) with $(PROFILE)"
+	@$(PY) -m snakemake --snakefile grid/Snakefile --configfile $(GRID) --workflow-profile $(PROFILE) $(ARGS)
 
 check: environment
 	@echo "== Style"

@@ -80,7 +80,7 @@ def test_conda_gets_the_same_environment() -> None:
 
 def test_the_make_targets_are_there() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    for target in ("run", "test", "check", "lab", "render", "example", "hooks"):
+    for target in ("run", "tables", "test", "check", "lab", "render", "example", "hooks"):
         assert re.search(rf"^{target}: (environment|check)$", makefile, flags=re.MULTILINE), target
         assert f'"make {target} ' in makefile
     assert "make test" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")

@@ -1,0 +1,170 @@
+"""The grid of runs, at its smallest: it ends in tables, survives a kill, and repeats nothing."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import yaml
+from filelock import FileLock
+
+from localmi.course.parameters import parameters_of, read_notebook, resolve
+
+ROOT = Path(__file__).resolve().parents[2]
+GRID = ROOT / "grid"
+SIZES = sorted(GRID.glob("*.yaml"))
+CORES = 2
+Command = Callable[..., list[str]]
+Call = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
+    """Snakemake on the grid, in an empty folder."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+    def make(size: str, *words: str, profile: str = "local") -> list[str]:
+        snakemake = [sys.executable, "-m", "snakemake", "--snakefile", str(GRID / "Snakefile")]
+        files = ["--configfile", str(GRID / size), "--workflow-profile", str(GRID / profile)]
+        return [*snakemake, *files, "--directory", str(tmp_path), *words]
+
+    return make
+
+
+@pytest.fixture
+def call(command: Command) -> Call:
+    def run(*words: str, **options: Any) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            command(*words, **options),
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            check=False,
+        )
+
+    return run
+
+
+def jobs(shown: str) -> dict[str, int]:
+    """Of a dry run: how often each rule would be carried out."""
+    lines = shown.partition("Job stats:")[2].splitlines()
+    words = [line.split() for line in lines[3:]]
+    return {line[0]: int(line[1]) for line in words[: words.index([])]}
+
+
+@pytest.mark.parametrize("profile", ["local", "slurm"])
+def test_the_small_grid_is_the_papers(call: Call, profile: str) -> None:
+    """On a laptop, and, but for the executor, on a cluster."""
+    shown = call("small.yaml", "--dry-run", "--executor", "local", profile=profile)
+    assert shown.returncode == 0, shown.stdout
+    found = jobs(shown.stdout)
+    assert found["pretrain"] == 4 * 3
+    assert found["downstream"] == 9 * 2 * 2 * 3
+    assert found["total"] == found["pretrain"] + found["downstream"] + 4
+
+
+@pytest.mark.parametrize("path", SIZES, ids=lambda path: path.stem)
+def test_what_a_size_sets_fits_the_notebooks(path: Path) -> None:
+    size = yaml.safe_load(path.read_text(encoding="utf-8"))
+    fractions, modes = size["fractions"].values(), size["modes"].values()
+    groups = {
+        "07_train_local_mi.ipynb": [
+            size["pretrain"],
+            *size["objectives"].values(),
+            *size["bounds"].values(),
+        ],
+        "08_downstream_tasks.ipynb": [
+            size["downstream"],
+            size["image_only"],
+            *fractions,
+            *modes,
+        ],
+    }
+    for name, values in groups.items():
+        known = parameters_of(read_notebook(ROOT / "notebooks" / name), name)
+        for group in values:
+            resolve(known, group, {}, name)
+
+
+def test_settings_of_an_older_grid_are_kept(call: Call, tmp_path: Path) -> None:
+    runs = tmp_path / "grid" / "runs" / "smoke"
+    study = str(runs.relative_to(tmp_path) / "study" / "SHA256SUMS")
+    few = "study={patients: 3, seed: 0}"
+    assert call("smoke.yaml", study, "--config", few).returncode == 0
+    refused = call("smoke.yaml", study, "--config", "study={patients: 4, seed: 0}")
+    assert refused.returncode == 1
+    assert "were made with other settings" in refused.stdout
+    longer = call("smoke.yaml", "--dry-run", "--config", few, "seeds=[0,1]")
+    assert jobs(longer.stdout)["downstream"] == 18
+    assert "study" not in jobs(longer.stdout)
+
+
+def test_one_grid_at_a_time(call: Call, tmp_path: Path) -> None:
+    runs = tmp_path / "grid" / "runs" / "smoke"
+    runs.mkdir(parents=True)
+    with FileLock(runs / ".grid.lock"):
+        refused = call("smoke.yaml")
+    assert refused.returncode == 1
+    assert "Another grid runs in" in refused.stdout
+    assert [path.name for path in runs.iterdir() if path.name[0] != "."] == []
+
+
+def begun(runs: Path) -> set[str]:
+    return {path.parent.name for path in runs.glob("*/parameters.yaml")}
+
+
+def finished(runs: Path) -> dict[str, int]:
+    """Run -> when it was finished."""
+    return {path.parent.name: path.stat().st_mtime_ns for path in runs.glob("*_*/results.json")}
+
+
+def times_begun(runs: Path, name: str) -> int:
+    log = (runs / name / "run.log").read_text(encoding="utf-8").splitlines()
+    return sum(line.startswith(("Run folder:", "Going on with:")) for line in log)
+
+
+def kill_in_mid_course(command: list[str], runs: Path) -> None:
+    """kill -9 of everything, as soon as a classifier is trained and another is on its way."""
+    with open(os.devnull, "wb") as nowhere:
+        grid = subprocess.Popen(command, stdout=nowhere, stderr=nowhere, start_new_session=True)
+    until = time.monotonic() + 600
+    while not any(name.startswith("pathology9") for name in finished(runs)) or not (
+        begun(runs) - finished(runs).keys()
+    ):
+        assert grid.poll() is None, "it ended before it was killed"
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    os.killpg(grid.pid, signal.SIGKILL)
+    grid.wait()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="there is no kill -9")
+def test_a_killed_grid_goes_on_and_repeats_no_finished_run(
+    command: Command, call: Call, tmp_path: Path
+) -> None:
+    runs = tmp_path / "grid" / "runs" / "smoke"
+    kill_in_mid_course(command("smoke.yaml"), runs)
+    before = finished(runs)
+    cut_off = begun(runs) - before.keys()
+    assert 1 <= len(cut_off) <= CORES
+
+    again = call("smoke.yaml")
+    assert again.returncode == 0, again.stdout
+    after = finished(runs)
+    assert len(after) == 4 + 9
+    assert before.items() <= after.items()
+    repeated = {name for name in after if times_begun(runs, name) > 1}
+    assert repeated == cut_off
+
+    auc = pd.read_parquet(runs / "tables" / "auc.parquet")
+    assert auc["variant"].nunique() == 9
+    assert (runs / "tables" / "tables.md").read_text(encoding="utf-8") in again.stdout
+    assert "Nothing to be done" in call("smoke.yaml").stdout
+    assert finished(runs) == after
