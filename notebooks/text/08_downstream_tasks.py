@@ -31,6 +31,7 @@
 # of the labels, one seed. The tables of chapter 10 are made of many. At its defaults it trains the
 # paper's *image-only* model, with no pretraining at all, for a few epochs on small images. Set
 # `init` to the `checkpoint.pt` of a run of chapter 7, and it is one of the other eight variants.
+# Sections 5, 6, 8, 9 and 10 go on with what sections 1 and 4 have read and trained.
 
 # %% tags=["setup"]
 from pathlib import Path
@@ -54,7 +55,7 @@ compare = "random"  # a probe of random weights, "" is nothing, or the folder of
 region_context = "image"  # what pretrained blocks see: the whole image, or cells (region)
 frozen_blocks = 5  # frozen at most, never one that was not pretrained
 epochs = 8  # looks at the validation split
-steps_per_epoch = 0  # gradient steps between two looks, 0 is every image once
+steps_per_epoch = 0  # gradient steps between two looks, 0 is every image once: few at 1 %
 batch_size = 32  # images a step
 learning_rate = 0.002  # of all that is trained
 weight_decay = 0.0  # of all that is trained
@@ -343,7 +344,9 @@ if run.history:
     )
 
 # %% [markdown]
-# **What could go wrong**: choosing by the test set. Let us see what that is worth, with models that
+# **What could go wrong**: at 1 % of the labels an epoch is a single step, and fifty epochs fifty
+# steps. Set `steps_per_epoch`, so that few labels do not also mean little training. The other
+# classic is choosing by the test set. Let us see what that is worth, with models that
 # know *nothing*: 50 epochs of random scores, 100 test images, 30 of them positive; repeated 400
 # times. True AUC: one half, whatever is chosen. (The epochs of one training are more alike than
 # these; so this is the worst case.)
@@ -399,7 +402,7 @@ from localmi.train.downstream_probe import fit_probe
 from localmi.train.downstream_result import predictions_of, read_predictions
 from localmi.train.pretrained import PretrainedEncoder
 
-other, other_name = None, compare  # the predictions that this run is compared with
+other, other_name = None, Path(compare).name  # the predictions that this run is compared with
 if compare == "random":
     torch.manual_seed(seed)
     weights = {k: v for k, v in ResNet256().state_dict().items() if not k.startswith("fc1")}
@@ -745,7 +748,7 @@ if other:
 
 # %% tags=["nbval-ignore-output"]
 if other:
-    print(f"mean over findings: {overall.difference}, p = {overall.p_value:.4f}")
+    print(f"mean: {overall.difference}, p = {overall.p_value:.4f}")
     for (label, test), p in zip(tests.items(), adjusted, strict=True):
         print(f"{label:17} {test.difference}  p {test.p_value:.3f}  Holm {p:.3f}")
 
