@@ -61,6 +61,25 @@ def test_a_killed_run_goes_on(notebook: Path, tmp_path: Path, executed: list[run
     assert {plan.values["steps"] for plan in executed} == {9}
 
 
+def test_a_run_is_begun_with_all_its_parameters_or_not_at_all(
+    notebook: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kill while they are written leaves an empty folder, which is taken again."""
+    whole = Path.write_text
+
+    def cut_off(path: Path, text: str, **options: Any) -> int:
+        whole(path, text[:5], **options)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "write_text", cut_off)
+        with pytest.raises(KeyboardInterrupt):
+            call(notebook, tmp_path / "run")
+    assert (tmp_path / "run").is_dir()
+    assert call(notebook, tmp_path / "run") == run.DONE
+    assert run.read_yaml(tmp_path / "run" / "parameters.yaml")["steps"] == 9
+
+
 def test_an_empty_folder_is_taken(
     notebook: Path, tmp_path: Path, executed: list[run.Plan]
 ) -> None:

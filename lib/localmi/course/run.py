@@ -181,7 +181,9 @@ def execute(plan: Plan) -> int:
     logging.getLogger("papermill").setLevel(logging.ERROR)
     plan = _take_folder(plan)
     written = yaml.safe_dump(dict(plan.values), sort_keys=False, allow_unicode=True)
-    (plan.run_dir / PARAMETERS_FILE).write_text(written, encoding="utf-8")
+    aside = plan.run_dir.with_name(f".{plan.run_dir.name}.writing")
+    aside.write_text(written, encoding="utf-8")
+    aside.replace(plan.run_dir / PARAMETERS_FILE)  # whole or not at all, whenever a kill comes
     executed = plan.run_dir / plan.notebook.name
     injected = {**plan.changed, **({RUN_DIR: str(plan.run_dir)} if plan.keeps_results else {})}
     with (plan.run_dir / "run.log").open("a", encoding="utf-8") as log:
@@ -283,12 +285,9 @@ def main(words: Sequence[str]) -> int:
             known = notebook_parameters.parameters_of(notebook, asked.notebook.name)
             print(notebook_parameters.table(known))
             return DONE
-        asked_for: dict[str, Any] = {
-            "from_file": read_yaml(asked.file) if asked.file else {},
-            "from_command": dict(asked.pairs),
-            "out": asked.out,
-            "allow_outputs": asked.allow_outputs,
-        }
+        from_file = read_yaml(asked.file) if asked.file else {}
+        asked_for: dict[str, Any] = {"from_file": from_file, "from_command": dict(asked.pairs)}
+        asked_for |= {"out": asked.out, "allow_outputs": asked.allow_outputs}
         if asked.once:
             from localmi.course.once import run_once
 
