@@ -161,7 +161,7 @@ def test_a_killed_grid_goes_on_and_repeats_no_finished_run(
     assert len(after) == 4 + 9
     assert before.items() <= after.items()
     repeated = {name for name in after if times_begun(runs, name) > 1}
-    assert repeated == cut_off
+    assert repeated <= cut_off  # a kernel may have come to its end a moment after the kill
 
     auc = pd.read_parquet(runs / "tables" / "auc.parquet")
     assert auc["variant"].nunique() == 9

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from localmi.data.cache_folder import write_table
 from localmi.data.labels import PATHOLOGY9
 from localmi.errors import LocalMIError
 from localmi.evaluate.classification import MultiLabelMetrics, compare, multi_label_metrics
@@ -184,9 +185,11 @@ def main(folder: Path, out: Path, *, permutations: int = 10_000) -> int:
         return 1
     out.mkdir(parents=True, exist_ok=True)
     for name, table in ((AUC_FILE, tables.auc), (COMPARISONS_FILE, tables.comparisons)):
-        table.to_parquet(out / f"{name}.parquet", index=False)
+        write_table(table, out / f"{name}.parquet")
         table.to_csv(out / f"{name}.csv", index=False, lineterminator="\n")
     text = in_words(tables.auc, tables.comparisons)
-    (out / TEXT_FILE).write_text(text, encoding="utf-8")
+    aside = out / f".{TEXT_FILE}"
+    aside.write_text(text, encoding="utf-8")
+    aside.replace(out / TEXT_FILE)  # last and whole: where it stands, all are there
     print(f"{text}\nWritten: {out}")
     return 0
