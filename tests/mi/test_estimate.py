@@ -275,6 +275,18 @@ def test_an_unfinished_fit_is_said() -> None:
     assert any("more steps" in note for note in found.notes)
 
 
+def test_a_mean_that_hangs_on_one_pair_is_said() -> None:
+    x, y = task("student-identity-2-2-1").sample(4000, seed=0)
+    heavy, ranked = (
+        estimate(x, y, method="dv", prepare=how, steps=0) for how in ("standardise", "rank")
+    )
+    assert heavy.value < -10
+    assert any("One pair has a part in 100%" in note for note in heavy.notes)
+    assert not any("One pair" in note for note in ranked.notes)
+    other = estimate(x, y, method="infonce", prepare="standardise", steps=0)
+    assert not any("One pair" in note for note in other.notes)
+
+
 def test_pooled_blocks_are_one_dv(monkeypatch: pytest.MonkeyPatch) -> None:
     """Value and terms of several blocks equal DV over all their pairs at once."""
     from localmi.mi import estimate as module

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from localmi.errors import ConfigError
@@ -35,7 +36,9 @@ from localmi.mi.inputs import Part, Preparation, Samples, Splits, check_groups, 
 from localmi.mi.scores import log_mean_exp_mismatched, mismatched_pairs
 from localmi.mi.unnormalised import tuba_terms
 
+Terms = NDArray[np.float64]
 BLOCK, BLOCK_CONCAT = 2048, 256  # pairs reported at once; a concat critic scores each pair apart
+CARRIED = 0.1  # share of E_O[e^f] with one pair in it, above which a reader should know
 AT_CAP = 1.0  # nats: a capped value nearer to its cap than this says little about the truth
 
 
@@ -257,13 +260,14 @@ def _result(
         cap=cap,
         at_cap=at_cap,
         step=step,
-        notes=_notes(interval.value, cap, at_cap, method, len(values), step == training.steps > 0),
+        notes=_notes(interval.value, cap, at_cap, method, values, step == training.steps > 0),
     )
 
 
 def _notes(
-    value: float, cap: float, at_cap: bool, method: str, number: int, unfinished: bool
+    value: float, cap: float, at_cap: bool, method: str, terms: Terms, unfinished: bool
 ) -> tuple[str, ...]:
+    number = len(terms)
     notes = []
     if at_cap:
         notes.append(
@@ -272,6 +276,14 @@ def _notes(
         )
     if method in METHODS and not METHODS[method].bound:
         notes.append(f"{method} is no bound: the truth may lie below or above.")
+    if method in METHODS and METHODS[method].log_of_mean:
+        # A pair with a share s of E_O[e^f] has -s * number in its term (`dv_terms`).
+        share = (np.median(terms) - terms.min()) / number
+        if share > CARRIED:
+            notes.append(
+                f"One pair has a part in {min(share, 1):.0%} of the mean of e^f over mismatched "
+                "pairs: the value may be far below the truth. infonce hangs on no single pair."
+            )
     if method == "doe":
         notes.append(
             "doe is no bound: the difference of two upper bounds of entropies. It needs a density "
