@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from localmi.data.cache_folder import write_table
+from localmi.data.cache_folder import whole_file, write_table
 from localmi.data.labels import PATHOLOGY9
 from localmi.errors import LocalMIError
 from localmi.evaluate.classification import MultiLabelMetrics, compare, multi_label_metrics
@@ -188,8 +188,7 @@ def main(folder: Path, out: Path, *, permutations: int = 10_000) -> int:
         write_table(table, out / f"{name}.parquet")
         table.to_csv(out / f"{name}.csv", index=False, lineterminator="\n")
     text = in_words(tables.auc, tables.comparisons)
-    aside = out / f".{TEXT_FILE}"
-    aside.write_text(text, encoding="utf-8")
-    aside.replace(out / TEXT_FILE)  # last and whole: where it stands, all are there
+    with whole_file(out / TEXT_FILE) as file:  # the last: where it stands, all are there
+        file.write(text.encode())
     print(f"{text}\nWritten: {out}")
     return 0
