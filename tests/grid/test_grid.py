@@ -97,12 +97,13 @@ def test_settings_of_an_older_grid_are_kept(call: Call, tmp_path: Path) -> None:
     study = str(runs.relative_to(tmp_path) / "study" / "SHA256SUMS")
     few = "study={patients: 3, seed: 0}"
     assert call("smoke.yaml", study, "--config", few).returncode == 0
-    refused = call("smoke.yaml", study, "--config", "study={patients: 4, seed: 0}")
-    assert refused.returncode == 1
-    assert "were made with other settings" in refused.stdout
-    longer = call("smoke.yaml", "--dry-run", "--config", few, "seeds=[0,1]")
-    assert jobs(longer.stdout)["downstream"] == 18
-    assert "study" not in jobs(longer.stdout)
+    for other in (["study={patients: 4, seed: 0}"], [few, "fractions={1.0: {epochs: 2}}"]):
+        refused = call("smoke.yaml", study, "--config", *other)
+        assert refused.returncode == 1
+        assert "were made with other settings" in refused.stdout
+    more = call("smoke.yaml", "--dry-run", "--config", few, "seeds=[0,1]", "fractions={0.5: {}}")
+    assert jobs(more.stdout)["downstream"] == 2 * 9 * 2  # 1.0 is there by the file
+    assert "study" not in jobs(more.stdout)
 
 
 def test_one_grid_at_a_time(call: Call, tmp_path: Path) -> None:
