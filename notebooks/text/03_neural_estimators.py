@@ -746,6 +746,11 @@ print(f"truth {known.true_mi:.2f}, Gaussian formula:", ", ".join(f"{one:.2f}" fo
 #   have no linear correlation at all. What they share is the *size* of $x$ and $y$.
 # - Hard edges stay hard for InfoNCE as well, with many times the steps: the density ends where a
 #   network would go on. DoE, which learns densities of $y$ and not a ratio, does better there.
+# - DV hangs on single pairs, though its critic is stopped by DV. The darkest cells of "JS, then DV" are
+#   means of three fits of which one fell below 0: one mismatched pair of the report part outweighed
+#   six million others in the mean of $e^f$. The intervals there are nats wide, and `estimate` names the
+#   pair's share in its notes. SMILE clips such pairs, DEMI averages no $e^f$, InfoNCE asks each row
+#   apart: on the same critics, or as cheap ones, they lose next to nothing.
 #
 # **What could go wrong**: choosing the method by the map of *someone else's* shapes. Yours are not in
 # it; section 7 needs no truth.
