@@ -724,8 +724,8 @@ print(f"truth {known.true_mi:.2f}, Gaussian formula:", ", ".join(f"{one:.2f}" fo
 # three seeds (another draw, split and network each):
 #
 # ![Errors of nine methods on 40 tasks, a row each. Most cells of the neural methods are nearly white.
-# Dark are above all the nearest neighbours in many dimensions, and the Gaussian formula on heavy
-# tails and on what is bent across columns.](03_forty_tasks.png)
+# Dark are above all the nearest neighbours in many dimensions, the Gaussian formula on heavy tails and
+# on what is bent across columns, and two cells of JS, then DV.](03_forty_tasks.png)
 #
 # *Figure 3.6: mean errors on all 40 tasks, as* `python benchmarks/estimators.py figure --rows a.json
 # b.json --out notebooks/03_forty_tasks.png` *draws them from the rows of* `accuracy --seeds 3 --methods
