@@ -22,7 +22,7 @@
 # **Before this**: [2 Variational bounds](02_variational_bounds.ipynb).
 #
 # **Reading time**: 45 minutes.
-# **Run time**: a minute on one free core; a GPU is not used. **Memory**: 1.3 GB.
+# **Run time**: a minute and a quarter on one free core; a GPU is not used. **Memory**: 1.3 GB.
 # **Data**: none. Distributions whose mutual information is known, and small images. The defaults
 # are a small run; `tasks: [all]`, `samples: 10000`, `steps: 2000`, `batch_size: 256` and
 # `seeds: [0, 1, 2]` give all rows of section 6 in some hours, and its picture is stored.
