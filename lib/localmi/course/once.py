@@ -12,6 +12,7 @@ from filelock import FileLock, Timeout
 from localmi.course import parameters as notebook_parameters
 from localmi.course import run
 from localmi.errors import ConfigError
+from localmi.train.config import differences
 
 CHECKPOINT = "checkpoint.pt"  # what a notebook with the parameter `resume` goes on from
 RESUME = "resume"
@@ -80,12 +81,10 @@ def _check_same(
     )
     now = notebook_parameters.resolve(known, from_file, from_command, notebook.name)
     then = run.read_yaml(out / run.PARAMETERS_FILE)
-    changed = [
-        f"{name}: {then.get(name)!r} then, {now.get(name)!r} now"
-        for name in sorted(then.keys() | now.keys())
-        if name not in (run.RUN_DIR, RESUME) and then.get(name) != now.get(name)
-    ]
-    if changed:
+    for name in (run.RUN_DIR, RESUME):
+        now.pop(name, None)
+        then.pop(name, None)
+    if changed := differences(then, now):
         raise ConfigError(
             f"{out} holds a run with other parameters:\n  "
             + "\n  ".join(changed)

@@ -6,7 +6,6 @@ starts. `run` decides when; `--allow-outputs` turns it off. Taught in 05_radiogr
 
 import copy
 import json
-import os
 import subprocess
 import time
 from collections.abc import Callable, Mapping
@@ -21,6 +20,7 @@ from nbformat.v4 import new_markdown_cell
 
 from localmi.course.privacy import ID_COLUMN, MIMIC_ID, masked
 from localmi.course.render import KERNEL_CONFIG
+from localmi.data.cache_folder import write_text
 
 NOT_STORED = """**The outputs of this run are not stored.** Its data has ids of MIMIC-CXR, which is
 credentialed: no text, pixel or id of it may be passed on. Metrics stand in `metrics.jsonl` and
@@ -104,9 +104,7 @@ def mask_ids(record: Path) -> bool:
         without = masked(text)
     if without == text:
         return False
-    aside = record.with_name(f"{record.name}.writing")
-    aside.write_text(without, encoding="utf-8")
-    os.replace(aside, record)
+    write_text(without, record)
     return True
 
 

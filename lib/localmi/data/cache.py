@@ -155,14 +155,7 @@ def open_cache(folder: Path | str) -> Cache:
         DataError: no cache there, written in another format, or damaged.
     """
     folder = Path(folder).expanduser().resolve()
-    plan = read_plan(folder, META)
-    if plan is None:
-        raise DataError(f"{folder} holds no cache ({META} is missing). Use build_cache first.")
-    if plan["format"] != FORMAT:
-        raise DataError(
-            f"The cache in {folder} has format {plan['format']}, this version reads {FORMAT}. "
-            "Delete the folder and build it again."
-        )
+    plan = known_plan(folder)
     try:
         meta = json.loads((folder / META).read_text(encoding="utf-8"))
         manifest = pd.read_parquet(folder / MANIFEST)
@@ -181,6 +174,23 @@ def open_cache(folder: Path | str) -> Cache:
         raise DataError(
             f"The cache in {folder} is damaged: {error}. Delete the folder and build it again."
         ) from error
+
+
+def known_plan(folder: Path) -> dict[str, Any]:
+    """What was built in a folder.
+
+    Raises:
+        DataError: no cache there, or written in another format.
+    """
+    plan = read_plan(folder, META)
+    if plan is None:
+        raise DataError(f"{folder} holds no cache ({META} is missing). Use build_cache first.")
+    if plan["format"] != FORMAT:
+        raise DataError(
+            f"The cache in {folder} has format {plan['format']}, this version reads {FORMAT}. "
+            "Delete the folder and build it again."
+        )
+    return plan
 
 
 def _sorted_table(pairs: Pairs) -> pd.DataFrame:

@@ -49,10 +49,15 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
         table.to_parquet(file, index=False)
 
 
+def write_text(text: str, path: Path) -> None:
+    """A text file, in one step."""
+    with whole_file(path) as file:
+        file.write(text.encode())
+
+
 def write_json(content: dict[str, Any], path: Path) -> None:
     """A dictionary as JSON, in one step."""
-    with whole_file(path) as file:
-        file.write((json.dumps(content, indent=1) + "\n").encode())
+    write_text(json.dumps(content, indent=1) + "\n", path)
 
 
 def file_hash(path: Path) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from localmi.data.cache_folder import whole_file, write_json
+from localmi.data.cache_folder import write_json, write_text
 from localmi.data.labels import FINDINGS, POLICIES, class_counts, count_report
 from localmi.data.sources import Pairs
 from localmi.data.splits import SPLITS
@@ -86,8 +86,7 @@ def _counts(manifest: pd.DataFrame) -> tuple[dict[str, Any], str]:
 def write_report(report: dict[str, Any], folder: Path) -> None:
     """Writes both files."""
     write_json({name: value for name, value in report.items() if name != "counts"}, folder / JSON)
-    with whole_file(folder / TEXT) as file:
-        file.write((report_text(report) + "\n").encode())
+    write_text(report_text(report) + "\n", folder / TEXT)
 
 
 def report_text(report: dict[str, Any]) -> str:

@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from localmi.data.cache import FORMAT, MANIFEST, SENTENCES
-from localmi.data.cache_folder import META, file_hash, read_plan
+from localmi.data.cache import MANIFEST, SENTENCES, known_plan
+from localmi.data.cache_folder import META, file_hash
 from localmi.data.cache_tables import data_hash
 from localmi.data.shards import shard_file
 from localmi.data.tables import examples
@@ -32,13 +32,7 @@ def verify_cache(folder: Path | str, *, progress: bool = False) -> list[str]:
     Taught in 05_radiographs_and_reports.
     """
     folder = Path(folder).expanduser().resolve()
-    plan = read_plan(folder, META)
-    if plan is None:
-        raise DataError(f"{folder} holds no cache ({META} is missing).")
-    if plan["format"] != FORMAT:
-        raise DataError(
-            f"The cache in {folder} has format {plan['format']}, this version reads {FORMAT}."
-        )
+    plan = known_plan(folder)
     meta = json.loads((folder / META).read_text(encoding="utf-8"))
     if not isinstance(meta.get("files"), dict) or "data_hash" not in meta:
         raise DataError(f"{folder / META} is damaged: it lists no files. {MEND}")

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from localmi.errors import CheckpointError
+from localmi.train.config import differences
 
 ALWAYS_THERE = ("config", "data_hash", "step")
 
@@ -74,13 +75,7 @@ def check_same_run(
     Raises:
         CheckpointError: names every parameter that differs, or says that the data did.
     """
-    saved = state["config"]
-    changed = [
-        f"{name}: {saved.get(name)!r} then, {config.get(name)!r} now"
-        for name in sorted(saved.keys() | config.keys())
-        if saved.get(name) != config.get(name)
-    ]
-    if changed:
+    if changed := differences(state["config"], config):
         raise CheckpointError(
             f"{path.name} belongs to a run with other parameters:\n  "
             + "\n  ".join(changed)

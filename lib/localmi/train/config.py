@@ -1,5 +1,6 @@
 """Everything one training run depends on, in one object that is checked at the door."""
 
+from collections.abc import Mapping
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
@@ -95,3 +96,12 @@ def in_words(error: ValidationError) -> ConfigError:
         for issue in error.errors()
     ]
     return ConfigError("Parameters that cannot be used:\n" + "\n".join(lines))
+
+
+def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """What two sets of parameters do not share, a line each by name: "steps: 5 then, 6 now"."""
+    return [
+        f"{name}: {then.get(name)!r} then, {now.get(name)!r} now"
+        for name in sorted(then.keys() | now.keys())
+        if then.get(name) != now.get(name)
+    ]

@@ -20,6 +20,7 @@ from localmi.errors import ConfigError
 from localmi.evaluate.classification import BinaryMetrics, multi_label_metrics
 from localmi.evaluate.edema import edema_metrics
 from localmi.evaluate.statistics import Interval
+from localmi.train.config import differences
 from localmi.train.downstream_config import DownstreamConfig
 from localmi.train.downstream_data import CLASSES, LabelledImages
 from localmi.train.record import RESULTS, MetricsLog, Result, describe_data, write_results
@@ -213,12 +214,7 @@ def finished(run_dir: Path, cache: Cache, config: DownstreamConfig) -> Downstrea
         "data": cache.data_hash,
         "the file of init": _init_hash(config),
     }
-    changed = [
-        f"{name}: {then.get(name)!r} then, {now.get(name)!r} now"
-        for name in sorted(then | now)
-        if then.get(name) != now.get(name)
-    ]
-    if changed:
+    if changed := differences(then, now):
         raise ConfigError(
             f"{run_dir} holds the results of another run:\n  "
             + "\n  ".join(changed)

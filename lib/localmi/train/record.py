@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import torch
 
 import localmi
 from localmi.data.cache import Cache
+from localmi.data.cache_folder import write_text
 from localmi.evaluate.statistics import Interval
 
 METRICS = "metrics.jsonl"
@@ -39,7 +39,7 @@ class MetricsLog:
             lines = self._path.read_text(encoding="utf-8").splitlines()
             rows = [row for line in lines if (row := _parsed(line)) is not None]
             self.rows = [row for row in rows if row["step"] <= resume_at]
-            _replace(self._path, "".join(_line(row) for row in self.rows))
+            write_text("".join(_line(row) for row in self.rows), self._path)
 
     def write(self, step: int, **values: float) -> None:
         """One line; on disk when this returns, so that a watcher sees it."""
@@ -75,13 +75,6 @@ def _finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_finite(part) for part in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _replace(path: Path, text: str) -> None:
-    """Write a whole file; until it is written, what stood there stays."""
-    aside = path.with_name(path.name + ".writing")
-    aside.write_text(text, encoding="utf-8")
-    os.replace(aside, path)
 
 
 @dataclass(frozen=True)
@@ -132,5 +125,5 @@ def write_results(
     }
     if run_dir is not None:
         text = json.dumps(_finite(record), indent=1, allow_nan=False)
-        _replace(run_dir / RESULTS, text + "\n")
+        write_text(text + "\n", run_dir / RESULTS)
     return record

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from localmi.data.cache_folder import whole_file, write_table
+from localmi.data.cache_folder import write_table, write_text
 from localmi.data.labels import PATHOLOGY9
 from localmi.errors import LocalMIError
 from localmi.evaluate.classification import MultiLabelMetrics, compare, multi_label_metrics
@@ -188,7 +188,6 @@ def main(folder: Path, out: Path, *, permutations: int = 10_000) -> int:
         write_table(table, out / f"{name}.parquet")
         table.to_csv(out / f"{name}.csv", index=False, lineterminator="\n")
     text = in_words(tables.auc, tables.comparisons)
-    with whole_file(out / TEXT_FILE) as file:  # the last: where it stands, all are there
-        file.write(text.encode())
+    write_text(text, out / TEXT_FILE)  # the last: where it stands, all are there
     print(f"{text}\nWritten: {out}")
     return 0
