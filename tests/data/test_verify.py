@@ -111,8 +111,8 @@ def test_tables_that_lack_a_column(cache: Cache) -> None:
 
 @pytest.mark.parametrize("kind", ["Int64", "bool", "category", "str", "float32"])
 def test_labels_of_every_kind_come_back_as_they_were(cache: Cache, kind: str) -> None:
-    from localmi.data.cache_tables import data_hash
     from localmi.data.cache_folder import read_plan
+    from localmi.data.cache_tables import data_hash
 
     labels = pd.Series(np.arange(len(cache.manifest)) % 2 / (3 if kind == "float32" else 1))
     manifest = cache.manifest.assign(label=labels.astype(kind))
