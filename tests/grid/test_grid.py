@@ -130,15 +130,24 @@ def times_begun(runs: Path, name: str) -> int:
     return sum(line.startswith(("Run folder:", "Going on with:")) for line in log)
 
 
+def is_classifier(name: str) -> bool:
+    return name.startswith("pathology9")
+
+
+def at_work(runs: Path) -> set[str]:
+    """Begun before this looks at what has ended: so never one that began in the other's place."""
+    begun_first = begun(runs)
+    return begun_first - finished(runs).keys()
+
+
 def kill_in_mid_course(command: list[str], runs: Path) -> None:
     """kill -9 of everything, as soon as a classifier is trained and another is on its way."""
     with open(os.devnull, "wb") as nowhere:
         grid = subprocess.Popen(command, stdout=nowhere, stderr=nowhere, start_new_session=True)
     until = time.monotonic() + 600
-    while not any(name.startswith("pathology9") for name in finished(runs)) or not (
-        begun(runs) - finished(runs).keys()
-    ):
+    while not (any(map(is_classifier, finished(runs))) and at_work(runs)):
         assert grid.poll() is None, "it ended before it was killed"
+        assert len(at_work(runs)) <= CORES
         assert time.monotonic() < until
         time.sleep(0.05)
     os.killpg(grid.pid, signal.SIGKILL)
