@@ -145,13 +145,15 @@ def kill_in_mid_course(command: list[str], runs: Path) -> None:
     with open(os.devnull, "wb") as nowhere:
         grid = subprocess.Popen(command, stdout=nowhere, stderr=nowhere, start_new_session=True)
     until = time.monotonic() + 600
-    while not (any(map(is_classifier, finished(runs))) and at_work(runs)):
-        assert grid.poll() is None, "it ended before it was killed"
-        assert len(at_work(runs)) <= CORES
-        assert time.monotonic() < until
-        time.sleep(0.05)
-    os.killpg(grid.pid, signal.SIGKILL)
-    grid.wait()
+    try:
+        while not (any(map(is_classifier, finished(runs))) and at_work(runs)):
+            assert grid.poll() is None, "it ended before it was killed"
+            assert len(at_work(runs)) <= CORES
+            assert time.monotonic() < until
+            time.sleep(0.05)
+    finally:
+        os.killpg(grid.pid, signal.SIGKILL)
+        grid.wait()
 
 
 @pytest.mark.slow
