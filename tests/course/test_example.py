@@ -23,8 +23,11 @@ def test_the_old_study_is_replaced(small: None, tmp_path: Path) -> None:
     (out / "truth").mkdir(parents=True)
     (out / "truth" / "truth.json").touch()
     (out / "old.csv").touch()
+    (out / "results").mkdir()
+    (out / "results" / "auc.csv").write_text("kept")
     assert example.main(out) == 0
-    assert [path.name for path in out.iterdir()] == ["new.csv"]
+    assert sorted(path.name for path in out.iterdir()) == ["new.csv", "results"]
+    assert (out / "results" / "auc.csv").read_text() == "kept"
     assert [path.name for path in out.parent.iterdir()] == ["example"]
 
 

@@ -1,6 +1,7 @@
 """`make example` generates data/example again, byte for byte; `phantom` any such study."""
 
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -8,12 +9,15 @@ from localmi.errors import DataError
 
 EXAMPLE_PATIENTS = 1000  # some 1,800 studies, 32 MB: enough to train on, small enough for git
 EXAMPLE_FRACTIONS = (0.8, 0.1, 0.1)  # of the patients: train, validate, test
+RESULTS = "results"  # beside the study: what long runs made, for chapters 9 and 10
 
 
 def regenerate(
     out: Path, *, patients: int = EXAMPLE_PATIENTS, seed: int = 0, workers: int = 0
 ) -> None:
     """Generates the study beside `out` and swaps it in: a cut-off run leaves `out` as it was.
+
+    A folder `results` in it stays.
 
     Args:
         out: the folder; an older synthetic study in it is replaced.
@@ -47,6 +51,8 @@ def regenerate(
             fractions=EXAMPLE_FRACTIONS,
             workers=workers or os.cpu_count() or 1,
         )
+        if (out / RESULTS).is_dir():
+            shutil.copytree(out / RESULTS, new / RESULTS)
         if out.exists():
             os.replace(out, Path(scratch) / "old")
         os.replace(new, out)
