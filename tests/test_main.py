@@ -14,7 +14,7 @@ def test_version_and_help() -> None:
     assert call("--version").stdout.strip() == f"localmi {localmi.__version__}"
     shown = call("--help").stdout
     commands = ["run", "environment", "lint", "render", "scan", "prepare", "verify", "example"]
-    for command in [*commands, "phantom", "tables"]:
+    for command in [*commands, "phantom", "tables", "export"]:
         assert command in shown
 
 

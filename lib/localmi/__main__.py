@@ -162,12 +162,27 @@ def phantom(
 def tables(
     folder: Annotated[Path, typer.Argument(help="A folder of finished downstream runs.")],
     out: Annotated[Path | None, typer.Option(help="Default FOLDER/tables.")] = None,
+    data_dir: Annotated[
+        Path | None, typer.Option(help="Their prepared cache: counts its labels.")
+    ] = None,
     permutations: Annotated[int, typer.Option(help="Of each paired test.")] = 10_000,
 ) -> None:
     """The paper's tables from the runs below a folder: AUCs with intervals, paired tests."""
     from localmi.train.tables import main
 
-    raise typer.Exit(main(folder, out or folder / "tables", permutations=permutations))
+    out = out or folder / "tables"
+    raise typer.Exit(main(folder, out, data_dir=data_dir, permutations=permutations))
+
+
+@app.command()
+def export(
+    checkpoint: Annotated[Path, typer.Argument(help="checkpoint.pt of a run of notebook 07.")],
+    out: Annotated[Path, typer.Argument(help="The file to write; it must not exist.")],
+) -> None:
+    """Keep the trained networks of a checkpoint alone: a small file for notebooks 08 and 09."""
+    from localmi.train.trained import main
+
+    raise typer.Exit(main(checkpoint, out))
 
 
 if __name__ == "__main__":

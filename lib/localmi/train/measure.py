@@ -9,7 +9,7 @@ from torch import Tensor
 
 from localmi.data.batches import SplitData
 from localmi.data.phantom.read import Truth
-from localmi.evaluate.grounding import Pointing, pointing_game
+from localmi.evaluate.grounding import Pointing, borrow, pointing_game
 from localmi.evaluate.held_out import HeldOutBound, SplitScores, held_out_bound
 from localmi.train.pretrain import Pretraining
 
@@ -66,23 +66,21 @@ def point_elsewhere(
 ) -> tuple[Pointing, pd.DataFrame]:
     """The negation control: do sentences that deny a finding point where it would be?
 
-    The denied finding has no mask in its own image, so its mask in another image of the split
-    stands in, each in turn: what the finding's usual place alone would explain.
+    The denied finding has no mask in its own image, so its mask in another patient stands in
+    (`grounding.borrow`): what the finding's usual place alone would explain.
 
     Args:
         denials, present: rows of `finding_sentences`.
 
     Returns:
         The pointing game, and the rows of `denials` that were asked: those of findings that
-        `present` shows.
+        `present` shows in another patient.
     """
-    asked = denials[denials["finding"].isin(present["finding"])]
-    lenders = {name: rows["image_id"].tolist() for name, rows in present.groupby("finding")}
-    turn = asked.groupby("finding").cumcount()
-    lent = [
-        lenders[finding][number % len(lenders[finding])]
-        for finding, number in zip(asked["finding"], turn, strict=True)
-    ]
+    lender = borrow(
+        denials["finding"], denials["patient_id"], present["finding"], present["patient_id"]
+    )
+    asked, lender = denials[lender >= 0], lender[lender >= 0]
+    lent = present["image_id"].to_numpy()[lender]
     return _point(asked, lent, truth, winners, grid), asked
 
 

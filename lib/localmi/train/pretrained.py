@@ -18,7 +18,7 @@ from localmi.errors import CheckpointError, ConfigError
 from localmi.model.classifier import NUM_BLOCKS, parts_of
 from localmi.model.image import ResNet256
 from localmi.train.checkpoint import ALWAYS_THERE
-from localmi.train.config import checked
+from localmi.train.config import TrainConfig, checked
 
 STEM_KEY = "conv1.weight"  # of the image encoder; the blocks have one too, below "layerN.M."
 COUNTER = "num_batches_tracked"  # of BatchNorm, which old versions of torch did not keep
@@ -60,7 +60,7 @@ class PretrainedEncoder:
 def load_image_encoder(path: Path | str) -> PretrainedEncoder:
     """The `resnet256_6_2_1` of a file, whichever of these it is; no code of the file is run.
 
-    - a checkpoint of ours (`checkpoint.pt` of a run);
+    - a checkpoint of ours (`checkpoint.pt` of a run), or its export (`trained.export_networks`);
     - a state dict with the names of `ResNet256`, whole or from `conv1` up to some block;
     - a state dict of a model around it, as the public code's `model.pt`: all names begin with
       `image_model.` (or anything else; `module.` of DataParallel too); other parts are not used.
@@ -72,7 +72,7 @@ def load_image_encoder(path: Path | str) -> PretrainedEncoder:
     Taught in 08_downstream_tasks.
     """
     path = Path(path).expanduser()
-    state = _read(path)
+    state = read_state(path)
     if all(name in state for name in ALWAYS_THERE):
         return _ours(state, path)
     weights, not_used = _unwrapped(state, path)
@@ -80,8 +80,12 @@ def load_image_encoder(path: Path | str) -> PretrainedEncoder:
     return PretrainedEncoder(_of_blocks(weights, blocks, path), blocks, not_used=not_used)
 
 
-def _read(path: Path) -> dict[str, Any]:
-    """A dictionary of tensors and plain values."""
+def read_state(path: Path) -> dict[str, Any]:
+    """A dictionary of tensors and plain values; no code of the file is run.
+
+    Raises:
+        CheckpointError: no such file, damaged, or something else.
+    """
     if not path.is_file():
         raise CheckpointError(f"No checkpoint {path}. Set the path of one, or pretrain first.")
     try:
@@ -102,12 +106,21 @@ def _read(path: Path) -> dict[str, Any]:
     return state
 
 
-def _ours(state: dict[str, Any], path: Path) -> PretrainedEncoder:
-    """From a checkpoint of `Pretraining`, whose configuration says what was trained."""
+def config_of(state: Mapping[str, Any], path: Path) -> TrainConfig:
+    """The configuration in a checkpoint of ours.
+
+    Raises:
+        CheckpointError: this version does not know it.
+    """
     try:
-        config = checked(**state["config"])
+        return checked(**state["config"])
     except (ConfigError, TypeError) as error:
         raise CheckpointError(f"Another version of localmi has written {path}. {error}") from error
+
+
+def _ours(state: dict[str, Any], path: Path) -> PretrainedEncoder:
+    """From a checkpoint of `Pretraining`, whose configuration says what was trained."""
+    config = config_of(state, path)
     if config.image_encoder != "resnet256_6_2_1":
         raise CheckpointError(
             f"{path} holds the image encoder {config.image_encoder!r}. Downstream classifiers "
@@ -179,7 +192,7 @@ def _check_names(weights: Mapping[str, Any], path: Path) -> int:
     if unfit:
         raise CheckpointError(
             f"{path} holds a network of other sizes than resnet256_6_2_1:\n  "
-            + "\n  ".join(_shortened(unfit))
+            + "\n  ".join(shortened(unfit))
         )
     return blocks
 
@@ -198,7 +211,7 @@ def _of_blocks(weights: Mapping[str, Tensor], blocks: int, path: Path) -> dict[s
     broken = [name for name, value in own.items() if not torch.isfinite(value).all()]
     if broken:
         raise CheckpointError(
-            f"{path} has values that are not numbers in {', '.join(_shortened(broken))}: the "
+            f"{path} has values that are not numbers in {', '.join(shortened(broken))}: the "
             "training has failed. Take an earlier checkpoint."
         )
     return own
@@ -208,12 +221,12 @@ def _differences(expected: Mapping[str, Any], found: Mapping[str, Any]) -> str:
     missing = [name for name in expected if name not in found and not name.endswith(COUNTER)]
     unexpected = [name for name in found if name not in _expected()]
     return "\n".join(
-        f"{len(names)} {word}: {', '.join(_shortened(names)) or 'none'}."
+        f"{len(names)} {word}: {', '.join(shortened(names)) or 'none'}."
         for word, names in (("missing", missing), ("unexpected", unexpected))
     )
 
 
-def _shortened(names: Iterable[str]) -> list[str]:
+def shortened(names: Iterable[str]) -> list[str]:
     """The first few of a long list."""
     names = list(names)
     return [*names[:NAMED], f"and {len(names) - NAMED} more"] if len(names) > NAMED else names
