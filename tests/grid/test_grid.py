@@ -140,12 +140,19 @@ def at_work(runs: Path) -> set[str]:
     return begun_first - finished(runs).keys()
 
 
-def kill_in_mid_course(command: list[str], runs: Path) -> None:
-    """kill -9 of everything, as soon as a classifier is trained and another is on its way."""
+def kill_in_mid_course(command: list[str], runs: Path, call: Call) -> None:
+    """kill -9 of everything, as soon as a classifier is trained and another is on its way.
+
+    Before that a second grid is refused.
+    """
     with open(os.devnull, "wb") as nowhere:
         grid = subprocess.Popen(command, stdout=nowhere, stderr=nowhere, start_new_session=True)
     until = time.monotonic() + 600
     try:
+        while not begun(runs):
+            assert grid.poll() is None
+            time.sleep(0.05)
+        assert "Another grid runs in" in call("smoke.yaml").stdout
         while not (any(map(is_classifier, finished(runs))) and at_work(runs)):
             assert grid.poll() is None, "it ended before it was killed"
             assert len(at_work(runs)) <= CORES
@@ -162,7 +169,7 @@ def test_a_killed_grid_goes_on_and_repeats_no_finished_run(
     command: Command, call: Call, tmp_path: Path
 ) -> None:
     runs = tmp_path / "grid" / "runs" / "smoke"
-    kill_in_mid_course(command("smoke.yaml"), runs)
+    kill_in_mid_course(command("smoke.yaml"), runs, call)
     before = finished(runs)
     cut_off = begun(runs) - before.keys()
     assert 1 <= len(cut_off) <= CORES

@@ -9,6 +9,7 @@ import pytest
 from labelled_study import labelled_cache
 from sklearn.metrics import roc_auc_score
 
+from localmi.data.cache import Cache
 from localmi.data.cache_folder import write_table
 from localmi.data.labels import PATHOLOGY9
 from localmi.errors import DataError
@@ -99,12 +100,22 @@ def test_both_tables(grid: Path) -> None:
     assert set(zip(tests["a"], tests["b"], strict=True)) == {
         ("local-infonce-tuned", "image-only"),
         ("local-infonce-tuned", "global-infonce-tuned"),
+        ("global-infonce-tuned", "image-only"),
     }
-    means = tests[(tests["finding"] == "mean") & (tests["b"] == "image-only")]
+    assert len(tests) == 2 * (9 + 3 + 2) + 2  # the last pair: the means of both tasks alone
+    claimed = (tests["a"] == "local-infonce-tuned") & (tests["b"] == "image-only")
+    means = tests[claimed & (tests["finding"] == "mean")]
     difference = mean["auc"] - auc.loc[("pathology9", "image-only", "mean"), "auc"]
     assert means["difference"].tolist()[0] == pytest.approx(difference)
     assert means["p"].tolist() == [0.01, 0.01]  # (1 + 0) / (1 + 99): the skill is plain
     assert means["p_holm"].tolist() == [0.02, 0.02]
+    (one,) = tests[claimed & (tests["finding"] == "Edema")].to_dict("records")
+    alone = [run for run in tables_read.read_runs(grid) if "9  " in str(run.folder)]
+    column = PATHOLOGY9.index("Edema")
+    own = [tables._own_aucs(runs[run.seed])[column] for run in alone]
+    theirs = [tables._own_aucs(run)[column] for run in alone]
+    spread = np.std(np.subtract(own, theirs), ddof=1)
+    assert one["difference_sd"] == pytest.approx(spread)
 
 
 def test_holm_is_over_the_findings_of_both_tasks(grid: Path) -> None:
@@ -128,6 +139,19 @@ def test_the_command_writes_parquet_csv_and_markdown(
         stored, as_text = pd.read_parquet(out / f"{name}.parquet"), out / f"{name}.csv"
         assert stored.to_csv(index=False, lineterminator="\n") == as_text.read_text()
     assert "patient-" not in (out / "auc.csv").read_text() + text
+    assert not (out / "counts.csv").exists()
+
+
+def test_the_command_counts_the_labels_of_a_study(
+    grid: Path, tiny_cache: Cache, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert tables.main(grid, out, data_dir=tiny_cache.folder, permutations=19) == 0
+    counts = pd.read_csv(out / "counts.csv", index_col="finding")
+    assert counts.loc["Consolidation", "train, paper"] == 20_074
+    assert tables.main(grid, tmp_path / "none", data_dir=grid, permutations=19) == 1
+    assert "holds no cache" in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()
 
 
 def test_a_grid_that_is_not_finished_has_tables_too(write: Write, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ aggregates alone, no prediction and no id. Taught in 10_the_papers_tables.
 """
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from localmi.data.cache import open_cache
 from localmi.data.cache_folder import write_table, write_text
-from localmi.data.labels import PATHOLOGY9
+from localmi.data.labels import PATHOLOGY9, beside_table_1
 from localmi.errors import LocalMIError
 from localmi.evaluate.classification import MultiLabelMetrics, compare, multi_label_metrics
 from localmi.evaluate.edema import EDEMA_TASKS, edema_targets
@@ -25,7 +26,20 @@ from localmi.train.tables_read import Cell, Key, Run, cells_of, read_runs
 from localmi.train.tables_text import IMAGE_ONLY, MEAN, in_words
 
 FINDINGS = {"pathology9": PATHOLOGY9, "edema": EDEMA_TASKS}
-AUC_FILE, COMPARISONS_FILE, TEXT_FILE = "auc", "comparisons", "tables.md"
+AUC_FILE, COMPARISONS_FILE, COUNTS_FILE, TEXT_FILE = "auc", "comparisons", "counts", "tables.md"
+BOTH_BOUNDS = (  # of each bound: a, b, and whether finding by finding too
+    ("local-{}-tuned", IMAGE_ONLY, True),
+    ("local-{}-tuned", "global-{}-tuned", True),
+    ("global-{}-tuned", IMAGE_ONLY, False),
+    ("local-{}-frozen", IMAGE_ONLY, False),
+    ("global-{}-frozen", IMAGE_ONLY, False),
+    ("local-{}-frozen", "global-{}-frozen", False),
+)
+PAIRS = [
+    (a.format(bound), b.format(bound), single)
+    for bound in ("infonce", "mine")
+    for a, b, single in BOTH_BOUNDS
+] + [("local-infonce-tuned", "local-mine-tuned", False)]
 
 
 @dataclass(frozen=True)
@@ -104,22 +118,21 @@ def _numbers(found: MultiLabelMetrics, finding: str) -> dict[str, Any]:
 
 
 def comparison_table(cells: Mapping[Key, Cell], *, permutations: int = 10_000) -> pd.DataFrame:
-    """Local tuned against image-only, and against global tuned of the same bound.
+    """The paper's claims as paired tests, `PAIRS`: of the mean AUC, some finding by finding too.
 
     A test pairs the seeds that both have, and permutes within patients. `p_holm` is adjusted over
     the tasks: the means of both tasks are one family, their 9 + 3 findings another, for each pair
-    of variants and share of the labels.
+    of variants and share of the labels. `difference_sd` is over the seeds, of which neither the
+    interval nor p speaks.
     """
     rows: list[dict[str, Any]] = []
-    for task, fraction, variant in cells:
-        objective, _, rest = variant.partition("-")
-        if objective != "local" or not rest.endswith("-tuned"):
-            continue
-        for other in (IMAGE_ONLY, f"global-{rest}"):
-            if (task, fraction, other) in cells:
-                pair = (cells[task, fraction, variant], cells[task, fraction, other])
-                named = {"task": task, "fraction": fraction, "a": variant, "b": other}
-                rows += [named | row for row in _tests(task, *pair, permutations)]
+    for task, fraction in dict.fromkeys((task, fraction) for task, fraction, _ in cells):
+        for a, b, single in PAIRS:
+            if (task, fraction, a) in cells and (task, fraction, b) in cells:
+                pair = (cells[task, fraction, a], cells[task, fraction, b])
+                named = {"task": task, "fraction": fraction, "a": a, "b": b}
+                names = [*FINDINGS[task], MEAN] if single else [MEAN]
+                rows += [named | row for row in _tests(task, *pair, names, permutations)]
     table = pd.DataFrame(rows, columns=COMPARISON_COLUMNS)
     family = [table["fraction"], table["a"], table["b"], table["finding"] == MEAN]
     table["p_holm"] = table.groupby(family)["p"].transform(lambda p: holm(p.to_numpy()))
@@ -127,18 +140,22 @@ def comparison_table(cells: Mapping[Key, Cell], *, permutations: int = 10_000) -
 
 
 COMPARISON_COLUMNS = ["task", "fraction", "a", "b", "finding", "seeds"]
-COMPARISON_COLUMNS += ["difference", "low", "high", "p", "note"]
+COMPARISON_COLUMNS += ["difference", "low", "high", "difference_sd", "p", "note"]
 
 
-def _tests(task: str, a: Cell, b: Cell, permutations: int) -> Iterator[dict[str, Any]]:
+def _tests(
+    task: str, a: Cell, b: Cell, names: Sequence[str], permutations: int
+) -> Iterator[dict[str, Any]]:
     seeds = [seed for seed in a.runs if seed in b.runs]
     if not seeds:
         return
     own, other = (cell.scores[[list(cell.runs).index(seed) for seed in seeds]] for cell in (a, b))
+    by_seed = np.stack([_own_aucs(a.runs[seed]) - _own_aucs(b.runs[seed]) for seed in seeds])
     predictions = a.runs[seeds[0]].predictions
     targets, mask = _labels(task, predictions)
-    for column, finding in enumerate([*FINDINGS[task], MEAN]):
-        chosen: Any = slice(None) if finding == MEAN else column
+    for name in names:
+        column = (*FINDINGS[task], MEAN).index(name)
+        chosen: Any = slice(None) if name == MEAN else column
         test: PairedTest = compare(
             targets[:, chosen],
             own[:, :, chosen],
@@ -148,11 +165,12 @@ def _tests(task: str, a: Cell, b: Cell, permutations: int) -> Iterator[dict[str,
             permutations=permutations,
         )
         yield {
-            "finding": finding,
+            "finding": name,
             "seeds": len(seeds),
             "difference": test.difference.value,
             "low": test.difference.low,
             "high": test.difference.high,
+            "difference_sd": by_seed[:, column].std(ddof=1) if len(seeds) > 1 else np.nan,
             "p": test.p_value,
             "note": test.note,
         }
@@ -176,9 +194,16 @@ def _order(key: Key) -> tuple[int, float, bool, str]:
     return list(FINDINGS).index(task), -fraction, variant != IMAGE_ONLY, variant
 
 
-def main(folder: Path, out: Path, *, permutations: int = 10_000) -> int:
-    """The command `python -m localmi tables`; returns the exit code."""
+def main(
+    folder: Path, out: Path, *, data_dir: Path | None = None, permutations: int = 10_000
+) -> int:
+    """The command `python -m localmi tables`; returns the exit code.
+
+    Args:
+        data_dir: a prepared cache, to count its labels (`COUNTS_FILE`), or none.
+    """
     try:
+        counts = beside_table_1(open_cache(data_dir).manifest) if data_dir else None
         tables = make_tables(folder, permutations=permutations)
     except LocalMIError as error:
         print(error, file=sys.stderr)
@@ -187,6 +212,8 @@ def main(folder: Path, out: Path, *, permutations: int = 10_000) -> int:
     for name, table in ((AUC_FILE, tables.auc), (COMPARISONS_FILE, tables.comparisons)):
         write_table(table, out / f"{name}.parquet")
         table.to_csv(out / f"{name}.csv", index=False, lineterminator="\n")
+    if counts is not None:
+        counts.to_csv(out / f"{COUNTS_FILE}.csv", lineterminator="\n")
     text = in_words(tables.auc, tables.comparisons)
     write_text(text, out / TEXT_FILE)  # the last: where it stands, all are there
     print(f"{text}\nWritten: {out}")

@@ -43,10 +43,11 @@ def _tests(comparisons: pd.DataFrame) -> str:
     keys = ["task", "fraction", "a", "b"]
     for (task, fraction, a, b), own in comparisons.groupby(keys, sort=False):
         (mean,) = _rows(own[own["finding"] == MEAN])
-        single = own[(own["finding"] != MEAN) & (own["p_holm"] < LEVEL)]["difference"]
+        single = own[own["finding"] != MEAN]
+        sure = single.loc[single["p_holm"] < LEVEL, "difference"]
         difference = _interval(mean.difference, mean.low, mean.high, sign="+")
         p_values = [f"{p:.4f}" for p in (mean.p, mean.p_holm)]
-        found = f"{(single > 0).sum()} better, {(single < 0).sum()} worse"
+        found = f"{(sure > 0).sum()} better, {(sure < 0).sum()} worse" if len(single) else "–"
         lines.append([str(task), _share(fraction), str(a), str(b), difference, *p_values, found])
     head = ["task", "labels", "a", "b", "a - b", "p", "p (Holm)", "findings"]
     return _markdown(head, lines)
