@@ -9,6 +9,7 @@ from localmi.mi import critics
 from localmi.mi.critics import (
     CRITICS,
     BilinearCritic,
+    CentredCritic,
     ConcatCritic,
     Critic,
     SeparableCritic,
@@ -31,8 +32,11 @@ def concat_critic(chunk: int | None = None, hidden: tuple[int, ...] = (8, 7)) ->
 
 
 def a_critic(name: str) -> Critic:
+    """As after a step of training: a centred one has means by then."""
     torch.manual_seed(0)
-    return build_critic(name, DIM_X, DIM_Y, hidden=(8, 7), width=5).double()
+    critic = build_critic(name, DIM_X, DIM_Y, hidden=(8, 7), width=5).double()
+    critic(*features(3))
+    return critic.eval()
 
 
 def concatenate_all_pairs(mlp: nn.Sequential, x: Tensor, y: Tensor) -> Tensor:
@@ -277,6 +281,34 @@ def test_bilinear_and_separable_equal_their_formulas() -> None:
             torch.testing.assert_close(separable(x, y)[i, j], codes)
 
 
+def test_a_centred_critic_has_no_offsets_in_training() -> None:
+    x, y = features(3, 5)
+    scores = a_critic("centred").train()(x, y)
+    torch.testing.assert_close(
+        scores.mean(dim=-1), torch.zeros_like(x[..., 0])
+    )  # of an image part
+    torch.testing.assert_close(scores.mean(dim=(0, 1)), torch.zeros_like(y[:, 0]))  # of a text
+    assert scores.std() > 1e-3
+
+
+def test_a_centred_critic_is_a_fixed_function_in_eval() -> None:
+    critic = a_critic("centred")
+    assert isinstance(critic, CentredCritic)
+    x, y = features(3, 5)
+    for _ in range(200):
+        critic.train()(x, y)
+    critic.eval()
+    codes_x, codes_y = critic.encode_x(x), critic.encode_y(y)
+    torch.testing.assert_close(critic.mean_x, codes_x.mean(dim=(0, 1)))
+    torch.testing.assert_close(critic.mean_y, codes_y.mean(dim=0))
+    alone = critic(x[1:2], y[2:3])  # no batch to take a mean of
+    expected = (codes_x[1:2] - critic.mean_x) @ (codes_y[2:3] - critic.mean_y).T
+    torch.testing.assert_close(alone, expected)
+    before = critic.mean_x.clone()
+    critic(x + 1, y)
+    assert torch.equal(critic.mean_x, before)
+
+
 @pytest.mark.parametrize("name", CRITICS)
 def test_initial_scores_are_neither_flat_nor_wild(name: str) -> None:
     torch.manual_seed(0)
@@ -313,7 +345,7 @@ def test_wrong_dimensions_are_named(name: str) -> None:
 
 
 def test_an_unknown_critic_lists_the_known_ones() -> None:
-    with pytest.raises(ConfigError, match="'mlp'; known are concat, bilinear, separable"):
+    with pytest.raises(ConfigError, match="'mlp'; known are concat, bilinear, separable, centred"):
         build_critic("mlp", DIM_X, DIM_Y)
 
 

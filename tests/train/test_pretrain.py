@@ -51,6 +51,7 @@ def test_every_bound_trains_what_it_should(build, objective: str, bound: str) ->
     [
         {"precision": "bfloat16"},
         {"critic": "separable"},
+        {"critic": "centred", "bound": "mine"},
         {"critic": "bilinear", "direction": "text_to_image"},
         {"region_select": "matched_max", "bound": "dv"},
         {"region_select": "positive_argmax"},
@@ -66,6 +67,21 @@ def test_other_choices_train_too(build, changes: dict[str, Any]) -> None:
     own, control = pretraining.score_split(pretraining.train_data)
     assert torch.isfinite(own.scores).all()
     assert torch.isfinite(control.scores).all()
+
+
+def test_looks_at_a_split_change_nothing(build) -> None:
+    """Not the running means of a centred critic, nor those of the control."""
+    pretraining = build(critic="centred", bound="mine", steps=4)
+    values(pretraining, until=2)
+    own, control = copy.deepcopy(weights(pretraining)), pretraining.control.state_dict()
+    control = copy.deepcopy(control)
+    assert control["mean_x"].abs().sum() > 0
+    first = pretraining.score_split(pretraining.train_data)
+    again = pretraining.score_split(pretraining.train_data, images_at_once=1)
+    assert same(own, weights(pretraining))
+    assert same(control, pretraining.control.state_dict())
+    for one, other in zip(first, again, strict=True):
+        torch.testing.assert_close(one.scores, other.scores, rtol=1e-4, atol=1e-5)
 
 
 def test_mine_begins_as_dv_and_then_remembers(build) -> None:

@@ -218,7 +218,44 @@ class SeparableCritic(Critic):
         return self.encode_x(x), self.encode_y(y)
 
 
-CRITICS = ("concat", "bilinear", "separable")
+class CentredCritic(SeparableCritic):
+    """f(x, y) = (g(x) - mean g)^T (h(y) - mean h): no constant, no offsets of image parts or texts.
+
+    For MINE. A separable critic can hold a constant only as (mean g)^T (mean h), and then every
+    image part has an offset g(x)^T (mean h), every text one too. MINE's moving average pins the
+    constant to that of the first batch; what training can do about the offsets, which cost half
+    their variance, is to shrink g and h, and the gradient to the encoders with them. (InfoNCE and
+    the gradient of DV leave the constant free.) In training the means are the batch's; in `eval()`
+    they are running means, as BatchNorm's, so f is a fixed function of a pair and what it gives
+    is a bound.
+
+    Taught in 10_the_papers_tables.
+    """
+
+    MOMENTUM = 0.1  # of BatchNorm in torch
+
+    def __init__(
+        self, dim_x: int, dim_y: int, hidden: Sequence[int] = (1024, 512), width: int = 128
+    ) -> None:
+        super().__init__(dim_x, dim_y, hidden, width)
+        self.mean_x: Tensor
+        self.mean_y: Tensor
+        self.register_buffer("mean_x", torch.zeros(width))
+        self.register_buffer("mean_y", torch.zeros(width))
+
+    def _encode(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        codes_x, codes_y = super()._encode(x, y)
+        return self._centred(codes_x, self.mean_x), self._centred(codes_y, self.mean_y)
+
+    def _centred(self, codes: Tensor, running: Tensor) -> Tensor:
+        if not (self.training and codes.numel()):
+            return codes - running
+        mean = codes.flatten(end_dim=-2).mean(dim=0)
+        running.lerp_(mean.detach().to(running), self.MOMENTUM)
+        return codes - mean
+
+
+CRITICS = ("concat", "bilinear", "separable", "centred")
 
 
 def build_critic(
@@ -229,7 +266,7 @@ def build_critic(
     width: int = 128,
     chunk: int | None = None,
 ) -> Critic:
-    """A critic by name; `width` is for the separable one only, `chunk` for the concat one only.
+    """A critic by name; `width` is for the last two only, `chunk` for the concat one only.
 
     Raises:
         ConfigError: unknown name, or sizes that the critic refuses.
@@ -240,6 +277,8 @@ def build_critic(
         return BilinearCritic(dim_x, dim_y)
     if name == "separable":
         return SeparableCritic(dim_x, dim_y, hidden, width)
+    if name == "centred":
+        return CentredCritic(dim_x, dim_y, hidden, width)
     raise ConfigError(f"Unknown critic {name!r}; known are {', '.join(CRITICS)}.")
 
 

@@ -40,7 +40,7 @@ class TrainConfig(BaseModel):
     text_encoder: str = "minilm"
     text_pooling: Literal["cls", "mean"] = "cls"
     max_tokens: int = Field(64, ge=8, le=512)
-    critic: Literal["concat", "bilinear", "separable"] = "concat"
+    critic: Literal["concat", "bilinear", "separable", "centred"] = "concat"
     critic_hidden: tuple[PositiveInt, ...] = Field((1024, 512), min_length=1)
     critic_chunk: int = Field(0, ge=0)  # 0: all at once
 

@@ -114,6 +114,7 @@ class Pretraining:
         if self.config.shuffle_pairs:
             batch = batch.shuffled()
         self.alignment.train()
+        self.control.train()
         pixels = self._augmented(self._pixels(batch.images))
         torch.manual_seed(_step_seed(self.config.seed, self.step, purpose=0))
         with autocast(self.device, self.dtype):
@@ -235,6 +236,7 @@ class Pretraining:
             [b, N, T] float32 of the critic, and of the control; N = 1 if the objective is global.
         """
         self.alignment.eval()
+        self.control.eval()
         encoder, pixels = self.alignment.image_encoder, self._pixels(images)
         with autocast(self.device, self.dtype):
             local = self.config.objective == "local"
