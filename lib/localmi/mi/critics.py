@@ -219,7 +219,7 @@ class SeparableCritic(Critic):
 
 
 class CentredCritic(SeparableCritic):
-    """f(x, y) = (g(x) - mean g)^T (h(y) - mean h): no constant, no offsets of image parts or texts.
+    """f(x, y) = (g(x) - mean g)^T (h(y) - mean h): no constant, no offsets of parts or texts.
 
     For MINE. A separable critic can hold a constant only as (mean g)^T (mean h), and then every
     image part has an offset g(x)^T (mean h), every text one too. MINE's moving average pins the
