@@ -15,7 +15,7 @@ from localmi.data.labels import PATHOLOGY9
 from localmi.errors import DataError
 from localmi.evaluate.edema import EDEMA_TASKS
 from localmi.evaluate.statistics import holm
-from localmi.train import tables, tables_read
+from localmi.train import tables, tables_paper, tables_read
 from localmi.train.downstream_config import checked_downstream
 from localmi.train.downstream_data import labelled_images
 from localmi.train.downstream_result import PREDICTIONS, predictions_of
@@ -152,6 +152,43 @@ def test_the_command_counts_the_labels_of_a_study(
     assert tables.main(grid, tmp_path / "none", data_dir=grid, permutations=19) == 1
     assert "holds no cache" in capsys.readouterr().err
     assert not (tmp_path / "none").exists()
+
+
+def test_tables_are_read_back(grid: Path, tiny_cache: Cache, tmp_path: Path) -> None:
+    tables.main(grid, tmp_path / "out", data_dir=tiny_cache.folder, permutations=19)
+    made, read = tables.make_tables(grid, permutations=19), tables.read_tables(tmp_path / "out")
+    pd.testing.assert_frame_equal(read.auc, made.auc)
+    pd.testing.assert_frame_equal(read.comparisons, made.comparisons)
+    assert read.counts is not None
+    assert list(read.counts.index) == [*PATHOLOGY9, "Edema Severity"]
+    (tmp_path / "out" / "counts.csv").unlink()
+    assert tables.read_tables(tmp_path / "out").counts is None
+
+
+def test_tables_that_are_not_there_or_not_whole(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="has no auc.csv. Name a folder that `make tables`"):
+        tables.read_tables(tmp_path)
+    (tmp_path / "auc.csv").write_text("task,fraction\nedema,1.0\n")
+    with pytest.raises(DataError, match=r"lacks the columns \['variant', 'finding', 'auc'"):
+        tables.read_tables(tmp_path)
+
+
+def test_the_paper_is_copied_right() -> None:
+    """Its captions give the averages of the tuned variants over both bounds, and their spread."""
+    paper = tables_paper.paper_aucs()
+    assert len(paper) == 9 * (9 + 3)
+    assert set(paper["finding"]) == {*PATHOLOGY9, *EDEMA_TASKS}
+    tuned = paper[paper["variant"].str.endswith("-tuned")]
+    tuned = tuned.assign(objective=tuned["variant"].str.split("-").str[0])
+    found = tuned.groupby(["task", "objective"])["auc"].agg(["mean", lambda auc: auc.std(ddof=0)])
+    printed = {
+        ("edema", "local"): (0.88, 0.05),
+        ("edema", "global"): (0.85, 0.06),
+        ("pathology9", "local"): (0.84, 0.05),
+        ("pathology9", "global"): (0.81, 0.05),
+    }
+    for key, numbers in printed.items():
+        assert found.loc[key].tolist() == pytest.approx(numbers, abs=0.0051)
 
 
 def test_a_grid_that_is_not_finished_has_tables_too(write: Write, tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ from localmi.errors import DataError
 
 EXAMPLE_PATIENTS = 1000  # some 1,800 studies, 32 MB: enough to train on, small enough for git
 EXAMPLE_FRACTIONS = (0.8, 0.1, 0.1)  # of the patients: train, validate, test
-RESULTS = "results"  # beside the study: what long runs made, for chapters 9 and 10
 
 
 def regenerate(
@@ -33,6 +32,7 @@ def regenerate(
     from localmi.data.phantom.config import PhantomConfig
     from localmi.data.phantom.tables import SUMMARY
     from localmi.data.phantom.write import write_study
+    from localmi.data.prepare import RESULTS
 
     out = out.resolve()
     is_study = (out / SUMMARY).is_file()

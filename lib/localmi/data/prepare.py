@@ -9,6 +9,7 @@ from localmi.data.sources import CSV_NAME, read_pairs
 from localmi.errors import DataError
 
 DATA = Path(__file__).resolve().parents[3] / "data"  # localmi is installed editable
+RESULTS = "results"  # in the example's folder: what long runs made of it
 
 
 def example_dir() -> Path:
@@ -24,6 +25,15 @@ def example_dir() -> Path:
             "generates it; or set data_dir to a study of your own."
         )
     return folder
+
+
+def example_results() -> Path:
+    """What long runs left for chapters 9 and 10: a trained model, the tables of a grid.
+
+    Raises:
+        DataError: as `example_dir`.
+    """
+    return example_dir() / RESULTS
 
 
 def load_study(

@@ -16,7 +16,8 @@ import pandas as pd
 from localmi.data.cache import open_cache
 from localmi.data.cache_folder import write_table, write_text
 from localmi.data.labels import PATHOLOGY9, beside_table_1
-from localmi.errors import LocalMIError
+from localmi.data.prepare import example_results
+from localmi.errors import DataError, LocalMIError
 from localmi.evaluate.classification import MultiLabelMetrics, compare, multi_label_metrics
 from localmi.evaluate.edema import EDEMA_TASKS, edema_targets
 from localmi.evaluate.statistics import PairedTest, holm
@@ -27,6 +28,11 @@ from localmi.train.tables_text import IMAGE_ONLY, MEAN, in_words
 
 FINDINGS = {"pathology9": PATHOLOGY9, "edema": EDEMA_TASKS}
 AUC_FILE, COMPARISONS_FILE, COUNTS_FILE, TEXT_FILE = "auc", "comparisons", "counts", "tables.md"
+NEEDED = {  # columns, by file
+    AUC_FILE: ("task", "fraction", "variant", "finding", "auc", "auc_low", "auc_high", "auc_sd"),
+    COMPARISONS_FILE: ("task", "fraction", "a", "b", "finding", "difference", "p_holm"),
+}
+TEXT = ("objective", "bound", "mode", "note")  # columns that may be ""
 BOTH_BOUNDS = (  # of each bound: a, b, and whether finding by finding too
     ("local-{}-tuned", IMAGE_ONLY, True),
     ("local-{}-tuned", "global-{}-tuned", True),
@@ -47,10 +53,44 @@ class Tables:
     """auc: a row a task, fraction, variant and finding ("mean" too).
 
     comparisons: a row a paired test, `a` against `b`.
+    counts: `beside_table_1` of the study; None where it was not asked for.
     """
 
     auc: pd.DataFrame
     comparisons: pd.DataFrame
+    counts: pd.DataFrame | None = None
+
+
+def read_tables(folder: Path | str = "") -> Tables:
+    """What the command `tables` wrote, from its CSV files.
+
+    Args:
+        folder: of the tables; "" is what `make tables` gave for grid/small.yaml, stored with the
+            example data.
+
+    Raises:
+        DataError: no tables there, or not all of their columns.
+
+    Taught in 10_the_papers_tables.
+    """
+    folder = Path(folder) if str(folder) else example_results() / "tables"
+    auc, comparisons = (_stored(folder / f"{name}.csv", *NEEDED[name]) for name in NEEDED)
+    counts = folder / f"{COUNTS_FILE}.csv"
+    return Tables(
+        auc, comparisons, pd.read_csv(counts, index_col="finding") if counts.is_file() else None
+    )
+
+
+def _stored(path: Path, *columns: str) -> pd.DataFrame:
+    if not path.is_file():
+        raise DataError(
+            f"{path.parent} has no {path.name}. Name a folder that `make tables` has written, "
+            "such as grid/runs/small/tables, or write it with `python -m localmi tables`."
+        )
+    table = pd.read_csv(path, dtype=dict.fromkeys(TEXT, str))
+    if missing := [name for name in columns if name not in table]:
+        raise DataError(f"{path} lacks the columns {missing}: write the tables anew.")
+    return table.fillna({name: "" for name in TEXT if name in table})
 
 
 def auc_table(cells: Mapping[Key, Cell]) -> pd.DataFrame:
