@@ -106,8 +106,10 @@ def test_maps_are_the_scores_of_each_texts_own_image(build, tiny_cache, objectiv
     data = SplitData(tiny_cache, "train", unit=run.train_data.unit)
     image, text = np.divmod(np.arange(40), len(data.texts))
     texts = [data.texts[number] for number in text]
-    found = Trained(run, same_data=True).maps(data.images(image), texts)
-    for maps, wanted in zip(found, scores(run, data), strict=True):
+    trained = Trained(run, same_data=True)
+    found, every = trained.maps(data.images(image), texts), trained.scores(data, data.texts)
+    for maps, each, wanted in zip(found, every, scores(run, data), strict=True):
+        np.testing.assert_allclose(each, wanted, rtol=1e-5, atol=1e-5)
         grid = 4 if objective == "local" else 1
         assert maps.shape == (40, grid, grid)
         for row in range(40):

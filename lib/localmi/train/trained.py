@@ -5,6 +5,7 @@ Most of a checkpoint of notebook 07 is the optimisers' state, which training nee
 """
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from localmi.data.batches import SplitData
 from localmi.data.cache import Cache
 from localmi.errors import CheckpointError, LocalMIError
 from localmi.model.classifier import NUM_BLOCKS, parts_of
@@ -38,7 +40,21 @@ class Trained:
     training: Pretraining
     same_data: bool
 
-    def maps(self, images: Tensor, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    def scores(self, data: SplitData, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """Every region of every image with every text, by the critic and the control.
+
+        Returns:
+            Twice [n, N, T] float32; N = 1 if the objective is global.
+        """
+        features = self.training.encode_texts(list(texts))
+        found = [
+            self.training.region_scores(data.images(part), features)
+            for part in np.array_split(np.arange(len(data)), -(-len(data) // 32))
+        ]
+        own, control = (torch.cat(part).numpy() for part in zip(*found, strict=True))
+        return own, control
+
+    def maps(self, images: Tensor, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """The score of each text in each region of its own image, by the critic and the control.
 
         Args:
@@ -48,7 +64,7 @@ class Trained:
         Returns:
             Twice [S, G, G] float32; G = 1 if the objective is global.
         """
-        features = self.training.encode_texts(texts)
+        features = self.training.encode_texts(list(texts))
         found: list[Tensor] = []
         for index in torch.arange(len(texts)).split(32):
             scores = torch.stack(self.training.region_scores(images[index], features[index]))
