@@ -1,0 +1,111 @@
+"""Checks of the exercises of 09_reading_the_model."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from localmi.course.check import exercise, expect, expect_close, expect_number
+from localmi.evaluate.grounding import contrast_to_noise
+
+
+def _example() -> tuple[np.ndarray, np.ndarray]:
+    """A map [2, 2] and a mask [8, 8] that covers one region and some of another."""
+    heat = np.array([[-5.0, -9.0], [-8.0, -13.0]])
+    mask = np.zeros((8, 8), dtype=bool)
+    mask[:4, :6] = True
+    return heat, mask
+
+
+@exercise
+def exercise_9_1(my_cnr: Callable[[np.ndarray, np.ndarray], float]) -> None:
+    """Contrast-to-noise ratio of a map [G, G] and a mask [H, H]."""
+    heat, mask = _example()
+    pixels = np.kron(heat, np.ones((4, 4)))
+    inside, outside = pixels[mask], pixels[~mask]
+    wanted = float(contrast_to_noise(heat[None], mask[None])[0])
+    found = expect_number(my_cnr(heat, mask))
+    difference = inside.mean() - outside.mean()
+    per_region = heat.ravel()[:2].mean() - heat.ravel()[2:].mean()
+    mistakes = {
+        -wanted: "the sign is turned: inside minus outside",
+        difference: "that is the contrast; divide it by the noise",
+        difference / (inside.var() + outside.var()): "the noise is the root of the variances' sum",
+        difference / (inside.std() + outside.std()): "add the variances, then take one root",
+        difference / np.sqrt((inside.var() + outside.var()) / 2): "the sum of the two variances, "
+        "not their mean",
+        difference / pixels.std(): "the noise is that inside and that outside, not of all pixels: "
+        "those hold the contrast itself",
+        per_region: "count pixels, not regions: a region that is half covered counts half",
+    }
+    for value, words in mistakes.items():
+        expect(not np.isclose(found, value), words)
+    expect_close(found, wanted, "a map of four regions, one and a half of them covered")
+    turned = expect_number(my_cnr(-heat, mask))
+    expect(
+        not np.isclose(turned, wanted),
+        "no absolute value: a map that is low on the finding is wrong, not right",
+    )
+    expect_close(turned, -wanted, "the map upside down has the CNR with the other sign")
+
+
+@exercise
+def exercise_9_2(my_iou: Callable[[np.ndarray, np.ndarray, float], float]) -> None:
+    """Intersection over union of a mask [H, H] and a map [G, G] above a threshold."""
+    heat, mask = _example()
+    found = expect_number(my_iou(heat, mask, 0.6))
+    mistakes = {
+        0.5: "that is the share of the marked pixels that lie in the mask: divide by the union",
+        16 / 24: "that is the share of the mask that is marked: divide by the union",
+        2 * 16 / (24 + 32): "that is Dice: intersection over union is asked for",
+        16 / 56: "the union counts what both share once",
+    }
+    for value, words in mistakes.items():
+        expect(not np.isclose(found, value), words)
+    expect(found > 0, "scale the map to [0, 1] by its own lowest and highest score first")
+    expect(
+        not np.isclose(found, 24 / 64),
+        "the lowest score becomes 0 as the highest becomes 1: subtract the minimum first",
+    )
+    expect_close(found, 16 / 40, "a mask of 24 pixels, 32 marked, 16 of them in both")
+    top = expect_number(my_iou(heat, mask, 1.0))
+    expect(top > 0, "the highest region reaches a threshold of 1: use >=")
+    expect_close(top, 16 / 24, "at the threshold 1 the winner alone is marked")
+
+
+@exercise
+def exercise_9_3(my_recall: Callable[[np.ndarray, np.ndarray, int], float]) -> None:
+    """R@k of images that look for a text: scores and right [n, T], duplicates are hits."""
+    scores = np.array(
+        [
+            [0.9, 0.1, 0.8, 0.2, 0.3],  # its first text comes first
+            [0.8, 0.5, 0.9, 0.1, 0.2],  # its own text is third, a duplicate of it first
+            [0.1, 0.9, 0.2, 0.7, 0.6],  # its own is fourth
+            [0.2, 0.3, 0.9, 0.8, 0.1],  # its own is second
+        ]
+    )
+    right = np.array(
+        [
+            [True, False, False, False, False],
+            [False, True, True, False, False],
+            [False, False, True, False, False],
+            [False, False, False, True, False],
+        ]
+    )
+    first, second = (expect_number(my_recall(scores, right, k)) for k in (1, 2))
+    expect(max(first, second) <= 1, "that is the number of hits: their share is asked for")
+    mistakes = {
+        (0.25, 0.5): "a text that stands in two reports is right for both: any right text among "
+        "the first k is a hit, not only the one on the diagonal",
+        (0.75, 0.75): "ranks begin with 1: the best text is within the first 1, the next is not",
+        (0.0, 0.25): "those are the lowest scores: the highest come first",
+        (0.375, 0.625): "one right text among the first k is a hit: not the share of the right "
+        "texts that are found",
+        (0.5, 0.375): "one right text among the first k is a hit: not the share of the k that are "
+        "right, which is the precision",
+        (0.6, 0.8): "an image, a row, looks for a text; in yours a text looks for an image",
+    }
+    for values, words in mistakes.items():
+        expect(not np.allclose((first, second), values), words)
+    expect_close(first, 0.5, "R@1 of four images")
+    expect_close(second, 0.75, "R@2 of four images")
+    expect_close(expect_number(my_recall(scores, right, 5)), 1.0, "R@5 of five texts")

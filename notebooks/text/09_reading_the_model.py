@@ -1,0 +1,928 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 9 Reading the model: what did it learn, and what does it look at?
+#
+# **You will be able to** grade a map by pointing, contrast and overlap; tell what a sentence shows
+# of the image from what its words alone give away; ask a trained critic about sides, about "no" and
+# about a finding that is taken away; measure retrieval; and say where a model, or its ruler, fails.
+#
+# **Before this**: [training by local MI](07_train_local_mi.ipynb),
+# [downstream tasks](08_downstream_tasks.ipynb).
+# **Reading time**: 40 minutes.
+# **Run time**: 1 minute on 2 cores; nothing is trained. **Memory**: 1.5 GB.
+# **Data**: the example study, and a model that was trained on it by `make run`.
+#
+# Set `init` to the `checkpoint.pt` of a run of yours, and this chapter reads that one. Sections 2
+# to 7 and 9 need regions (a local model) and to know where the findings are (a synthetic study).
+# Without, they say so and are left out. Sections go on with what sections 1 to 4 have read.
+
+# %% tags=["setup"]
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from localmi.course import check
+from localmi.course.environment import set_up
+from localmi.course.plots import COLOURS, PALETTE, plot_radiograph, plt, show
+
+set_up()
+
+# %% tags=["parameters"]
+init = ""  # checkpoint of a run of chapter 7 or its export, "" is the model of the course
+split = "test"  # the patients it is read on: test or validate
+redrawn = 16  # images of each finding that are drawn again without it
+pool = 0  # images and texts among which one is looked for, 0 is all
+seed = 0  # of everything random
+data_dir = ""  # folder of a study or a CSV of pairs, "" is the example study
+cache_dir = ""  # where decoded images are kept, "" is beside the data
+run_dir = ""  # where results are kept, "" keeps nothing
+
+# %% [markdown]
+# ## 1 Which model is this, and on whom is it read?
+#
+# A reading is worth as much as the answer to three questions: how was the model trained, are the
+# patients new to it, and does it know anything at all? The networks come from a file (`localmi
+# export` keeps of a checkpoint what was learnt, and drops the optimisers), with the configuration
+# of their run and a hash of its data. Whatever precision they were trained in, they are read in
+# float32, so that every machine reads the same.
+
+# %%
+import time
+
+from localmi.data.batches import SplitData
+from localmi.data.prepare import example_dir, load_study, load_truth
+from localmi.train.trained import load_trained, read_config
+
+start = time.time()
+file = Path(init) if init else example_dir() / "results" / "local_mi.pt"
+config = read_config(file)
+cache = load_study(data_dir, cache_dir, image_size=config.image_size)
+truth = load_truth(data_dir)
+trained = load_trained(file, cache)
+training, unit = trained.training, trained.training.train_data.unit
+data = SplitData(cache, split, unit=unit)
+print(f"{config.objective} MI by {config.bound}, step {training.step} of {config.steps}")
+print("data:", "as in its training" if trained.same_data else "other than in its training")
+new, seen = (set(part.manifest["patient_id"]) for part in (data, training.train_data))
+print(f"{split}: {len(new)} patients, {len(data)} images, {len(data.texts)} distinct {unit}s")
+print(f"patients of {split} who are in train: {len(new & seen)}")
+
+# %%
+from localmi.train.measure import measure
+
+measured = measure(training, data)
+bound, shuffled = measured.held_out.bound, measured.shuffled.bound
+true_mi = truth.summary["true_mi_nats"][unit] if truth else float("nan")
+readable = truth is not None and unit == "sentence"
+print(f"held-out bound {bound} nats; cap {measured.held_out.cap:.2f}; true MI {true_mi:.2f}")
+print("shuffled control:", "ok, within .05 of 0" if abs(shuffled.value) < 0.05 else "not ok")
+print("sections 2 to 7 and 9:", "read" if readable else "left out (no regions, or no truth)")
+
+# %% [markdown]
+# **What could go wrong**: reading a model on images that it has learnt by heart. Maps of training
+# images are always beautiful. Here no patient is known to it; every choice below (thresholds, usual
+# places) is made on the validation patients, every number is of the test patients, and every
+# interval resamples patients.
+#
+# ## 2 Where does a sentence look?
+#
+# The critic scores each region $n$ of an image against a sentence $s$. Its scores are the map, and
+# the region that wins is the model's answer to "where?":
+#
+# $$m(n) = f(z^I_n, z^R_s), \qquad \hat n = \arg\max_n m(n) \qquad\text{(the max of Eq. 5)}$$
+
+# %%
+from localmi.data.phantom.read import finding_sentences
+
+chosen_on = {"test": "validate", "validate": "train"}[split]
+earlier = SplitData(cache, chosen_on, unit=unit)  # where everything is chosen
+grid = config.grid
+
+
+def read_present(data):  # rows, masks [S, H, W], maps of critic and control [S, G, G]
+    rows = finding_sentences(truth, data)
+    rows = rows[rows["polarity"] == "present"].reset_index(drop=True)
+    masks = [truth.mask(row.image_id, row.finding) for row in rows.itertuples()]
+    return (
+        rows,
+        np.stack(masks),
+        *trained.maps(data.images(rows["image"].to_numpy()), rows["text"]),
+    )
+
+
+# %%
+if readable:
+    present, masks, maps, control_maps = read_present(data)
+    before, masks_before, maps_before, control_before = read_present(earlier)
+    patients = present["patient_id"].to_numpy()
+    print(f"sentences on a finding: {len(before)} in {chosen_on}, {len(present)} in {split}")
+
+# %% [markdown]
+# Here is the first sentence of each finding, good or bad, and one that denies a finding. Colour is
+# the map (each scaled to its own range), the yellow line the truth.
+
+# %%
+from textwrap import fill
+
+
+def draw(axes, row, heat, mask=None):  # row: image (of `data`) and text; [G, G], [H, W]
+    picture = data.images(np.array([row.image]))[0, 0].numpy()
+    step = 1 if mask is None else len(mask) // len(picture)
+    outlines = {} if mask is None else {"truth": mask[::step, ::step]}
+    plot_radiograph(axes, picture, title=fill(row.text, 29), outlines=outlines, heat=heat)
+    axes.title.set_fontsize("small")
+
+
+if readable:
+    spoken = finding_sentences(truth, data)
+    denial = spoken[spoken["polarity"] == "absent"].head(1)
+    shown = [present.loc[index] for index in present.drop_duplicates("finding").index[:9]]
+    shown += [row for _, row in denial.iterrows()]
+else:
+    texts = [data.texts[data.text_ids[study][0]] for study in data.study[:10]]
+    shown = [pd.Series({"image": image, "text": text}) for image, text in enumerate(texts)]
+
+# %%
+figure, panels = plt.subplots(2, 5, figsize=(12.5, 6.2))
+for axes in panels.flat:
+    axes.axis("off")
+for axes, row in zip(panels.flat, shown, strict=False):
+    heat = trained.maps(data.images(np.array([row.image])), [row.text])[0][0]
+    present_here = readable and row.polarity == "present"
+    draw(axes, row, heat, truth.mask(row.image_id, row.finding) if present_here else None)
+show(
+    figure,
+    alt="Radiographs with the scores of their regions as colour, one sentence each; where the "
+    "truth is known the finding is outlined, and the last sentence denies one.",
+    caption="Figure 9.1: where each sentence looks; yellow: the true outline.",
+)
+
+# %% [markdown]
+# The tube is missed; most of the others look convincing. **What could go wrong**: to stop here. A
+# picture shows that the map is in the right place, not why. The rest of the chapter asks why.
+#
+# ## 3 How good is a map?
+#
+# Three rulers. The **pointing game** asks the winner alone: a hit when the centre of its region lies
+# on the finding or within 15 pixels (of 256). The **contrast-to-noise ratio** asks the whole map:
+#
+# $$\mathrm{CNR} = \frac{\mu_{\text{in}} - \mu_{\text{out}}}
+# {\sqrt{\sigma^2_{\text{in}} + \sigma^2_{\text{out}}}}$$
+#
+# with mean and variance over the pixels inside and outside of the finding. The **IoU** asks for the
+# outline: the map is scaled to $[0, 1]$, the regions above a threshold $t$ are marked,
+#
+# $$\mathrm{IoU} = \frac{|\{m \ge t\} \cap M|}{|\{m \ge t\} \cup M|}$$
+#
+# and the $t$ with the best mean is found on the *validation* patients.
+
+# %%
+from scipy.ndimage import distance_transform_edt
+
+from localmi.evaluate.grounding import pointing_game, region_centres
+from localmi.evaluate.statistics import mean_interval
+
+
+def can_hit(masks):  # [S, H, W] -> [S, N]: would this region be a hit?
+    size = masks.shape[-1]
+    rows, columns = region_centres(np.arange(grid**2), grid=grid, image_size=size).T
+    near = [distance_transform_edt(~mask) <= 15 * size / 256 for mask in masks]
+    return np.stack(near)[:, rows, columns]
+
+
+def winner(maps):  # [S, G, G] -> [S]
+    return maps.reshape(len(maps), -1).argmax(axis=1)
+
+
+# %%
+if readable:
+    possible = can_hit(masks)
+    hit = possible[np.arange(len(maps)), winner(maps)]
+    assert (hit == pointing_game(winner(maps), masks, grid=grid).hit).all()
+    print(f"pointing {mean_interval(hit, patients)}, chance {possible.mean():.2f}")
+
+# %% [markdown]
+# ### Exercise 9.1
+#
+# Write the CNR of one map. Each pixel has the value of its region; `np.kron` blows a map up.
+
+
+# %%
+def my_cnr(heat, mask):  # [G, G], [H, H] bool -> one number
+    ...
+
+
+check.exercise_9_1(my_cnr)
+
+
+# %% jupyter={"source_hidden": true} tags=["solution"]
+def my_cnr(heat, mask):  # [G, G], [H, H] bool -> one number
+    side = len(mask) // len(heat)
+    pixels = np.kron(heat, np.ones((side, side)))
+    inside, outside = pixels[mask], pixels[~mask]
+    return (inside.mean() - outside.mean()) / np.sqrt(inside.var() + outside.var())
+
+
+check.exercise_9_1(my_cnr)
+
+# %% [markdown]
+# ### Exercise 9.2
+#
+# Write the IoU of one map at a threshold.
+
+
+# %%
+def my_iou(heat, mask, threshold):  # [G, G], [H, H] bool, in [0, 1] -> one number
+    ...
+
+
+check.exercise_9_2(my_iou)
+
+
+# %% jupyter={"source_hidden": true} tags=["solution"]
+def my_iou(heat, mask, threshold):  # [G, G], [H, H] bool, in [0, 1] -> one number
+    side = len(mask) // len(heat)
+    scaled = (heat - heat.min()) / (heat.max() - heat.min())
+    marked = np.kron(scaled >= threshold, np.ones((side, side))).astype(bool)
+    return (marked & mask).sum() / (marked | mask).sum()
+
+
+check.exercise_9_2(my_iou)
+
+
+# %% [markdown]
+# A number alone says nothing. Beside the model stand five other answers:
+#
+# - *random*: its own map, with the regions shuffled: chance;
+# - *control*: the critic that was trained on shuffled pairs;
+# - *other patient*: the model's map, held against the same finding **in another patient**;
+# - *usual place*: no model at all, the mean mask of the finding over the validation patients. It has
+#   not seen the image;
+# - *perfect*: the true mask itself, as far as a grid of regions can show it. No map does better.
+
+
+# %%
+def coverage(masks):  # [S, H, W] -> [S, G, G]: share of each region that the mask covers
+    side = masks.shape[-1] // grid
+    return masks.reshape(-1, grid, side, grid, side).mean(axis=(2, 4))
+
+
+def usual_place(rows):  # -> [S, G, G]: mean mask of each row's finding, on earlier patients
+    known, names = coverage(masks_before), before["finding"].to_numpy()
+    by_name = {name: known[names == name].mean(axis=0) for name in set(names)}
+    return np.stack([by_name.get(name, known.mean(axis=0)) for name in rows["finding"]])
+
+
+def shuffled_regions(maps, rng):
+    return rng.permuted(maps.reshape(len(maps), -1), axis=1).reshape(maps.shape)
+
+
+# %%
+from localmi.evaluate.grounding import best_threshold, borrow, contrast_to_noise, overlap
+
+
+def grade(maps, masks, maps_before, who):  # -> ruler -> Interval
+    threshold = best_threshold(maps_before, masks_before, split=chosen_on)
+    values = {
+        "pointing": can_hit(masks)[np.arange(len(maps)), winner(maps)],
+        "CNR": contrast_to_noise(maps, masks),
+        "mIoU": overlap(maps, masks, threshold=threshold, split=split),
+    }
+    return {ruler: mean_interval(each, who) for ruler, each in values.items()}
+
+
+# %%
+if readable:
+    rng = np.random.default_rng(seed)
+    random, random_before = (shuffled_regions(one, rng) for one in (maps, maps_before))
+    lent = borrow(present["finding"], patients, present["finding"], patients)
+    some = lent >= 0
+    grades = {
+        "random": grade(random, masks, random_before, patients),
+        "control": grade(control_maps, masks, control_before, patients),
+        "other patient": grade(maps[some], masks[lent[some]], maps_before, patients[some]),
+        "usual place": grade(usual_place(present), masks, usual_place(before), patients),
+        "model": grade(maps, masks, maps_before, patients),
+        "perfect": grade(coverage(masks), masks, coverage(masks_before), patients),
+    }
+    print(pd.DataFrame(grades).T.map(str).to_string())
+
+
+# %%
+def forest(axes, found, colour, offset=0.0, label=""):  # Intervals, one below the other
+    for y, one in enumerate(found):
+        axes.plot([one.low, one.high], [y + offset, y + offset], color=colour)
+        axes.plot(one.value, y + offset, "o", color=colour, label=label if y == 0 else "")
+
+
+def name_rows(axes, names):
+    names = [str(name).replace("_", " ") for name in names]
+    axes.set(yticks=range(len(names)), yticklabels=names, ylim=(len(names) - 0.5, -0.5))
+
+
+# %%
+if readable:
+    figure, panels = plt.subplots(1, 3, figsize=(11, 3.2), sharey=True)
+    for axes, ruler in zip(panels, grades["model"], strict=True):
+        forest(axes, [each[ruler] for each in grades.values()], COLOURS["held-out"])
+        axes.axvline(grades["random"][ruler].value, color=COLOURS["truth"], linestyle="--")
+        axes.set(xlabel=ruler)
+        name_rows(axes, grades)
+    show(
+        figure,
+        alt="Points with intervals for six answers by three rulers. The model lies far above a "
+        "random map and above the finding's usual place, and below a perfect map.",
+        caption="Figure 9.2: six answers, three rulers; dashed: a random map.",
+    )
+
+# %% [markdown]
+# The grid itself costs much: a perfect map reaches an mIoU of **0.30**, no more, and does not
+# always win the pointing game, for a thin tube may pass between all centres. The model beats
+# chance, and it beats the usual place, and the control is *below* chance: it looks where nothing
+# ever is. By groups:
+
+# %%
+from localmi.evaluate.grounding import by_group, size_names
+
+if readable:
+    sizes = size_names(masks.mean(axis=(1, 2)))
+    labels = {"finding": present["finding"], "side": present["side"], "size": sizes}
+    groups = by_group(hit.astype(float), patients, labels)
+    chances = by_group(possible.mean(axis=1), patients, labels)
+    for group, chance in zip(groups, chances, strict=True):
+        words = f"{group.mean}  chance {chance.mean.value:.2f}  {group.sentences} sentences"
+        print(f"{group.by:8} {group.name:17} {words}")
+
+# %%
+if readable:
+    figure, axes = plt.subplots(figsize=(7.5, 5))
+    forest(axes, [group.mean for group in groups], COLOURS["held-out"], label="model")
+    marks = [chance.mean.value for chance in chances]
+    axes.plot(marks, range(len(marks)), "|", color=COLOURS["truth"], ms=12, mew=2, label="chance")
+    axes.set(xlabel="pointing game", xlim=(0, 1.02))
+    name_rows(axes, [group.name for group in groups])
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
+    show(
+        figure,
+        alt="Points with intervals: pointing by finding, side and size, with marks for chance. "
+        "Nearly all lie far above chance; support devices do not.",
+        caption="Figure 9.3: pointing by group, with 95 % intervals over patients.",
+    )
+
+
+# %% [markdown]
+# **What could go wrong**: to compare these rows with each other. Large findings are hit by chance
+# more often, and findings differ in size; read each against its own mark.
+#
+# ## 4 How much of that was seen in the image?
+#
+# "Dense consolidation in the right upper zone." Anybody can point at the right upper zone, with
+# closed eyes. The usual place of a *finding* is too weak a rival for such a sentence: the strong
+# rival is the model itself **without the image**. So take the same sentence's map on images that it
+# does not belong to, and average it over the validation patients:
+#
+# $$\bar m_s(n) = \frac1{|V|}\sum_{i \in V} f(z^I_{i,n}, z^R_s)$$
+
+
+# %%
+def words_alone(rows):  # -> [S, G, G]: their mean maps on images that they do not belong to
+    scores = trained.scores(earlier, rows["text"])[0]  # [V, N, S]
+    return scores.mean(axis=0).T.reshape(-1, grid, grid)
+
+
+def points(maps):  # [S, G, G] -> [S], against the masks of `present`
+    return possible[np.arange(len(maps)), winner(maps)].astype(float)
+
+
+if readable:
+    by_words = words_alone(present)
+    gain = mean_interval(points(maps) - points(by_words), patients)
+    print("pointing with the image:", mean_interval(points(maps), patients))
+    print("pointing by the words:  ", mean_interval(points(by_words), patients))
+    print("what the image adds:    ", gain)
+
+# %% [markdown]
+# This is the most important number of the chapter. The words alone point as well as the model does:
+# the image adds **0.02**, an interval around 0. The pointing game of chapter 7 is won, on these
+# sentences, by reading. That does not say that the model is blind; it says that this test cannot
+# tell. The test must ask for a place that the sentence does not give away. So take *every* way in
+# which the training reports affirm a finding, on either side and in all zones, and let them speak
+# together:
+#
+# $$m_c(n) = \log \frac1{|S_c|}\sum_{s \in S_c} e^{f(z^I_n,\, z^R_s)}$$
+#
+# Now the words say *what*, and only the image can say where.
+
+# %%
+from scipy.special import logsumexp
+
+if readable:
+    asked = finding_sentences(truth, training.train_data).drop_duplicates("text")
+    findings = sorted(asked["finding"].unique())
+    affirm, deny = (
+        {
+            name: np.flatnonzero((asked["finding"] == name) & (asked["polarity"] == polarity))
+            for name in findings
+        }
+        for polarity in ("present", "absent")
+    )
+    scores, control_scores = trained.scores(data, asked["text"])  # [n, N, T]
+    scores_before, _ = trained.scores(earlier, asked["text"])  # [V, N, T]
+    print({name: len(affirm[name]) for name in findings})
+
+
+# %%
+def together(scores, columns):  # [..., T] -> [...]: the sentences of these columns as one
+    return logsumexp(scores[..., columns], axis=-1) - np.log(len(columns))
+
+
+if readable:
+    seen = {name: together(scores, affirm[name]) for name in findings}  # [n, N] each
+    blind = {name: together(scores_before, affirm[name]).mean(axis=0) for name in findings}
+    pairs = list(zip(present["finding"], present["image"], strict=True))
+    by_name = np.stack([seen[name][image] for name, image in pairs]).reshape(-1, grid, grid)
+    by_name_alone = np.stack([blind[name] for name, _ in pairs]).reshape(-1, grid, grid)
+    gain_by_name = mean_interval(points(by_name) - points(by_name_alone), patients)
+    print("pointing with the image:", mean_interval(points(by_name), patients))
+    print("pointing by the name:   ", mean_interval(points(by_name_alone), patients))
+    print("what the image adds:    ", gain_by_name)
+
+# %%
+if readable:
+    figure, axes = plt.subplots(figsize=(7.5, 3.8))
+    kinds = {"by the name": by_name_alone, "with the image": by_name}
+    for (label, one), shift in zip(kinds.items(), (0.12, -0.12), strict=True):
+        groups = by_group(points(one), patients, {"finding": present["finding"]})
+        colour = COLOURS["held-out" if shift < 0 else "shuffled"]
+        forest(axes, [group.mean for group in groups], colour, shift, label)
+    axes.set(xlabel="pointing game", xlim=(0, 1.02))
+    name_rows(axes, [group.name for group in groups])
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
+    show(
+        figure,
+        alt="Points with intervals for each finding: pointing by the finding's name with the "
+        "image, and without it. With the image it is higher where a finding may lie on either side.",
+        caption="Figure 9.4: what the image adds when the words do not name a place.",
+    )
+
+# %% [markdown]
+# Asked this way, the image adds **0.19**. It adds most to what may lie anywhere (consolidation,
+# pneumonia, opacity, effusion) and nothing where the name says it all: the heart is where it always
+# is. **What could go wrong**: a paper that reports pointing on phrases such as "left lower lobe"
+# beside chance, as most do. Chance is the wrong rival; ask for the words' own score.
+#
+# ## 5 What does a "no" look at?
+#
+# A denial has nothing to point at in its own image. Chapter 7 held its winner against the finding's
+# mask in another patient, and found more than chance. With section 4 the number explains itself:
+
+# %%
+if readable:
+    denied = spoken[(spoken["polarity"] == "absent") & ~spoken["names_place"]]
+    lent = borrow(denied["finding"], denied["patient_id"], present["finding"], patients)
+    denied, lent = denied[lent >= 0].reset_index(drop=True), lent[lent >= 0]
+    own_maps, _ = trained.maps(data.images(denied["image"].to_numpy()), denied["text"])
+    answers = {"the denial": own_maps, "its words alone": words_alone(denied)}
+    answers["the finding's usual place"] = usual_place(denied)
+    elsewhere, deniers, no = possible[lent], denied["patient_id"].to_numpy(), {}
+    for name, one in answers.items():
+        no[name] = mean_interval(elsewhere[np.arange(len(one)), winner(one)], deniers)
+    no["an affirming sentence"] = grades["other patient"]["pointing"]
+    for name, one in no.items():
+        print(f"{name:26} {one}")
+    print(f"{'chance':26} {elsewhere.mean():.2f}  ({len(denied)} denials)")
+
+# %% [markdown]
+# All of these are scored on another patient's finding, so nothing here was *seen*. A denial lies
+# between chance and what an affirming sentence reaches: "no effusion" still contains "effusion", and
+# an effusion's place is known. The excess over chance is the word's.
+#
+# But does the critic understand "no"? Then a denial must fit an image *without* the finding better
+# than one with it. Ask every image about every finding, by sentences alone (zero-shot): the score is
+# $\log \overline{e^{f}}$ over the affirming sentences minus the same over the denials, which for a
+# perfect critic is the log odds of being affirmed (chapter 2).
+
+# %%
+from localmi.evaluate.classification import multi_label_metrics
+from localmi.evaluate.retrieval import zero_shot_scores
+
+if readable:
+    states = truth.latents.set_index("study_id").loc[data.manifest["study_id"]]
+    has, owners = states[findings].to_numpy(bool), data.manifest["patient_id"].to_numpy()
+    best = scores.max(axis=1)  # [n, T], each pair its best region
+    yes, no = (
+        np.stack([together(best, side[name]) for name in findings], axis=1)
+        for side in (affirm, deny)
+    )  # [n, findings]
+    zero_shot = zero_shot_scores(best, affirm, deny)
+    assert np.allclose(zero_shot, yes - no, atol=1e-4)  # of single precision
+    readings = {"yes - no": zero_shot, "yes alone": yes, "no alone": -no}
+    readings["control"] = zero_shot_scores(control_scores.max(axis=1), affirm, deny)
+
+# %%
+aucs = {}
+for name, one in readings.items() if readable else ():
+    aucs[name] = multi_label_metrics(has, one, owners, names=findings, seed=seed)
+    print(f"{name:10} mean AUC {aucs[name].mean_auc}")
+
+# %%
+if readable:
+    figure, axes = plt.subplots(figsize=(7.5, 4.6))
+    for place, (name, one) in enumerate(aucs.items()):
+        found = [task.auc for task in one.tasks.values()]
+        forest(axes, found, PALETTE[place], 0.18 * (place - 1.5), name)
+    axes.axvline(0.5, color=COLOURS["truth"], linestyle="--", label="chance")
+    axes.set(xlabel="zero-shot AUC")
+    name_rows(axes, findings)
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
+    show(
+        figure,
+        alt="Points with intervals: zero-shot AUC of each finding by affirming sentences and "
+        "denials, by each alone, and by the control. Denials alone are weaker, the control lies at "
+        "chance.",
+        caption="Figure 9.5: is the finding there? Read from sentences, no label used.",
+    )
+
+# %% [markdown]
+# From sentences alone, without one label, the mean AUC is **0.89**. Nearly all of it comes from the
+# affirming side. Denials alone do better than chance, so "no" is read, but weakly, and adding them
+# changes nothing. The objective explains why: to a perfect critic a denial is worth
+# $-\log(1 - p) \approx 0.26$ nats on an image without a finding of prevalence $p = .225$, a named
+# side and zone up to $\log(1/p) + \log 6 \approx 3.3$ nats. InfoNCE learns where the nats are.
+#
+# ## 6 Left or right?
+#
+# MiniLM was never told what a side is in an image. How far apart are the two words, to begin with?
+
+# %%
+import re
+
+import torch
+
+sides, zones = ["left", "right"], ["upper", "mid", "lower"]
+examples = [f"There is a small {side} pleural effusion." for side in sides]
+left, right, other = training.encode_texts([*examples, "There is a small left pneumothorax."])
+cosine = torch.nn.CosineSimilarity(dim=0)
+print(f"left and right effusion {cosine(left, right):.2f}, two findings {cosine(left, other):.2f}")
+
+# %% [markdown]
+# Nearly one vector; whatever the critic knows of sides it has learnt. Two questions. **Choice**: the
+# same sentence with either side; which does the image prefer? With three zones, likewise. The words
+# of both are equally far from anything, so what decides is the image. **Lie**: say the wrong side on
+# purpose; does the winner follow the words to the mirror image, or stay with the finding?
+
+
+# %%
+def versions(rows, words):  # maps of each sentence with each of the words in its place
+    images = data.images(rows["image"].to_numpy())
+    pattern = re.compile(rf"\b({'|'.join(words)})\b", flags=re.IGNORECASE)
+    texts = [[pattern.sub(word, text) for text in rows["text"]] for word in words]
+    return np.stack([trained.maps(images, one)[0] for one in texts])  # [W, S, G, G]
+
+
+# %%
+choices = {}
+for column, words in (("side", sides), ("zone", zones)) if readable else ():
+    rows = present[present[column].isin(words)]
+    preferred = versions(rows, words).max(axis=(2, 3)).argmax(axis=0)  # [S]
+    true = rows[column].map(words.index).to_numpy()
+    found = by_group(
+        (preferred == true).astype(float), rows["patient_id"].to_numpy(), {"": rows["finding"]}
+    )
+    choices[column] = found[0].mean
+    print(
+        f"{column}, chance {1 / len(words):.2f}:",
+        *[f"{one.name} {one.mean}" for one in found],
+        sep="\n  ",
+    )
+
+# %%
+from localmi.evaluate.grounding import place_names, region_confusion
+
+if readable:
+    rows = present[present["side"].isin(sides)]
+    wrong = 1 - rows["side"].map(sides.index).to_numpy()
+    outlines, honest = masks[rows.index], winner(maps[rows.index])
+    lies = winner(versions(rows, sides)[wrong, np.arange(len(rows))])
+    mirrored = honest // grid * grid + grid - 1 - honest % grid
+    cases = {"as said": honest, "a lie": lies, "a lie, if words decided": mirrored}
+    found = {name: place_names(won, outlines, grid=grid) for name, won in cases.items()}
+    kinds = ("on", "beside", "mirror", "elsewhere")
+    table = {name: {k: (one == k).mean() for k in kinds} for name, one in found.items()}
+    print(pd.DataFrame(table).T.round(2).to_string())
+    stays = (lies % grid < grid / 2) == (honest % grid < grid / 2)
+    print("a lie's winner stays:", mean_interval(stays, rows["patient_id"].to_numpy()))
+
+# %%
+if readable:
+    figure, panels = plt.subplots(1, 2, figsize=(9.5, 4.9), sharey=True)
+    ticks, ends = np.arange(grid, grid**2, grid) - 0.5, (-0.5, grid**2 - 0.5)
+    for axes, won, title in zip(panels, (honest, lies), ("as said", "a lie"), strict=True):
+        axes.imshow(region_confusion(won, outlines, grid=grid), cmap="Blues", vmin=0)
+        axes.plot(ends, ends, color=COLOURS["truth"], linestyle="--", linewidth=1)
+        axes.set(xlabel="region that won", title=title, xticks=ticks, yticks=ticks)
+        axes.set(xticklabels=[], yticklabels=[])
+        axes.grid(color="#BBBBBB")
+    panels[0].set_ylabel("region of the finding")
+    show(
+        figure,
+        alt="Two maps of winning region against true region. With true sentences the mass lies "
+        "near the diagonal; where the words lie about the side, some of it moves to the mirror image.",
+        caption="Figure 9.6: which region wins, for a finding in which region; row by row from "
+        "the top left, lines between the rows; dashed: both the same.",
+    )
+
+# %% [markdown]
+# The image knows its sides: given the choice, it prefers the true one in **0.93** of the sentences,
+# and the true zone in **0.77** (chance is a third). And where the words lie, two thirds of the
+# winners stay with what is seen. Both together are what a map is: image and words argue, and the
+# winner is a compromise. **What could go wrong**: flips as augmentation. They would make both sides
+# true, and this section a coin.
+#
+# ## 7 What in the image moves the score?
+#
+# A map is a correlation. A cause is shown by an intervention: take the finding away, leave all else,
+# and see what happens to the score of its sentence,
+#
+# $$\Delta = \max_n f(x, s) - \max_n f(x_{\text{without}}, s).$$
+#
+# Only a synthetic study can do this well. Each image is drawn from streams of random numbers of its
+# own, so the *same* patient, pose, exposure and noise can be drawn again without the finding. Beside
+# it, as a control: another finding of the same image is left out. On real images one must **occlude**:
+# paint the finding over, here with the mean grey of its rim, and as a control a patch of the same
+# shape elsewhere.
+
+# %%
+from localmi.data.phantom.redraw import redraw
+
+
+def drawn_without(rows, names):  # the rows' images, drawn again without these findings
+    every = zip(rows["study_id"], rows["image_id"], names, strict=True)
+    size = config.image_size
+    drawn = [redraw(truth, study, image, size=size, without=name) for study, image, name in every]
+    return np.stack(drawn)
+
+
+if readable:
+    first = present.iloc[:1]
+    stored = data.images(first["image"].to_numpy())[:, 0].numpy()
+    assert np.array_equal(drawn_without(first, [""]), stored)  # with nothing left out
+
+# %%
+from localmi.evaluate.occlusion import move, paint_over
+
+
+def another(row):  # a finding of the image that the sentence does not speak of, "" if none
+    names = states.columns[(states.iloc[row.image] == 1) & states.columns.isin(findings)]
+    return next((name for name in names if name != row.finding), "")
+
+
+def fall(rows, images):  # of the sentences' scores, when their images become these
+    changed, _ = trained.maps(torch.from_numpy(images)[:, None], rows["text"])
+    return maps[rows.index].max(axis=(1, 2)) - changed.max(axis=(1, 2))
+
+
+def painted(rows, patches):
+    images = data.images(rows["image"].to_numpy())[:, 0].numpy()
+    return np.stack([paint_over(*pair) for pair in zip(images, patches, strict=True)])
+
+
+# %%
+if readable:
+    rng = np.random.default_rng(seed)
+    some = present.groupby("finding").head(redrawn)
+    others = pd.Series([another(row) for row in some.itertuples()], some.index)
+    two = some[others != ""]
+    step = masks.shape[1] // config.image_size
+    patches = masks[some.index, ::step, ::step]
+    changed = {
+        "drawn without it": (some, drawn_without(some, some["finding"])),
+        "drawn without another": (two, drawn_without(two, others[two.index])),
+        "painted over": (some, painted(some, patches)),
+        "a patch elsewhere": (some, painted(some, [move(one, rng) for one in patches])),
+    }
+    falls = {name: (rows, fall(rows, images)) for name, (rows, images) in changed.items()}
+
+# %%
+caused = {}
+for name, (rows, values) in falls.items() if readable else ():
+    owners_of = rows["patient_id"].to_numpy()
+    caused[name] = by_group(values, owners_of, {"finding": rows["finding"]})
+    words = f"{caused[name][0].mean} nats ({len(rows)} sentences)"
+    print(f"{name:22} the score falls by {words}")
+
+# %%
+if readable:
+    names = ["all", *sorted(some["finding"].unique())]
+    figure, panels = plt.subplots(1, 2, figsize=(11, 4.2), sharex=True, sharey=True)
+    for place, (label, groups) in enumerate(caused.items()):
+        found = {group.name: group.mean for group in groups}
+        intervals = [found[name] for name in names]
+        forest(panels[place // 2], intervals, PALETTE[place % 2], 0.24 * (place % 2) - 0.12, label)
+    for axes in panels:
+        axes.axvline(0, color=COLOURS["truth"], linestyle="--")
+        axes.set(xlabel="fall of the score (nats)")
+        axes.legend(loc="lower right")
+        name_rows(axes, names)
+    show(
+        figure,
+        alt="Two panels of points with intervals by finding. Drawn again without the finding, "
+        "the scores fall; without another finding, hardly any. Painted over, some fall.",
+        caption="Figure 9.7: how far the score of a finding's sentence falls.",
+    )
+
+# %% [markdown]
+# PROSE7
+#
+# ## 8 Does an image find its report, and a sentence its image?
+#
+# Retrieval asks the critic to compare *between* images. A query has a rank: the place of the first
+# right candidate. $R@k$ is the share of queries with a rank of at most $k$. Two traps: the same
+# sentence stands in many reports, and each of them is right ("duplicates are hits"); and a rank is
+# worth what its pool is worth, so the pool and its chance stand beside it. The score of a report is
+# the sum over its sentences, as in Eq. 5: $g(i, j) = \sum_m \max_n f(z^I_{i,n}, s_{j,m})$.
+
+# %%
+from localmi.evaluate.retrieval import retrieval
+
+values, owners = measured.scores.scores.numpy(), data.manifest["patient_id"].to_numpy()
+columns = np.arange(len(data.texts))
+mine = np.stack([np.isin(columns, data.text_ids[study]) for study in data.study])  # [n, T]
+reports = np.stack([values[:, texts].sum(axis=1) for texts in data.text_ids], axis=1)
+own_report = data.study[:, None] == np.arange(reports.shape[1])  # [n, studies]
+retrieved = {}
+for name, (table, right) in {unit: (values, mine), "whole report": (reports, own_report)}.items():
+    for direction in ("image_to_text", "text_to_image"):
+        query = f"image to {name}" if direction == "image_to_text" else f"{name} to image"
+        retrieved[query] = retrieval(
+            table, right, owners, direction=direction, pool=pool, seed=seed
+        )
+
+# %%
+table = {
+    name: {f"R@{k}": f"{one.recall[k]}, chance {one.chance[k]:.2f}" for k in one.recall}
+    | {"median rank": f"{one.median_rank.value:.0f} of {one.pool}"}
+    for name, one in retrieved.items()
+}
+pd.DataFrame(table).T
+
+# %% [markdown]
+# PROSE8
+#
+# ### Exercise 9.3
+#
+# Write $R@k$ of images that look for a text, with duplicates as hits. `scores[i, j]` is of image $i$
+# and text $j$, `right[i, j]` says whether text $j$ stands in the report of image $i$; no two scores
+# are equal.
+
+
+# %%
+def my_recall(scores, right, k):  # [n, T], [n, T] bool -> one number
+    ...
+
+
+check.exercise_9_3(my_recall)
+
+
+# %% jupyter={"source_hidden": true} tags=["solution"]
+def my_recall(scores, right, k):  # [n, T], [n, T] bool -> one number
+    best = np.where(right, scores, -np.inf).max(axis=1, keepdims=True)
+    rank = 1 + (scores > best).sum(axis=1)
+    return (rank <= k).mean()
+
+
+check.exercise_9_3(my_recall)
+
+# %% [markdown]
+# A class can be looked for too: the images that the sentences of one finding bring up first. $P@k$
+# is the share of them that have it.
+
+# %%
+from localmi.evaluate.retrieval import class_retrieval
+
+if readable:
+    classes = class_retrieval(zero_shot, has, owners, names=findings, ks=(5, 10), seed=seed)
+    for k, one in classes.mean.items():
+        print(f"P@{k:<2} mean {one}; chance {np.mean(list(classes.prevalence.values())):.2f}")
+    for name, one in classes.by_class.items():
+        print(f"{name:17} P@10 {one[10]}; chance {classes.prevalence[name]:.2f}")
+
+# %% [markdown]
+# **What could go wrong**: pools of different size. $R@1$ in a pool of 5 is .2 by chance.
+#
+# ## 9 Where does it fail?
+#
+# Not the average: the worst. Of the sentences whose winner missed, these are the ones with the
+# highest score, one a patient. The model was sure.
+
+# %%
+if readable:
+    certainty = pd.Series(maps.max(axis=(1, 2)))[~hit].sort_values(ascending=False)
+    worst = present.loc[certainty.index].drop_duplicates("patient_id")[:8]
+    figure, panels = plt.subplots(2, 4, figsize=(11, 6.6))
+    for axes in panels.flat:
+        axes.axis("off")
+    for axes, (index, row) in zip(panels.flat, worst.iterrows(), strict=False):
+        draw(axes, row, maps[index], masks[index])
+    show(
+        figure,
+        alt="Held-out radiographs with the surest misses: the winning region lies near the "
+        "outlined finding, or on another part of it, rather than far away.",
+        caption="Figure 9.8: the surest misses; yellow: the true outline.",
+    )
+
+# %%
+if readable:
+    table = present.assign(miss=~hit, out_of_reach=~possible.any(axis=1))
+    print(table.groupby("finding")[["miss", "out_of_reach"]].mean().round(2).to_string())
+
+# %% [markdown]
+# PROSE9a
+
+# %%
+device, rows = "support_devices", {}
+for kind in sorted(present["kind"][present["finding"] == device].unique()) if readable else ():
+    column = findings.index(device)
+    counted = ~has[:, column] | (states[f"{device}_kind"] == kind).to_numpy()
+    target, score = has[counted][:, [column]], zero_shot[counted][:, [column]]
+    auc = multi_label_metrics(target, score, owners[counted], names=[kind], seed=seed).mean_auc
+    of_kind, without = present["kind"] == kind, falls["drawn without it"]
+    rows[kind] = {
+        "AUC": str(auc),
+        "score falls by": f"{without[1][without[0]['kind'] == kind].mean():.1f}",
+        "hit": f"{hit[of_kind].mean():.2f}",
+        "could be hit": f"{possible[of_kind].any(axis=1).mean():.2f}",
+    }
+print(pd.DataFrame(rows).T.to_string() if rows else "no devices, or nothing to compare with")
+
+# %% [markdown]
+# PROSE9b
+#
+# ## 10 What can these readings say, and what not?
+#
+# PROSE10
+#
+# ## Key points
+#
+# - A map needs rivals: chance, the control critic, the finding's usual place, and above all **the
+#   words alone**.
+# - Pointing on sentences that name a place tests reading. Take the place out of the words to test
+#   seeing.
+# - Choose thresholds on other patients than those you report.
+# - Denials look at their finding's usual place, and are read weakly: there are few nats in them.
+# - An intervention shows a cause. Redraw if you can; painting over makes new images, with artefacts
+#   of their own.
+# - Before you blame the model for a miss, ask whether the ruler could have been satisfied.
+#
+# ## References
+#
+# - Liao et al. 2021, Multimodal Representation Learning via Maximization of Local Mutual
+#   Information, MICCAI. <https://doi.org/10.1007/978-3-030-87196-3_26>
+# - Zhang et al. 2018, Top-Down Neural Attention by Excitation Backprop (the pointing game).
+#   <https://doi.org/10.1007/s11263-017-1059-x>
+# - Boecking et al. 2022, Making the Most of Text Semantics to Improve Biomedical Vision-Language
+#   Processing (contrast-to-noise of phrases). <https://doi.org/10.1007/978-3-031-20059-5_1>
+# - Zhang et al. 2022, Contrastive Learning of Medical Visual Representations from Paired Images and
+#   Text (class-based retrieval). <https://arxiv.org/abs/2010.00747>
+# - Adebayo et al. 2018, Sanity Checks for Saliency Maps. <https://arxiv.org/abs/1810.03292>
+# - Hooker et al. 2019, A Benchmark for Interpretability Methods in Deep Neural Networks (why
+#   painting over misleads). <https://arxiv.org/abs/1806.10758>
+
+# %%
+from localmi.train.record import Result, describe_data, write_results
+
+beside = {"cap": measured.held_out.cap, "shuffled": shuffled.value, "truth": true_mi}
+metrics = {f"{config.objective}_mi_nats": Result(bound, split, beside)}
+for query, one in retrieved.items():
+    metrics[f"R@1 {query}"] = Result(one.recall[1], split, {"chance": one.chance[1]})
+if readable:
+    for ruler, one in grades["model"].items():
+        metrics[ruler] = Result(one, split, {"chance": grades["random"][ruler].value})
+    metrics["pointing, words alone"] = Result(mean_interval(points(by_words), patients), split, {})
+    metrics["pointing, added by the image"] = Result(gain_by_name, split, {"chance": 0.0})
+    metrics["zero-shot auc mean"] = Result(aucs["yes - no"].mean_auc, split, {"chance": 0.5})
+    metrics["side chosen"] = Result(choices["side"], split, {"chance": 0.5})
+    metrics["fall without the finding"] = Result(caused["drawn without it"][0].mean, split, {})
+
+# %% tags=["record"]
+record = write_results(
+    Path(run_dir) if run_dir else None,
+    notebook="09_reading_the_model",
+    parameters=config.model_dump(mode="json") | {"init": Path(init).name, "split": split},
+    data=describe_data(cache),
+    metrics=metrics,
+    seconds=time.time() - start,
+)
