@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from localmi.data.batches import SplitData, normalise
-from localmi.errors import ConfigError, NoNegativesError, TrainingError
+from localmi.data.cache import Cache
+from localmi.errors import ConfigError, NoNegativesError, StudyLeakError, TrainingError
 from localmi.train.checkpoint import load_checkpoint
 from localmi.train.pretrain import Pretraining
 
@@ -67,6 +68,13 @@ def test_other_choices_train_too(build, changes: dict[str, Any]) -> None:
     own, control = pretraining.score_split(pretraining.train_data)
     assert torch.isfinite(own.scores).all()
     assert torch.isfinite(control.scores).all()
+
+
+def test_a_test_patient_is_not_trained_on(configure, tiny_cache: Cache) -> None:
+    manifest = tiny_cache.manifest.copy()
+    manifest.loc[manifest.index[manifest["split"] == "train"][0], "official_split"] = "test"
+    with pytest.raises(StudyLeakError, match="1 test patients of a downstream task are in train"):
+        Pretraining(configure(), replace(tiny_cache, manifest=manifest))
 
 
 def test_looks_at_a_split_change_nothing(build) -> None:

@@ -26,6 +26,7 @@ from localmi.mi.critics import Critic
 from localmi.model.alignment import global_scores, local_scores, winners_only_scores
 from localmi.train.checkpoint import check_same_run, load_checkpoint, restore, save_checkpoint
 from localmi.train.config import TrainConfig
+from localmi.train.downstream_data import check_test_patients
 from localmi.train.networks import (
     annealed_temperature,
     autocast,
@@ -67,6 +68,7 @@ class Pretraining:
                 f"image_size={config.image_size}, but the images of {cache.name} were prepared at "
                 f"{cache.image_size}. Use that size, or prepare the data anew."
             )
+        check_test_patients(cache.manifest)
         self.config = config
         self.cache = cache
         self.device = choose_device(config.device)
