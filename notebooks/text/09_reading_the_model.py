@@ -171,8 +171,9 @@ show(
 )
 
 # %% [markdown]
-# The tube is missed; most of the others look convincing. **What could go wrong**: to stop here. A
-# picture shows that the map is in the right place, not why. The rest of the chapter asks why.
+# The central line is missed; most of the others look convincing, and the "no" looks at the lungs
+# as if there were something. **What could go wrong**: to stop here. A picture shows that a map is in
+# the right place, not why. The rest of the chapter asks why.
 #
 # ## 3 How good is a map?
 #
@@ -350,9 +351,9 @@ if readable:
 
 # %% [markdown]
 # The grid itself costs much: a perfect map reaches an mIoU of **0.30**, no more, and does not
-# always win the pointing game, for a thin tube may pass between all centres. The model beats
-# chance, and it beats the usual place, and the control is *below* chance: it looks where nothing
-# ever is. By groups:
+# always win the pointing game, for a thin tube may pass between all centres. The model beats chance
+# and the usual place by all three rulers. The control lies *below* chance: its map is nearly flat,
+# and the little that is left prefers the top and bottom rows, where no finding lies. By groups:
 
 # %%
 from localmi.evaluate.grounding import by_group, size_names
@@ -374,6 +375,9 @@ if readable:
     axes.plot(marks, range(len(marks)), "|", color=COLOURS["truth"], ms=12, mew=2, label="chance")
     axes.set(xlabel="pointing game", xlim=(0, 1.02))
     name_rows(axes, [group.name for group in groups])
+    kinds = [group.by for group in groups]
+    for place in [place for place in range(1, len(kinds)) if kinds[place] != kinds[place - 1]]:
+        axes.axhline(place - 0.5, color="#CCCCCC", linewidth=0.8)
     axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
     show(
         figure,
@@ -628,7 +632,7 @@ if readable:
 
 # %%
 if readable:
-    figure, panels = plt.subplots(1, 2, figsize=(9.5, 4.9), sharey=True)
+    figure, panels = plt.subplots(1, 2, figsize=(10, 5.6))
     ticks, ends = np.arange(grid, grid**2, grid) - 0.5, (-0.5, grid**2 - 0.5)
     for axes, won, title in zip(panels, (honest, lies), ("as said", "a lie"), strict=True):
         axes.imshow(region_confusion(won, outlines, grid=grid), cmap="Blues", vmin=0)
@@ -727,7 +731,7 @@ for name, (rows, values) in falls.items() if readable else ():
 # %%
 if readable:
     names = ["all", *sorted(some["finding"].unique())]
-    figure, panels = plt.subplots(1, 2, figsize=(11, 4.2), sharex=True, sharey=True)
+    figure, panels = plt.subplots(1, 2, figsize=(11, 4.6), sharex=True, sharey=True)
     for place, (label, groups) in enumerate(caused.items()):
         found = {group.name: group.mean for group in groups}
         intervals = [found[name] for name in names]
@@ -735,7 +739,7 @@ if readable:
     for axes in panels:
         axes.axvline(0, color=COLOURS["truth"], linestyle="--")
         axes.set(xlabel="fall of the score (nats)")
-        axes.legend(loc="lower right")
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
         name_rows(axes, names)
     show(
         figure,
@@ -745,7 +749,15 @@ if readable:
     )
 
 # %% [markdown]
-# PROSE7
+# Drawn again without its finding, an image costs the sentence **4.68 nats**, and every finding
+# counts; without *another* finding the score stays where it was. So the critic has learnt what a
+# word means: this sentence hangs on this finding, and on no other.
+#
+# Paint the same findings over, and only **0.82** of it is left, with nothing for pneumonia, opacity
+# or an enlarged heart. **What could go wrong**: to believe that. A flat grey patch in a lung is an
+# opacity itself, and no camera has ever made such an image; the critic is asked about something it
+# was never trained on. On real images, where nothing can be drawn again, a *small* fall therefore
+# says little. A large one beside a patch elsewhere that costs nothing says much.
 #
 # ## 8 Does an image find its report, and a sentence its image?
 #
@@ -777,10 +789,15 @@ table = {
     | {"median rank": f"{one.median_rank.value:.0f} of {one.pool}"}
     for name, one in retrieved.items()
 }
+if truth:
+    nats = ", of a ".join(f"{name} {value:.2f}" for name, value in truth.summary["true_mi_nats"].items())
+    print(f"log of the pool {np.log(pool or len(data)):.2f} nats; true MI with a {nats}")
 pd.DataFrame(table).T
 
 # %% [markdown]
-# PROSE8
+# One sentence says little of an image: most sentences are true of many. A whole report adds them up,
+# and the right one of nearly 200 comes first for a third of the images. There is more to be had: a
+# report holds more nats than the log of the pool, so a perfect critic would find nearly all.
 #
 # ### Exercise 9.3
 #
@@ -848,9 +865,14 @@ if readable:
 if readable:
     table = present.assign(miss=~hit, out_of_reach=~possible.any(axis=1))
     print(table.groupby("finding")[["miss", "out_of_reach"]].mean().round(2).to_string())
+    where = pd.Series(place_names(winner(maps), masks, grid=grid))
+    print("winners that missed:", where[~hit].value_counts(normalize=True).round(2).to_dict())
 
 # %% [markdown]
-# PROSE9a
+# To the eye most of these are no misses. The winner lies *on* the finding; only its centre is further
+# away than the ruler allows. A pleural line, a lead, a tube are thin, and a region is 64 pixels wide.
+# **0.57** of all misses are of this kind, and of the support devices **0.45** could not have been hit
+# by *any* region. What remains is the truly missed. Devices are the worst group; are they all alike?
 
 # %%
 device, rows = "support_devices", {}
@@ -862,18 +884,35 @@ for kind in sorted(present["kind"][present["finding"] == device].unique()) if re
     of_kind, without = present["kind"] == kind, falls["drawn without it"]
     rows[kind] = {
         "AUC": str(auc),
-        "score falls by": f"{without[1][without[0]['kind'] == kind].mean():.1f}",
+        "score falls by": f"{round(without[1][without[0]['kind'] == kind].mean(), 1) + 0:.1f}",
         "hit": f"{hit[of_kind].mean():.2f}",
+        "winner on it": f"{(where[of_kind] == 'on').mean():.2f}",
         "could be hit": f"{possible[of_kind].any(axis=1).mean():.2f}",
     }
 print(pd.DataFrame(rows).T.to_string() if rows else "no devices, or nothing to compare with")
 
 # %% [markdown]
-# PROSE9b
+# They are not. Pacemakers are seen: the AUC is **0.96**, and the score hangs on them. Catheters and
+# tubes are not seen at all: their AUC cannot be told from .5, and the score does not move when they
+# are taken away. The mean over the three told neither story. Why are they not seen? Not for their
+# width alone, for the leads of a pacemaker are as thin (one or two of 128 pixels); but leads cross
+# the heart, and tubes lie over the spine. Larger images would tell. **What could go wrong**: one
+# number for a class of things that look nothing alike.
 #
 # ## 10 What can these readings say, and what not?
 #
-# PROSE10
+# They **can** say that this model, on patients it has never seen, knows what a sentence speaks of
+# and, where the words leave it open, where it is; that it tells left from right; that the finding
+# itself causes the score. They can say what it does not know: tubes, catheters, and most of what
+# "no" means. And they show that most of a good pointing score may be known by the words.
+#
+# They **cannot** say that it would do so on real patients: reports here are always right, each
+# sentence speaks of one finding, and a finding's place is simply drawn from a list. They are of
+# *one* trained network; another seed is another network, and the intervals here speak of patients
+# alone. A region sees 22 pixels beyond its cell, so these maps are honest about place; with an
+# encoder that sees the whole image (`region_context="image"`) a region may win for what lies
+# elsewhere. And no reading says that the features are good for anything: that is chapter 8's
+# question, and chapter 10's.
 #
 # ## Key points
 #
