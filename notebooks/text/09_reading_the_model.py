@@ -775,13 +775,15 @@ columns = np.arange(len(data.texts))
 mine = np.stack([np.isin(columns, data.text_ids[study]) for study in data.study])  # [n, T]
 reports = np.stack([values[:, texts].sum(axis=1) for texts in data.text_ids], axis=1)
 own_report = data.study[:, None] == np.arange(reports.shape[1])  # [n, studies]
+asked_for = {"sentence": (values, mine)} if unit == "sentence" else {}
+asked_for["whole report"] = reports, own_report
+ks = [k for k in (1, 5, 10) if k <= (pool or len(data))]
 retrieved = {}
-for name, (table, right) in {unit: (values, mine), "whole report": (reports, own_report)}.items():
+for name, (table, right) in asked_for.items():
     for direction in ("image_to_text", "text_to_image"):
         query = f"image to {name}" if direction == "image_to_text" else f"{name} to image"
-        retrieved[query] = retrieval(
-            table, right, owners, direction=direction, pool=pool, seed=seed
-        )
+        options = {"direction": direction, "pool": pool, "ks": ks, "seed": seed}
+        retrieved[query] = retrieval(table, right, owners, **options)
 
 # %%
 table = {
