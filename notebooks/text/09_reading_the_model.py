@@ -272,7 +272,7 @@ check.exercise_9_2(my_iou)
 # - *other patient*: the model's map, held against the same finding **in another patient**;
 # - *usual place*: no model at all, the mean mask of the finding over the validation patients. It has
 #   not seen the image;
-# - *perfect*: the true mask itself, as far as a grid of regions can show it. No map does better.
+# - *perfect*: the true mask itself, as far as a grid of regions can show it.
 
 
 # %%
@@ -345,12 +345,12 @@ if readable:
     show(
         figure,
         alt="Points with intervals for six answers by three rulers. The model lies far above a "
-        "random map and above the finding's usual place, and below a perfect map.",
+        "random map, above the finding's usual place, and below the truth seen through the grid.",
         caption="Figure 9.2: six answers, three rulers; dashed: a random map.",
     )
 
 # %% [markdown]
-# The grid itself costs much: a perfect map reaches an mIoU of **0.30**, no more, and does not
+# The grid itself costs much: the truth, seen through it, reaches an mIoU of **0.30** and does not
 # always win the pointing game, for a thin tube may pass between all centres. The model beats chance
 # and the usual place by all three rulers. The control lies *below* chance: its map is nearly flat,
 # and the little that is left prefers the top and bottom rows, where no finding lies. By groups:
@@ -589,9 +589,10 @@ if readable:
 # %% [markdown]
 # From sentences alone, without one label, the mean AUC is **0.89**. Nearly all of it comes from the
 # affirming side. Denials alone do better than chance, so "no" is read, but weakly, and adding them
-# changes nothing. The objective explains why: to a perfect critic a denial is worth
-# $-\log(1 - p) \approx 0.26$ nats on an image without a finding of prevalence $p = .225$, a named
-# side and zone up to $\log(1/p) + \log 6 \approx 3.3$ nats. InfoNCE learns where the nats are.
+# changes nothing. The objective explains why. To a perfect critic, a matched denial is worth at most
+# $-\log(1 - p) \approx 0.26$ nats, where the finding's prevalence is $p = .225$; a matched
+# affirmation that names side and zone is worth $\log(1/p) + \log 6 \approx 3.3$. InfoNCE learns
+# where the nats are.
 #
 # ## 6 Left or right?
 #
@@ -779,8 +780,8 @@ if readable:
 # counts; without *another* finding the score stays where it was. So the critic has learnt what a
 # word means: this sentence hangs on this finding, and on no other.
 #
-# Paint the same findings over, and only **0.82** of it is left, with nothing for pneumonia, opacity
-# or an enlarged heart. **What could go wrong**: to believe that. A flat grey patch in a lung is an
+# Paint the same findings over, and the score falls by **0.82** alone, not at all for pneumonia,
+# opacity or an enlarged heart. **What could go wrong**: to believe that. A flat grey patch in a lung is an
 # opacity itself, and no camera has ever made such an image; the critic is asked about something it
 # was never trained on. On real images, where nothing can be drawn again, a *small* fall therefore
 # says little. A large one beside a patch elsewhere that costs nothing says much.
@@ -939,7 +940,7 @@ print(pd.DataFrame(rows).T.to_string() if rows else "no devices, or nothing to c
 # They **cannot** say that it would do so on real patients: reports here are always right, each
 # sentence speaks of one finding, and a finding's place is simply drawn from a list. They are of
 # *one* trained network; another seed is another network, and the intervals here speak of patients
-# alone. A region sees 22 pixels beyond its cell, so these maps are honest about place; with an
+# alone. A region sees its cell and 22 of 128 pixels around it, so these maps are honest about place; with an
 # encoder that sees the whole image (`region_context="image"`) a region may win for what lies
 # elsewhere. And no reading says that the features are good for anything: that is chapter 8's
 # question, and chapter 10's.
@@ -951,7 +952,8 @@ print(pd.DataFrame(rows).T.to_string() if rows else "no devices, or nothing to c
 # - Pointing on sentences that name a place tests reading. Take the place out of the words to test
 #   seeing.
 # - Choose thresholds on other patients than those you report.
-# - Denials look at their finding's usual place, and are read weakly: there are few nats in them.
+# - "Chance" over the whole image is a weak rival too: denials beat it by looking at the lungs,
+#   whatever they deny. They are read weakly, for there are few nats in them.
 # - An intervention shows a cause. Redraw if you can; painting over makes new images, with artefacts
 #   of their own.
 # - Before you blame the model for a miss, ask whether the ruler could have been satisfied.
