@@ -15,6 +15,7 @@ import yaml
 from filelock import FileLock
 
 from localmi.course.parameters import parameters_of, read_notebook, resolve
+from localmi.data.cache import Cache
 
 ROOT = Path(__file__).resolve().parents[2]
 GRID = ROOT / "grid"
@@ -67,6 +68,30 @@ def test_the_small_grid_is_the_papers(call: Call, profile: str) -> None:
     assert found["pretrain"] == 4 * 3
     assert found["downstream"] == 9 * 2 * 2 * 3
     assert found["total"] == found["pretrain"] + found["downstream"] + 4
+
+
+def test_a_prepared_cache_takes_the_place_of_a_study(
+    call: Call, tiny_cache: Cache, tmp_path: Path
+) -> None:
+    """With the paper's sizes: what a user with MIMIC-CXR calls."""
+    told = call("mimic.yaml", "--dry-run", "-p", "--config", f"data_dir={tiny_cache.folder}")
+    assert told.returncode == 0, told.stdout
+    found = jobs(told.stdout)
+    assert found["pretrain"] == 4 * 3
+    assert found["downstream"] == 9 * 2 * 3 * 3
+    assert found["total"] == found["pretrain"] + found["downstream"] + 2  # no study, no cache
+    runs = [line for line in told.stdout.splitlines() if "07_train_local_mi.ipynb --once" in line]
+    (one,) = [line for line in runs if "pretrain_global-mine_2/" in line]
+    assert f"-p data_dir {tiny_cache.folder} " in one
+    assert "07_paper.yaml" in one
+    assert "cache_dir" not in one
+
+
+@pytest.mark.parametrize("named", [[], ["--config", "data_dir=nowhere"]])
+def test_a_grid_without_data_says_what_to_name(call: Call, named: list[str]) -> None:
+    refused = call("mimic.yaml", "--dry-run", *named)
+    assert refused.returncode == 1
+    assert "is no prepared cache. Write one with `python -m localmi prepare`" in refused.stdout
 
 
 @pytest.mark.parametrize("path", SIZES, ids=lambda path: path.stem)
