@@ -274,7 +274,8 @@ if pointing:
 # %% [markdown]
 # A sentence that denies a finding has nothing to point at in its own image. The control asks where
 # it looks all the same: its winning region against the finding's outline **in another patient**.
-# Well above chance means that the place is known by the word alone, without anything to see.
+# Above chance, it may know the finding's place by the word alone, without anything to see; or it
+# looks at the lungs whatever it denies, for there all findings are. Chapter 9 tells the two apart.
 #
 # ### Exercise 7.2
 #

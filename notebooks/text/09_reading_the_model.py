@@ -63,11 +63,11 @@ run_dir = ""  # where results are kept, "" keeps nothing
 import time
 
 from localmi.data.batches import SplitData
-from localmi.data.prepare import example_dir, load_study, load_truth
+from localmi.data.prepare import example_results, load_study, load_truth
 from localmi.train.trained import load_trained, read_config
 
 start = time.time()
-file = Path(init) if init else example_dir() / "results" / "local_mi.pt"
+file = Path(init) if init else example_results() / "local_mi.pt"
 config = read_config(file)
 cache = load_study(data_dir, cache_dir, image_size=config.image_size)
 truth = load_truth(data_dir)
@@ -361,11 +361,17 @@ from localmi.evaluate.grounding import by_group, size_names
 if readable:
     sizes = size_names(masks.mean(axis=(1, 2)))
     labels = {"finding": present["finding"], "side": present["side"], "size": sizes}
-    groups = by_group(hit.astype(float), patients, labels)
-    chances = by_group(possible.mean(axis=1), patients, labels)
-    for group, chance in zip(groups, chances, strict=True):
-        words = f"{group.mean}  chance {chance.mean.value:.2f}  {group.sentences} sentences"
-        print(f"{group.by:8} {group.name:17} {words}")
+    values = {"pointing": hit.astype(float), "chance": possible.mean(axis=1)}
+    values["CNR"] = contrast_to_noise(maps, masks)
+    threshold = best_threshold(maps_before, masks_before, split=chosen_on)
+    values["mIoU"] = overlap(maps, masks, threshold=threshold, split=split)
+    graded = {ruler: by_group(each, patients, labels) for ruler, each in values.items()}
+    groups, chances = graded["pointing"], graded["chance"]
+    names = [f"{group.by} {group.name}" for group in groups]
+    table = {ruler: [str(group.mean) for group in each] for ruler, each in graded.items()}
+    table["chance"] = [f"{group.mean.value:.2f}" for group in chances]
+    table["sentences"] = [group.sentences for group in groups]
+    print(pd.DataFrame(table, pd.Index(names).str.replace("all all", "all")).to_string())
 
 # %%
 if readable:
@@ -527,10 +533,10 @@ if readable:
         "a denial's words alone": elsewhere[every, winner(words_alone(denied))],
         "the finding's usual place": elsewhere[every, winner(usual_place(denied))],
     }
-    no = {name: mean_interval(values, deniers) for name, values in answers.items()}
-    no["an affirmation"] = grades["other patient"]["pointing"]
-    no["an affirmation, on other findings"] = mean_interval(on_others(maps, present), patients)
-    for name, one in no.items():
+    aimed = {name: mean_interval(values, deniers) for name, values in answers.items()}
+    aimed["an affirmation"] = grades["other patient"]["pointing"]
+    aimed["an affirmation, on other findings"] = mean_interval(on_others(maps, present), patients)
+    for name, one in aimed.items():
         print(f"{name:34} {one}")
 
 # %% [markdown]
@@ -982,6 +988,11 @@ for query, one in retrieved.items():
 if readable:
     for ruler, one in grades["model"].items():
         metrics[ruler] = Result(one, split, {"chance": grades["random"][ruler].value})
+    for ruler in ("pointing", "CNR", "mIoU"):
+        own = [group for group in graded[ruler] if group.by == "finding"]
+        metrics |= {f"{ruler} {group.name}": Result(group.mean, split, {}) for group in own}
+    beside = {"chance": elsewhere.mean(), "others": aimed["a denial, on other findings"].value}
+    metrics["denial pointing"] = Result(aimed["a denial"], split, beside)
     metrics["pointing, words alone"] = Result(with_place["pointing without"], split, {})
     metrics["pointing, added by the image"] = Result(
         without_place["the image adds"], split, {"chance": 0.0}

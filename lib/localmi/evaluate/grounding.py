@@ -144,9 +144,10 @@ def borrow(
     """For each sentence a mask of the same finding in another patient, in turn: [S], -1 if none.
 
     The control. A sentence that denies a finding has no mask in its own image; on a borrowed one
-    it should hit by chance. Where it does better, ask affirming sentences with borrowed masks
-    too: what they reach is the finding's usual place, known by the word alone, and only what they
-    reach above it on their own masks has been seen in the image.
+    it should hit by chance. Where it does better, hold the same winners against the masks of other
+    findings: what they reach there is where the model looks anyway, and only what is above it is
+    the finding's usual place, known by the word. Of what affirming sentences reach on their own
+    masks, only what is above borrowed ones can have been seen in the image.
 
     Args:
         findings, patients: [S] of the sentences.
