@@ -994,9 +994,8 @@ if readable:
     beside = {"chance": elsewhere.mean(), "others": aimed["a denial, on other findings"].value}
     metrics["denial pointing"] = Result(aimed["a denial"], split, beside)
     metrics["pointing, words alone"] = Result(with_place["pointing without"], split, {})
-    metrics["pointing, added by the image"] = Result(
-        without_place["the image adds"], split, {"chance": 0.0}
-    )
+    added = without_place["the image adds"]
+    metrics["pointing, added by the image"] = Result(added, split, {"chance": 0.0})
     metrics["zero-shot auc mean"] = Result(aucs["yes - no"].mean_auc, split, {"chance": 0.5})
     metrics["side chosen"] = Result(choices["side"], split, {"chance": 0.5})
     metrics["fall without the finding"] = Result(caused["drawn without it"][0].mean, split, {})
