@@ -78,9 +78,9 @@ def test_names_of_files_count() -> None:
     ("name", "content"),
     [
         ("a.csv", ROWS.encode()),
-        ("a.csv.gz", gzip.compress(ROWS.encode())),
+        ("a.csv.gz", gzip.compress(ROWS.encode(), mtime=0)),
         ("a.zip", zipped("inner.csv", ROWS.encode())),
-        ("a.zip", zipped("inner.csv.gz", gzip.compress(ROWS.encode()))),
+        ("a.zip", zipped("inner.csv.gz", gzip.compress(ROWS.encode(), mtime=0))),
         ("a.tgz", tarred("inner.csv", ROWS.encode())),
         ("a.parquet", parquet(study_id=[int(A_STUDY)], label=[1])),
         ("a.parquet", parquet(image_id=["x"], path=[f"files/{SECRET}/y"])),
