@@ -16,6 +16,7 @@ from hypothesis import settings
 
 if TYPE_CHECKING:
     from localmi.data.cache import Cache
+    from localmi.data.phantom.read import Truth
 
 # Before torch and NumPy are imported: their floats depend on the number of threads.
 for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
@@ -48,6 +49,14 @@ def tiny_cache(tmp_path_factory: pytest.TempPathFactory) -> Cache:
     config = PhantomConfig(seed=1, image_size=64, second_image=0.5)
     write_study(folder / "study", config, 12, fractions=(0.5, 0.25, 0.25))
     return build_cache(read_pairs(folder / "study"), folder / "cache", image_size=64)
+
+
+@pytest.fixture
+def truth(tiny_cache: Cache) -> Truth:
+    """Of the study behind `tiny_cache`."""
+    from localmi.data.phantom.read import read_truth
+
+    return read_truth(tiny_cache.folder.parent / "study")
 
 
 class MadeStudy(NamedTuple):

@@ -184,7 +184,7 @@ check.exercise_8_1(my_loss)
 
 # %%
 from localmi.errors import StudyLeakError
-from localmi.train.downstream_data import check_test_patients
+from localmi.data.labels import check_test_patients
 
 three = pd.DataFrame({"patient_id": ["A", "A", "B"], "split": ["test", "train", "train"]})
 three = three.assign(study_id=["s1", "s2", "s3"], image_id=["i1", "i2", "i3"])

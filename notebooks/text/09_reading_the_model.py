@@ -295,13 +295,17 @@ def shuffled_regions(maps, rng):
 from localmi.evaluate.grounding import best_threshold, borrow, contrast_to_noise, overlap
 
 
-def grade(maps, masks, maps_before, who):  # -> ruler -> Interval
+def by_rulers(maps, masks, maps_before):  # -> ruler -> [S]
     threshold = best_threshold(maps_before, masks_before, split=chosen_on)
-    values = {
+    return {
         "pointing": can_hit(masks)[np.arange(len(maps)), winner(maps)],
         "CNR": contrast_to_noise(maps, masks),
         "mIoU": overlap(maps, masks, threshold=threshold, split=split),
     }
+
+
+def grade(maps, masks, maps_before, who):  # -> ruler -> Interval
+    values = by_rulers(maps, masks, maps_before)
     return {ruler: mean_interval(each, who) for ruler, each in values.items()}
 
 
@@ -361,10 +365,8 @@ from localmi.evaluate.grounding import by_group, size_names
 if readable:
     sizes = size_names(masks.mean(axis=(1, 2)))
     labels = {"finding": present["finding"], "side": present["side"], "size": sizes}
-    values = {"pointing": hit.astype(float), "chance": possible.mean(axis=1)}
-    values["CNR"] = contrast_to_noise(maps, masks)
-    threshold = best_threshold(maps_before, masks_before, split=chosen_on)
-    values["mIoU"] = overlap(maps, masks, threshold=threshold, split=split)
+    values = {"pointing": hit, "chance": possible.mean(axis=1)}
+    values |= by_rulers(maps, masks, maps_before)
     graded = {ruler: by_group(each, patients, labels) for ruler, each in values.items()}
     groups, chances = graded["pointing"], graded["chance"]
     names = [f"{group.by} {group.name}" for group in groups]

@@ -353,15 +353,18 @@ shown = on_means[["task", "fraction", "claim", "a - b", "difference_sd", "p_holm
 print(shown.round({"difference_sd": 3, "p_holm": 4}).to_string(index=False))
 
 # %%
+def draw_difference(axes, row, y, colour):  # filled: Holm's p below .05
+    axes.hlines(y, row.low, row.high, color=colour)
+    sure = "full" if row.p_holm < 0.05 else "none"
+    axes.plot(row.difference, y, "o", color=colour, fillstyle=sure)
+
+
 def draw_claims(axes, share):
     rows = on_means[on_means["fraction"] == share]
     claims = list(dict.fromkeys(on_means["claim"]))
     for row in rows.itertuples():
         second = row.task == "edema"
-        y, colour = claims.index(row.claim) + 0.25 * second, PALETTE[second]
-        axes.hlines(y, row.low, row.high, color=colour)
-        sure = "full" if row.p_holm < 0.05 else "none"
-        axes.plot(row.difference, y, "o", color=colour, fillstyle=sure)
+        draw_difference(axes, row, claims.index(row.claim) + 0.25 * second, PALETTE[second])
     axes.axvline(0, color=COLOURS["truth"], linestyle="--")
     axes.set(title=f"{percent(share)} of the labels", xlabel="difference of mean AUC, a - b")
     axes.set_yticks(range(len(claims)), claims)
@@ -405,10 +408,8 @@ show(
 def draw_findings(axes, b, share):
     own = tests[(tests["fraction"] == share) & (tests["finding"] != "mean")]
     own = own[(own["a"] == "local-infonce-tuned") & (own["b"] == b)].reset_index(drop=True)
-    for y, row in own.iterrows():
-        axes.hlines(y, row["low"], row["high"], color=PALETTE[0])
-        sure = "full" if row["p_holm"] < 0.05 else "none"
-        axes.plot(row["difference"], y, "o", color=PALETTE[0], fillstyle=sure)
+    for row in own.itertuples():
+        draw_difference(axes, row, row.Index, PALETTE[0])
     theirs = printed["local-infonce-tuned"] - printed[b]
     axes.plot(theirs[own["finding"]], own.index, "D", color="k", fillstyle="none", markersize=5)
     axes.axvline(0, color=COLOURS["truth"], linestyle="--")

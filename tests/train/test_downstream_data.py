@@ -7,13 +7,12 @@ import pytest
 from labelled_study import labelled_cache
 
 from localmi.data.cache import Cache
-from localmi.data.labels import PATHOLOGY9, label_targets
+from localmi.data.labels import PATHOLOGY9, check_test_patients, label_targets
 from localmi.errors import DataError, StudyLeakError, TrainingError
 from localmi.train.downstream_config import DownstreamConfig
 from localmi.train.downstream_data import (
     LabelledImages,
     aucs,
-    check_test_patients,
     labelled_images,
     mean_auc,
     nested_share,

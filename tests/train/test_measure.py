@@ -7,18 +7,13 @@ import torch
 
 from localmi.data.batches import SplitData
 from localmi.data.cache import Cache
-from localmi.data.phantom.read import Truth, finding_sentences, read_truth
+from localmi.data.phantom.read import Truth, finding_sentences
 from localmi.evaluate.grounding import pointing_game
 from localmi.evaluate.held_out import held_out_bound
 from localmi.train.measure import measure, point, point_elsewhere
 
 GRID = 4
 pytestmark = pytest.mark.filterwarnings("error::UserWarning")  # a notebook would show it
-
-
-@pytest.fixture
-def truth(tiny_cache: Cache) -> Truth:
-    return read_truth(tiny_cache.folder.parent / "study")
 
 
 @pytest.fixture

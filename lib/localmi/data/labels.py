@@ -12,8 +12,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from localmi.data.splits import SPLITS
-from localmi.errors import ConfigError, DataError
+from localmi.data.splits import SPLITS, check_leaks
+from localmi.data.tables import examples
+from localmi.errors import ConfigError, DataError, StudyLeakError
 
 FINDINGS = (
     "Atelectasis",
@@ -101,6 +102,34 @@ def label_targets(
     if policy.startswith("ones"):
         present |= uncertain
     return present.astype(np.float32), mask
+
+
+def check_test_patients(manifest: pd.DataFrame) -> None:
+    """Nothing if no patient of either task's test set is in another split.
+
+    Test patients are those of the test split, of the official one, and all who have an image with
+    a radiologist's label or a consensus grade of edema: these labels are for testing alone.
+
+    Raises:
+        StudyLeakError: names some of them.
+    """
+    check_leaks(manifest)
+    in_test = manifest["split"] == "test"
+    tested = in_test.copy()
+    if "official_split" in manifest:
+        tested |= manifest["official_split"] == "test"
+    for column in [SEVERITIES[2], *(EXPERT_PREFIX + finding for finding in FINDINGS)]:
+        if column in manifest:
+            tested |= manifest[column].notna()
+    leaking = manifest[manifest["patient_id"].isin(manifest.loc[tested, "patient_id"]) & ~in_test]
+    if len(leaking):
+        patients = leaking["patient_id"].drop_duplicates()
+        raise StudyLeakError(
+            f"{len(patients)} test patients of a downstream task are in "
+            f"{' and '.join(sorted(leaking['split'].unique()))}: {examples(patients)}. A model "
+            "could recognise the patient instead of the finding. Prepare the data again with "
+            "all their images in the test split."
+        )
 
 
 def class_counts(table: pd.DataFrame, policy: Policy = "explicit") -> pd.DataFrame:

@@ -12,10 +12,15 @@ import pandas as pd
 from sklearn.metrics import roc_auc_score
 
 from localmi.data.cache import Cache
-from localmi.data.labels import EXPERT_PREFIX, FINDINGS, PATHOLOGY9, SEVERITIES, label_targets
-from localmi.data.splits import SPLITS, check_leaks
-from localmi.data.tables import examples
-from localmi.errors import DataError, StudyLeakError, TrainingError
+from localmi.data.labels import (
+    EXPERT_PREFIX,
+    PATHOLOGY9,
+    SEVERITIES,
+    check_test_patients,
+    label_targets,
+)
+from localmi.data.splits import SPLITS
+from localmi.errors import DataError, TrainingError
 from localmi.evaluate.edema import edema_tails
 from localmi.train.downstream_config import DownstreamConfig
 
@@ -43,34 +48,6 @@ class LabelledImages:
         """Some of them: bool [n]."""
         return LabelledImages(
             self.rows[chosen].reset_index(drop=True), self.targets[chosen], self.mask[chosen]
-        )
-
-
-def check_test_patients(manifest: pd.DataFrame) -> None:
-    """Nothing if no patient of either task's test set is in another split.
-
-    Test patients are those of the test split, of the official one, and all who have an image with
-    a radiologist's label or a consensus grade of edema: these labels are for testing alone.
-
-    Raises:
-        StudyLeakError: names some of them.
-    """
-    check_leaks(manifest)
-    in_test = manifest["split"] == "test"
-    tested = in_test.copy()
-    if "official_split" in manifest:
-        tested |= manifest["official_split"] == "test"
-    for column in [CONSENSUS, *(EXPERT_PREFIX + finding for finding in FINDINGS)]:
-        if column in manifest:
-            tested |= manifest[column].notna()
-    leaking = manifest[manifest["patient_id"].isin(manifest.loc[tested, "patient_id"]) & ~in_test]
-    if len(leaking):
-        patients = leaking["patient_id"].drop_duplicates()
-        raise StudyLeakError(
-            f"{len(patients)} test patients of a downstream task are in "
-            f"{' and '.join(sorted(leaking['split'].unique()))}: {examples(patients)}. A model "
-            "could recognise the patient instead of the finding. Prepare the data again with "
-            "all their images in the test split."
         )
 
 

@@ -19,6 +19,7 @@ from torch import Tensor
 from localmi.data.augment import Augmentation
 from localmi.data.batches import Batch, SplitData, TrainingBatches, may_mismatch, normalise
 from localmi.data.cache import Cache
+from localmi.data.labels import check_test_patients
 from localmi.errors import ConfigError, NoNegativesError, TrainingError
 from localmi.evaluate.held_out import SplitScores, best_region
 from localmi.mi import bounds
@@ -26,7 +27,6 @@ from localmi.mi.critics import Critic
 from localmi.model.alignment import global_scores, local_scores, winners_only_scores
 from localmi.train.checkpoint import check_same_run, load_checkpoint, restore, save_checkpoint
 from localmi.train.config import TrainConfig
-from localmi.train.downstream_data import check_test_patients
 from localmi.train.networks import (
     annealed_temperature,
     autocast,
@@ -117,7 +117,7 @@ class Pretraining:
             batch = batch.shuffled()
         self.alignment.train()
         self.control.train()
-        pixels = self._augmented(self._pixels(batch.images))
+        pixels = self._augmented(normalise(batch.images.to(self.device)))
         torch.manual_seed(_step_seed(self.config.seed, self.step, purpose=0))
         with autocast(self.device, self.dtype):
             images, texts = self._features(batch, pixels)
@@ -136,10 +136,6 @@ class Pretraining:
             self._control_step(batch, images.detach(), texts.detach())
         self.step += 1
         return value.item()
-
-    def _pixels(self, images: Tensor) -> Tensor:
-        """uint8 [B, 1, H, W] as stored -> what the image encoder takes, on the device."""
-        return normalise(images.to(self.device))
 
     def _augmented(self, pixels: Tensor) -> Tensor:
         if self.augmentation is None:
@@ -212,18 +208,22 @@ class Pretraining:
         Returns:
             Scores of the critic, and of the control: the critic of the shuffled pairs.
         """
-        texts = self.encode_texts(data.texts)
-        parts = [
-            self.region_scores(data.images(index), texts)
-            for index in np.array_split(np.arange(len(data)), -(-len(data) // images_at_once))
-        ]
+        found = self.split_scores(data, data.texts, images_at_once=images_at_once)
         patient = data.manifest["patient_id"].to_numpy()
         own, control = (
-            best_region(
-                torch.cat(found), study=data.study, patient=patient, text_ids=data.text_ids
-            )
-            for found in zip(*parts, strict=True)
+            best_region(scores, study=data.study, patient=patient, text_ids=data.text_ids)
+            for scores in found
         )
+        return own, control
+
+    def split_scores(
+        self, data: SplitData, texts: list[str], *, images_at_once: int = 32
+    ) -> tuple[Tensor, Tensor]:
+        """`region_scores` of all images of a split, some at a time: twice [n, N, T]."""
+        features = self.encode_texts(texts)
+        parts = np.array_split(np.arange(len(data)), -(-len(data) // images_at_once))
+        found = [self.region_scores(data.images(part), features) for part in parts]
+        own, control = (torch.cat(each) for each in zip(*found, strict=True))
         return own, control
 
     @torch.no_grad()
@@ -239,7 +239,7 @@ class Pretraining:
         """
         self.alignment.eval()
         self.control.eval()
-        encoder, pixels = self.alignment.image_encoder, self._pixels(images)
+        encoder, pixels = self.alignment.image_encoder, normalise(images.to(self.device))
         with autocast(self.device, self.dtype):
             local = self.config.objective == "local"
             features = encoder.regions(pixels) if local else encoder.pooled(pixels)[:, None]

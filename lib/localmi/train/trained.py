@@ -46,13 +46,8 @@ class Trained:
         Returns:
             Twice [n, N, T] float32; N = 1 if the objective is global.
         """
-        features = self.training.encode_texts(list(texts))
-        found = [
-            self.training.region_scores(data.images(part), features)
-            for part in np.array_split(np.arange(len(data)), -(-len(data) // 32))
-        ]
-        own, control = (torch.cat(part).numpy() for part in zip(*found, strict=True))
-        return own, control
+        own, control = self.training.split_scores(data, list(texts))
+        return own.numpy(), control.numpy()
 
     def maps(self, images: Tensor, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """The score of each text in each region of its own image, by the critic and the control.

@@ -4,17 +4,12 @@ import pytest
 from localmi.data.batches import SplitData
 from localmi.data.cache import Cache
 from localmi.data.phantom.config import PhantomConfig, ReportNoise
-from localmi.data.phantom.read import Truth, finding_sentences, read_truth
+from localmi.data.phantom.read import finding_sentences, read_truth
 from localmi.data.phantom.redraw import redraw
 from localmi.data.phantom.write import write_study
 from localmi.errors import DataError
 
 SIZE = 64
-
-
-@pytest.fixture
-def truth(tiny_cache: Cache) -> Truth:
-    return read_truth(tiny_cache.folder.parent / "study")
 
 
 @pytest.fixture
