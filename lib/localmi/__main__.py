@@ -165,13 +165,15 @@ def tables(
     data_dir: Annotated[
         Path | None, typer.Option(help="Their prepared cache: counts its labels.")
     ] = None,
-    permutations: Annotated[int, typer.Option(help="Of each paired test.")] = 10_000,
+    permutations: Annotated[int, typer.Option(help="Of each paired test.", min=1)] = 10_000,
+    workers: Annotated[int, typer.Option(help="Processes.", min=1)] = 1,
 ) -> None:
     """The paper's tables from the runs below a folder: AUCs with intervals, paired tests."""
     from localmi.train.tables import main
 
     out = out or folder / "tables"
-    raise typer.Exit(main(folder, out, data_dir=data_dir, permutations=permutations))
+    options = {"permutations": permutations, "workers": workers}
+    raise typer.Exit(main(folder, out, data_dir=data_dir, **options))
 
 
 @app.command()

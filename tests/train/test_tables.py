@@ -118,6 +118,12 @@ def test_both_tables(grid: Path) -> None:
     assert one["difference_sd"] == pytest.approx(spread)
 
 
+def test_any_number_of_workers_computes_the_same(grid: Path) -> None:
+    one, two = (tables.make_tables(grid, permutations=19, workers=number) for number in (1, 2))
+    pd.testing.assert_frame_equal(one.auc, two.auc)
+    pd.testing.assert_frame_equal(one.comparisons, two.comparisons)
+
+
 def test_holm_is_over_the_findings_of_both_tasks(grid: Path) -> None:
     tests = tables.make_tables(grid, permutations=99).comparisons
     family = tests[(tests["finding"] != "mean") & (tests["b"] == "global-infonce-tuned")]

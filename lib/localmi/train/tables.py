@@ -5,7 +5,8 @@ aggregates alone, no prediction and no id. Taught in 10_the_papers_tables.
 """
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from localmi.train.downstream_result import Predictions
 from localmi.train.tables_read import Cell, Key, Run, cells_of, read_runs
 from localmi.train.tables_text import IMAGE_ONLY, MEAN, in_words
 
+Row = dict[str, Any]
 FINDINGS = {"pathology9": PATHOLOGY9, "edema": EDEMA_TASKS}
 AUC_FILE, COMPARISONS_FILE, COUNTS_FILE, TEXT_FILE = "auc", "comparisons", "counts", "tables.md"
 NEEDED = {  # columns, by file
@@ -93,16 +95,25 @@ def _stored(path: Path, *columns: str) -> pd.DataFrame:
     return table.fillna({name: "" for name in TEXT if name in table})
 
 
-def auc_table(cells: Mapping[Key, Cell]) -> pd.DataFrame:
+def auc_table(cells: Mapping[Key, Cell], *, workers: int = 1) -> pd.DataFrame:
     """AUC and AUPRC: mean over seeds, 95 % interval over patients.
 
     auc_sd: standard deviation over the seeds, which the interval does not speak of.
     """
-    rows = [row for key, cell in cells.items() for row in _auc_rows(key, cell)]
-    return pd.DataFrame(rows)
+    return pd.DataFrame(_side_by_side(_auc_rows, list(cells.items()), workers))
 
 
-def _auc_rows(key: Key, cell: Cell) -> Iterator[dict[str, Any]]:
+def _side_by_side(
+    rows_of: Callable[..., list[Row]], jobs: Sequence[tuple[Any, ...]], workers: int
+) -> list[Row]:
+    """The rows of all jobs, in their order."""
+    if workers == 1:
+        return [row for job in jobs for row in rows_of(*job)]
+    with ProcessPoolExecutor(workers) as pool:
+        return [row for rows in pool.map(rows_of, *zip(*jobs, strict=True)) for row in rows]
+
+
+def _auc_rows(key: Key, cell: Cell) -> list[Row]:
     task, fraction, variant = key
     run = next(iter(cell.runs.values()))
     targets, mask = _labels(task, run.predictions)
@@ -111,8 +122,8 @@ def _auc_rows(key: Key, cell: Cell) -> Iterator[dict[str, Any]]:
     )
     by_seed = np.stack([_own_aucs(one) for one in cell.runs.values()])  # [S, F + 1]
     spread = by_seed.std(axis=0, ddof=1) if len(by_seed) > 1 else np.full(by_seed.shape[1], np.nan)
-    for column, finding in enumerate([*FINDINGS[task], MEAN]):
-        yield {
+    return [
+        {
             "task": task,
             "fraction": fraction,
             "variant": variant,
@@ -124,6 +135,8 @@ def _auc_rows(key: Key, cell: Cell) -> Iterator[dict[str, Any]]:
             **_numbers(found, finding),
             "auc_sd": spread[column],
         }
+        for column, finding in enumerate([*FINDINGS[task], MEAN])
+    ]
 
 
 def _labels(task: str, predictions: Predictions) -> tuple[np.ndarray, np.ndarray]:
@@ -138,11 +151,10 @@ def _own_aucs(run: Run) -> np.ndarray:
     known = run.predictions
     part = LabelledImages(known.ids, known.targets, known.mask)
     found = aucs(run.task, part, known.probabilities)
-    mean = np.nan if np.isnan(found).all() else np.nanmean(found)
-    return np.append(found, mean)
+    return np.append(found, np.nan if np.isnan(found).all() else np.nanmean(found))
 
 
-def _numbers(found: MultiLabelMetrics, finding: str) -> dict[str, Any]:
+def _numbers(found: MultiLabelMetrics, finding: str) -> Row:
     if finding == MEAN:
         auc, auprc, note = found.mean_auc, found.mean_auprc, found.note
         images, prevalence = max(one.number for one in found.tasks.values()), np.nan
@@ -157,7 +169,19 @@ def _numbers(found: MultiLabelMetrics, finding: str) -> dict[str, Any]:
     return {**numbers, "note": note}
 
 
-def comparison_table(cells: Mapping[Key, Cell], *, permutations: int = 10_000) -> pd.DataFrame:
+@dataclass(frozen=True)
+class _Pair:
+    """Two variants to be compared: what their rows are called, the findings, and the cells."""
+
+    named: Row
+    findings: Sequence[str]
+    a: Cell
+    b: Cell
+
+
+def comparison_table(
+    cells: Mapping[Key, Cell], *, permutations: int = 10_000, workers: int = 1
+) -> pd.DataFrame:
     """The paper's claims as paired tests, `PAIRS`: of the mean AUC, some finding by finding too.
 
     A test pairs the seeds that both have, and permutes within patients. `p_holm` is adjusted over
@@ -165,15 +189,8 @@ def comparison_table(cells: Mapping[Key, Cell], *, permutations: int = 10_000) -
     of variants and share of the labels. `difference_sd` is over the seeds, of which neither the
     interval nor p speaks.
     """
-    rows: list[dict[str, Any]] = []
-    for task, fraction in dict.fromkeys((task, fraction) for task, fraction, _ in cells):
-        for a, b, single in PAIRS:
-            if (task, fraction, a) in cells and (task, fraction, b) in cells:
-                pair = (cells[task, fraction, a], cells[task, fraction, b])
-                named = {"task": task, "fraction": fraction, "a": a, "b": b}
-                names = [*FINDINGS[task], MEAN] if single else [MEAN]
-                rows += [named | row for row in _tests(task, *pair, names, permutations)]
-    table = pd.DataFrame(rows, columns=COMPARISON_COLUMNS)
+    jobs = [(pair, permutations) for pair in _pairs(cells)]
+    table = pd.DataFrame(_side_by_side(_tests, jobs, workers), columns=COMPARISON_COLUMNS)
     family = [table["fraction"], table["a"], table["b"], table["finding"] == MEAN]
     table["p_holm"] = table.groupby(family)["p"].transform(lambda p: holm(p.to_numpy()))
     return table
@@ -183,19 +200,31 @@ COMPARISON_COLUMNS = ["task", "fraction", "a", "b", "finding", "seeds"]
 COMPARISON_COLUMNS += ["difference", "low", "high", "difference_sd", "p", "note"]
 
 
-def _tests(
-    task: str, a: Cell, b: Cell, names: Sequence[str], permutations: int
-) -> Iterator[dict[str, Any]]:
+def _pairs(cells: Mapping[Key, Cell]) -> Iterator[_Pair]:
+    for task, fraction in dict.fromkeys((task, fraction) for task, fraction, _ in cells):
+        for a, b, single in PAIRS:
+            if (task, fraction, a) in cells and (task, fraction, b) in cells:
+                yield _Pair(
+                    {"task": task, "fraction": fraction, "a": a, "b": b},
+                    [*FINDINGS[task], MEAN] if single else [MEAN],
+                    cells[task, fraction, a],
+                    cells[task, fraction, b],
+                )
+
+
+def _tests(pair: _Pair, permutations: int) -> list[Row]:
+    a, b, task = pair.a, pair.b, pair.named["task"]
     seeds = [seed for seed in a.runs if seed in b.runs]
     if not seeds:
-        return
+        return []
     own, other = (cell.scores[[list(cell.runs).index(seed) for seed in seeds]] for cell in (a, b))
     by_seed = np.stack([_own_aucs(a.runs[seed]) - _own_aucs(b.runs[seed]) for seed in seeds])
     predictions = a.runs[seeds[0]].predictions
     targets, mask = _labels(task, predictions)
-    for name in names:
-        column = (*FINDINGS[task], MEAN).index(name)
-        chosen: Any = slice(None) if name == MEAN else column
+    rows = []
+    for finding in pair.findings:
+        column = (*FINDINGS[task], MEAN).index(finding)
+        chosen: Any = slice(None) if finding == MEAN else column
         test: PairedTest = compare(
             targets[:, chosen],
             own[:, :, chosen],
@@ -204,8 +233,8 @@ def _tests(
             mask[:, chosen],
             permutations=permutations,
         )
-        yield {
-            "finding": name,
+        row = {
+            "finding": finding,
             "seeds": len(seeds),
             "difference": test.difference.value,
             "low": test.difference.low,
@@ -214,10 +243,12 @@ def _tests(
             "p": test.p_value,
             "note": test.note,
         }
+        rows.append({**pair.named, **row})
+    return rows
 
 
-def make_tables(folder: Path, *, permutations: int = 10_000) -> Tables:
-    """Both tables of the runs below a folder.
+def make_tables(folder: Path, *, permutations: int = 10_000, workers: int = 1) -> Tables:
+    """Both tables of the runs below a folder; any number of workers computes the same.
 
     Raises:
         DataError: as `read_runs` and `cells_of`.
@@ -226,7 +257,10 @@ def make_tables(folder: Path, *, permutations: int = 10_000) -> Tables:
     """
     cells = cells_of(read_runs(folder))
     ordered = dict(sorted(cells.items(), key=lambda item: _order(item[0])))
-    return Tables(auc_table(ordered), comparison_table(ordered, permutations=permutations))
+    return Tables(
+        auc_table(ordered, workers=workers),
+        comparison_table(ordered, permutations=permutations, workers=workers),
+    )
 
 
 def _order(key: Key) -> tuple[int, float, bool, str]:
@@ -235,16 +269,22 @@ def _order(key: Key) -> tuple[int, float, bool, str]:
 
 
 def main(
-    folder: Path, out: Path, *, data_dir: Path | None = None, permutations: int = 10_000
+    folder: Path,
+    out: Path,
+    *,
+    data_dir: Path | None = None,
+    permutations: int = 10_000,
+    workers: int = 1,
 ) -> int:
     """The command `python -m localmi tables`; returns the exit code.
 
     Args:
         data_dir: a prepared cache, to count its labels (`COUNTS_FILE`), or none.
+        workers: processes.
     """
     try:
         counts = beside_table_1(open_cache(data_dir).manifest) if data_dir else None
-        tables = make_tables(folder, permutations=permutations)
+        tables = make_tables(folder, permutations=permutations, workers=workers)
     except LocalMIError as error:
         print(error, file=sys.stderr)
         return 1
