@@ -172,8 +172,9 @@ def tables(
     from localmi.train.tables import main
 
     out = out or folder / "tables"
-    options = {"permutations": permutations, "workers": workers}
-    raise typer.Exit(main(folder, out, data_dir=data_dir, **options))
+    raise typer.Exit(
+        main(folder, out, data_dir=data_dir, permutations=permutations, workers=workers)
+    )
 
 
 @app.command()
