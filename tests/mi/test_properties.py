@@ -14,6 +14,7 @@ from torch import Tensor
 
 from localmi.errors import ConfigError, NoNegativesError
 from localmi.mi import bounds, density_ratio, unnormalised
+from localmi.mi.names import Direction
 
 Function = Callable[[Tensor, Tensor | None], Tensor]
 EXAMPLES = settings(max_examples=25, deadline=None, derandomize=True)
@@ -38,7 +39,7 @@ def mine(scores: Tensor, allowed: Tensor | None = None) -> Tensor:
     return value + surrogate - surrogate.detach()
 
 
-def infonce(direction: bounds.Direction, needs: Literal["rows", "columns", "both"]) -> Estimator:
+def infonce(direction: Direction, needs: Literal["rows", "columns", "both"]) -> Estimator:
     return Estimator(
         partial(bounds.infonce, direction=direction),
         partial(bounds.infonce_terms, direction=direction),

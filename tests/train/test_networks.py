@@ -1,4 +1,6 @@
 import copy
+import platform
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -222,6 +224,26 @@ def test_devices_with_a_gpu(gpu: None) -> None:
     assert choose_device("auto") == CUDA
     assert choose_device("cuda") == CUDA
     assert choose_device("cpu") == CPU
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt is glibc's")
+def test_a_run_on_the_cpu_keeps_the_memory_it_frees() -> None:
+    resource = pytest.importorskip("resource")
+
+    def faults(of: Callable[[], object]) -> int:
+        """Pages that the system had to map meanwhile."""
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        of()
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+    def blocks() -> None:
+        for _ in range(10):
+            torch.ones(10_000_000)  # 40 MB: more than glibc ever keeps by itself
+
+    choose_device("cpu")
+    blocks()
+    pages = 40_000_000 // resource.getpagesize()
+    assert faults(blocks) < pages
 
 
 def test_precision_by_name() -> None:

@@ -17,6 +17,7 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from localmi.errors import ConfigError, DataError
+from localmi.train.config import TrainConfig, checked
 
 # What an annotation in a parameters cell may be made of.
 TYPES: Mapping[str, Any] = {kind.__name__: kind for kind in (bool, int, float, str, list, dict)}
@@ -179,8 +180,6 @@ def check_value(parameter: Parameter, value: Any) -> Any:
 
 
 def _check_against_config(values: Mapping[str, Any]) -> None:
-    from localmi.train.config import TrainConfig, checked  # imports torch: only for a run
-
     checked(**{name: value for name, value in values.items() if name in TrainConfig.model_fields})
 
 

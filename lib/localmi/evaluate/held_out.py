@@ -10,7 +10,8 @@ from torch import Tensor
 
 from localmi.data.batches import may_mismatch
 from localmi.evaluate.statistics import Interval, mean_interval
-from localmi.mi.bounds import Direction, dv_terms, infonce_terms
+from localmi.mi.bounds import dv_terms, infonce_terms
+from localmi.mi.names import Direction
 
 
 @dataclass(frozen=True)

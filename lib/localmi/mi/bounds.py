@@ -7,12 +7,13 @@ off-diagonal pair (i, j) may serve as a mismatched one (same study: no); its dia
 
 import math
 from collections.abc import Mapping
-from typing import Literal, NamedTuple, get_args
+from typing import NamedTuple, get_args
 
 import torch
 from torch import Tensor
 
 from localmi.errors import CheckpointError, ConfigError
+from localmi.mi.names import Direction
 from localmi.mi.scores import (
     check_rows,
     full_precision,
@@ -21,8 +22,6 @@ from localmi.mi.scores import (
     log_mean_exp_shares,
     mismatched_pairs,
 )
-
-Direction = Literal["image_to_text", "text_to_image", "symmetric"]
 
 
 def dv(scores: Tensor, allowed: Tensor | None = None) -> Tensor:

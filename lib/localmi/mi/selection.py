@@ -7,14 +7,13 @@ whom: with them every bound stays a bound on I(image; text).
 """
 
 import math
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 from torch import Tensor
 
 from localmi.errors import ConfigError
-
-RegionSelection = Literal["per_pair_max", "soft", "positive_argmax", "matched_max"]
+from localmi.mi.names import RegionSelection
 
 
 def select_regions(

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from localmi.mi.critics import Critic
-from localmi.mi.selection import RegionSelection, select_regions
+from localmi.mi.names import RegionSelection
+from localmi.mi.selection import select_regions
 from localmi.model.image import ImageEncoder
 from localmi.model.text import TextEncoder
 

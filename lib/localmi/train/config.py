@@ -6,8 +6,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
 
 from localmi.errors import ConfigError
-from localmi.mi.bounds import Direction
-from localmi.mi.selection import RegionSelection
+from localmi.mi.names import Direction, RegionSelection
 
 # Names the defaults of notebook 07 too: its parameters cell is checked against this object.
 
