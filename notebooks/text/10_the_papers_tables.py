@@ -23,7 +23,7 @@
 # **Before this**: [training by local MI](07_train_local_mi.ipynb),
 # [downstream tasks](08_downstream_tasks.ipynb).
 # **Reading time**: 40 minutes.
-# **Run time**: 30 seconds on 2 cores; the runs behind the tables, `make tables`, take three hours.
+# **Run time**: 30 seconds on 2 cores; the runs behind the tables, `make tables`, take two and a half hours.
 # **Memory**: 0.5 GB.
 # **Data**: the tables of `make tables` (120 runs, three seeds, on a synthetic study of 5,000
 # patients), stored with the course; or those of your own grid by `tables_dir`.
