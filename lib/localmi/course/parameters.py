@@ -139,7 +139,7 @@ def resolve(
         values[name] = check_value(parameters[name], value)
     for name, text in from_command.items():
         values[name] = check_value(parameters[name], parse_text(parameters[name], text))
-    _check_against_config(values)
+    checked(**{name: value for name, value in values.items() if name in TrainConfig.model_fields})
     return {name: _existing_folder(name, value) for name, value in values.items()}
 
 
@@ -177,10 +177,6 @@ def check_value(parameter: Parameter, value: Any) -> Any:
             f"Parameter {parameter.name} must be {parameter.type_name}, as its default "
             f"{parameter.default!r} is; it was given {value!r}. ({error.errors()[0]['msg']}.)"
         ) from error
-
-
-def _check_against_config(values: Mapping[str, Any]) -> None:
-    checked(**{name: value for name, value in values.items() if name in TrainConfig.model_fields})
 
 
 def _existing_folder(name: str, value: Any) -> Any:

@@ -23,7 +23,7 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of malloc.h: -1 never trims, 0 maps no 
 
 
 def choose_device(name: str) -> torch.device:
-    """ "auto" takes the GPU where there is one."""
+    """ "auto" takes the GPU where there is one; with the CPU, see `keep_freed_memory`."""
     if name == "cuda" and not torch.cuda.is_available():
         raise ConfigError("device='cuda', but no GPU is visible to torch. Use 'cpu' or 'auto'.")
     if name == "auto":
