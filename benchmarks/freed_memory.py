@@ -1,6 +1,6 @@
 """How much of a training step goes to memory that is given back to the system and mapped again.
 
-    python benchmarks/freed_memory.py                              about 2 minutes on one core
+    python benchmarks/freed_memory.py                              about 4 minutes on one core
 
 One step of an image-only classifier (notebook 08): `resnet256_6_2_1` on 32 images of 128 pixels,
 forward, backward and Adam, on one thread. Each way in processes of its own that take turns, for

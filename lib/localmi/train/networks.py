@@ -37,7 +37,7 @@ def keep_freed_memory() -> None:
     """Lets the C library keep memory that was freed, for the rest of the process.
 
     By default glibc gives blocks of a step's size back to the system, which clears them and maps
-    them anew at the next step: a quarter of a step's time (`benchmarks/freed_memory.py`). What a
+    them anew at the next step: a fifth of a step's time (`benchmarks/freed_memory.py`). What a
     process holds at most stays the same. Elsewhere than under glibc nothing changes.
 
     Source: mallopt(3).
