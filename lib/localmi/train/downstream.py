@@ -215,8 +215,11 @@ class Finetuning:
         return np.array_split(np.arange(number), -(-number // AT_ONCE))
 
     def features(self, split: str) -> np.ndarray:
-        """Features of a linear probe: the frozen blocks, pooled to 2 x 2 as for `fc1`: [n, P]."""
-        block = self._stored_features(split).float()
+        """Features of a linear probe: the frozen blocks, pooled to 2 x 2 as for `fc1`: [n, P].
+
+        In float64, as the probe computes: in float32 its probabilities sum to 1 to 7 digits.
+        """
+        block = self._stored_features(split).double()
         return functional.adaptive_avg_pool2d(block, 2).flatten(1).cpu().numpy()
 
     @torch.no_grad()
