@@ -1,5 +1,5 @@
 # Each target first builds .venv from requirements.lock when it is missing, broken or out of date.
-# Without make (Windows): the same commands, after `py -3.11 lib/localmi/course/build_environment.py`
+# Without make (Windows): the same commands, after `py -3.11 lib/localmi/environment/build.py`
 # and with .venv\Scripts\python in place of $(PY).
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3 || command -v python)
@@ -28,7 +28,7 @@ help:
 
 environment:
 	@test -n "$(PYTHON)" || { echo "No Python found. Install Python 3.11, then: make PYTHON=<it> <target>"; exit 1; }
-	@"$(PYTHON)" lib/localmi/course/build_environment.py
+	@"$(PYTHON)" lib/localmi/environment/build.py
 
 run: environment
 	@echo "== The main job: $(NOTEBOOK) with $(PARAMETERS)"

@@ -30,9 +30,9 @@ from pydicom.uid import DigitalXRayImageStorageForPresentation, ExplicitVRLittle
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "helpers"))
 from mimic_tree import check_cache, write_tree
 
+from localmi.data.cache.prepare import duration
+from localmi.data.cache.verify import verify_cache
 from localmi.data.images import read_image
-from localmi.data.preparation import duration
-from localmi.data.verify import verify_cache
 
 HEIGHT, WIDTH = 3056, 2544  # pixels of a chest radiograph in MIMIC-CXR
 ALL_IMAGES, FRONTAL_IMAGES, CORES = 377_110, 243_334, 16
@@ -95,8 +95,8 @@ def _since(begin: float) -> str:
 PARTS = """
 import sys, time
 from pathlib import Path
-from localmi.data.cache import build_cache, open_cache
-from localmi.data.sources import read_pairs
+from localmi.data.cache.cache import build_cache, open_cache
+from localmi.data.sources.pairs import read_pairs
 
 def peak():
     return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 1024

@@ -35,11 +35,11 @@ from torch import Tensor
 from localmi.course.error_map import mean_errors, plot_errors
 from localmi.course.plots import use_style
 from localmi.errors import LocalMIError
-from localmi.mi.baselines import gaussian_mi, ksg
 from localmi.mi.bounds import infonce
 from localmi.mi.critics import SeparableCritic
 from localmi.mi.distributions import TASKS, Task, staircase, task
-from localmi.mi.estimate import estimate
+from localmi.mi.samples.baselines import gaussian_mi, ksg
+from localmi.mi.samples.estimate import estimate
 
 STAIRCASE = (2.0, 4.0, 6.0, 8.0, 10.0)
 BASELINES: dict[str, Callable[[Tensor, Tensor], float]] = {

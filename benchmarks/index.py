@@ -26,8 +26,8 @@ import numpy as np
 import pandas as pd
 
 from localmi.data.labels import FINDINGS
-from localmi.data.mimic_reports import ARCHIVE
-from localmi.data.sources import read_pairs
+from localmi.data.sources.mimic_reports import ARCHIVE
+from localmi.data.sources.pairs import read_pairs
 
 IMAGES, STUDIES, PATIENTS = 377_110, 227_835, 65_379
 VIEWS = {"AP": 147_173, "PA": 96_161, "LATERAL": 82_853, "LL": 35_133, "": 15_769, "LAO": 21}

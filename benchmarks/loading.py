@@ -26,14 +26,14 @@ from PIL import Image
 
 from localmi.data.augment import Augmentation
 from localmi.data.batches import SplitData, TrainingBatches, normalise
-from localmi.data.cache import Cache
-from localmi.data.cache_tables import SENTENCE_COLUMNS
+from localmi.data.cache.cache import Cache
+from localmi.data.cache.shards import ImageRows, shard_file
+from localmi.data.cache.tables import SENTENCE_COLUMNS
 from localmi.data.images import read_image
-from localmi.data.prepare import load_study
-from localmi.data.shards import ImageRows, shard_file
 from localmi.model.text import TextEncoder, TokenTable
+from localmi.study import load_study
 from localmi.train.config import checked
-from localmi.train.pretrain import Pretraining
+from localmi.train.pretraining import Pretraining
 
 SIZE, SHARD_ROWS = 256, 4096
 FULL_SIZE = (2544, 3056)  # width and height of most files of MIMIC-CXR-JPG

@@ -15,8 +15,8 @@ import pytest
 from hypothesis import settings
 
 if TYPE_CHECKING:
-    from localmi.data.cache import Cache
-    from localmi.data.phantom.read import Truth
+    from localmi.data.cache.cache import Cache
+    from localmi.phantom.read import Truth
 
 # Before torch and NumPy are imported: their floats depend on the number of threads.
 for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
@@ -24,6 +24,8 @@ for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["MPLBACKEND"] = "Agg"
+
+pytest_plugins = ("training_fixtures",)  # of train and downstream
 
 settings.register_profile("course", derandomize=True, deadline=None, max_examples=50)
 settings.load_profile("course")
@@ -40,10 +42,10 @@ def _home_is_scratch(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pyte
 @pytest.fixture(scope="session")
 def tiny_cache(tmp_path_factory: pytest.TempPathFactory) -> Cache:
     """A synthetic study of 12 patients at 64 x 64, every other study with a second image."""
-    from localmi.data.cache import build_cache
-    from localmi.data.phantom.config import PhantomConfig
-    from localmi.data.phantom.write import write_study
-    from localmi.data.sources import read_pairs
+    from localmi.data.cache.cache import build_cache
+    from localmi.data.sources.pairs import read_pairs
+    from localmi.phantom.config import PhantomConfig
+    from localmi.phantom.write import write_study
 
     folder = tmp_path_factory.mktemp("tiny")
     config = PhantomConfig(seed=1, image_size=64, second_image=0.5)
@@ -54,7 +56,7 @@ def tiny_cache(tmp_path_factory: pytest.TempPathFactory) -> Cache:
 @pytest.fixture
 def truth(tiny_cache: Cache) -> Truth:
     """Of the study behind `tiny_cache`."""
-    from localmi.data.phantom.read import read_truth
+    from localmi.phantom.read import read_truth
 
     return read_truth(tiny_cache.folder.parent / "study")
 
@@ -75,9 +77,9 @@ def make_cache() -> Callable[..., Cache]:
     import numpy as np
     import pandas as pd
 
-    from localmi.data.cache import Cache
-    from localmi.data.cache_tables import SENTENCE_COLUMNS
-    from localmi.data.sources import REJECTED_COLUMNS
+    from localmi.data.cache.cache import Cache
+    from localmi.data.cache.tables import SENTENCE_COLUMNS
+    from localmi.data.sources.pairs import REJECTED_COLUMNS
 
     def make(*studies: Sequence, image_size: int = 8) -> Cache:
         made = [MadeStudy(*study) for study in studies]

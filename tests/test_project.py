@@ -11,10 +11,10 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from places import ROOT
 
-from localmi.course.scan import scan_files
+from localmi.privacy.scan import scan_files
 
-ROOT = Path(__file__).resolve().parents[1]
 LOCK = [
     Requirement(line)
     for line in (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines()

@@ -37,7 +37,7 @@ def commands(
 )
 def run(context: typer.Context) -> None:
     """Execute a notebook with other parameters: run NOTEBOOK -p NAME VALUE ... (run --help)."""
-    from localmi.course.run import main
+    from localmi.notebook.run import main
 
     raise typer.Exit(main(context.args))
 
@@ -45,7 +45,7 @@ def run(context: typer.Context) -> None:
 @app.command()
 def environment() -> None:
     """Check this machine and say how to mend what is wrong."""
-    from localmi.course.environment import main
+    from localmi.environment.check import main
 
     raise typer.Exit(main([]))
 
@@ -55,7 +55,7 @@ def lint(
     folder: Annotated[Path, typer.Argument(help="The folder of notebooks.")] = Path("notebooks"),
 ) -> None:
     """Check the shape of the notebooks: CONTRIBUTING.md says what is asked of them."""
-    from localmi.course.lint import main
+    from localmi.notebook.lint import main
 
     raise typer.Exit(main(folder))
 
@@ -67,7 +67,7 @@ def render(
     ] = None,
 ) -> None:
     """Execute notebooks in place, store their outputs, and bring their text pairs in step."""
-    from localmi.course.render import all_notebooks, main
+    from localmi.notebook.render import all_notebooks, main
 
     raise typer.Exit(main(notebooks or all_notebooks(Path("notebooks"))))
 
@@ -83,7 +83,7 @@ def scan(
     ] = None,
 ) -> None:
     """Refuse files that hold ids or reports of MIMIC-CXR; `make hooks` does so at each commit."""
-    from localmi.course.scan import main
+    from localmi.privacy.scan import main
 
     raise typer.Exit(main(paths or [], staged=staged, against=against))
 
@@ -107,7 +107,7 @@ def prepare(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say time and disk only.")] = False,
 ) -> None:
     """Turn MIMIC-CXR, OpenI or a CSV into a checked cache; after a kill, go on from there."""
-    from localmi.data.preparation import main
+    from localmi.data.cache.prepare import main
 
     code = main(
         data_dir,
@@ -125,7 +125,7 @@ def prepare(
 @app.command()
 def verify(cache: Annotated[Path, typer.Argument(help="The folder of a cache.")]) -> None:
     """Check every image and table of a cache against what was written; 1: something is damaged."""
-    from localmi.data.verify import main
+    from localmi.data.cache.verify import main
 
     raise typer.Exit(main(cache))
 
@@ -135,7 +135,7 @@ def example(
     out: Annotated[Path, typer.Option(help="The folder; its contents are replaced.")],
 ) -> None:
     """Generate the committed example study again, byte for byte."""
-    from localmi.course.example import main
+    from localmi.phantom.example import main
 
     raise typer.Exit(main(out))
 
@@ -148,8 +148,8 @@ def phantom(
     workers: Annotated[int, typer.Option(help="Processes; 0: one a core.")] = 0,
 ) -> None:
     """Generate a synthetic study of any size, with its truth: the example is the default."""
-    from localmi.course.example import main
     from localmi.errors import LocalMIError
+    from localmi.phantom.example import main
 
     try:
         main(out, patients=patients, seed=seed, workers=workers)
@@ -169,7 +169,7 @@ def tables(
     workers: Annotated[int, typer.Option(help="Processes.", min=1)] = 1,
 ) -> None:
     """The paper's tables from the runs below a folder: AUCs with intervals, paired tests."""
-    from localmi.train.tables import main
+    from localmi.downstream.tables import main
 
     out = out or folder / "tables"
     raise typer.Exit(
@@ -183,7 +183,7 @@ def export(
     out: Annotated[Path, typer.Argument(help="The file to write; it must not exist.")],
 ) -> None:
     """Keep the trained networks of a checkpoint alone: a small file for notebooks 08 and 09."""
-    from localmi.train.trained import main
+    from localmi.train.trained_model import main
 
     raise typer.Exit(main(checkpoint, out))
 

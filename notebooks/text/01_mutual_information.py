@@ -31,7 +31,7 @@ import time
 import numpy as np
 import pandas as pd
 from localmi.course import check
-from localmi.course.environment import set_up
+from localmi.environment.check import set_up
 from localmi.course.plots import COLOURS, PALETTE, plt, show
 began = time.perf_counter()
 set_up()
@@ -403,7 +403,7 @@ check.exercise_1_3(my_gaussian_mi)
 # $$\hat I = \sum_{a,b} \frac{n_{ab}}{N} \log\frac{N\, n_{ab}}{n_{a\cdot}\, n_{\cdot b}}.$$
 
 # %%
-from localmi.mi.baselines import histogram_mi
+from localmi.mi.samples.baselines import histogram_mi
 from localmi.mi.distributions import staircase
 
 def my_histogram(x, y, bins):                 # [N], [N]
@@ -482,7 +482,7 @@ def my_ksg(x, y, k=3):                        # [N, dim_x], [N, dim_y]
 
 
 # %%
-from localmi.mi.baselines import ksg
+from localmi.mi.samples.baselines import ksg
 from localmi.mi.distributions import task
 
 for name in ("1v1-normal-0.75", "half_cube-1v1-normal-0.75", "wiggly-1v1-normal-0.75"):
@@ -507,7 +507,7 @@ for name in ("1v1-normal-0.75", "half_cube-1v1-normal-0.75", "wiggly-1v1-normal-
 # $$\hat I \le \psi(N) - \psi(k + 1) \approx \log N - \psi(k+1).$$
 
 # %%
-from localmi.mi.baselines import ksg
+from localmi.mi.samples.baselines import ksg
 from scipy.special import digamma
 
 generator = np.random.default_rng(seed)
@@ -547,7 +547,7 @@ def my_wide_histogram(x, y, bins=10):         # [N, d], [N, d]
 
 
 # %%
-from localmi.mi.baselines import gaussian_mi, ksg
+from localmi.mi.samples.baselines import gaussian_mi, ksg
 from localmi.mi.distributions import staircase
 
 METHODS = {
@@ -597,7 +597,7 @@ show(
 # The correlations are right: the samples *are* Gaussian, and that is all they ask. Just then.
 
 # %%
-from localmi.mi.baselines import gaussian_mi, ksg
+from localmi.mi.samples.baselines import gaussian_mi, ksg
 from localmi.mi.distributions import task
 
 rows = []
@@ -663,8 +663,8 @@ print("  ".join(f"{value:.2f}" for value in sorted(found)))
 # %% tags=["record"]
 from pathlib import Path
 
-from localmi.evaluate.statistics import mean_interval
-from localmi.train.record import Result, write_results
+from localmi.statistics import mean_interval
+from localmi.record import Result, write_results
 
 metrics = {}
 for (truth, dim, name), of_one in estimates.groupby(["truth", "dimensions", "method"]):

@@ -32,7 +32,7 @@ import numpy as np
 import pandas as pd
 import torch
 from localmi.course import check
-from localmi.course.environment import set_up
+from localmi.environment.check import set_up
 from localmi.course.plots import COLOURS, PALETTE, plt, show
 began = time.perf_counter()
 set_up()
@@ -117,7 +117,7 @@ show(
 
 # %%
 from localmi.mi.distributions import staircase
-from localmi.mi.generative import ba_terms
+from localmi.mi.samples.generative import ba_terms
 
 def my_ba(x, y, slope, variance):             # q(y | x) = N(slope x, variance), [n, d] both
     entropy = y.shape[1] / 2 * math.log(2 * math.pi * math.e)      # h(Y), known here
@@ -633,7 +633,7 @@ show(
 # | held-out | training | overfitting: the critic knows *these* pairs by heart |
 
 # %%
-from localmi.evaluate.statistics import mean_interval
+from localmi.statistics import mean_interval
 from localmi.mi import bounds
 from localmi.mi.critics import build_critic
 from localmi.mi.distributions import staircase
@@ -758,7 +758,7 @@ verdict("at 2 nats InfoNCE's training value lies above the truth", (
 # %% tags=["record"]
 from pathlib import Path
 
-from localmi.train.record import Result, write_results
+from localmi.record import Result, write_results
 
 metrics = {}
 for (name, mi), one in gaps.items():

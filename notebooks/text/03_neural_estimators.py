@@ -34,7 +34,7 @@ import numpy as np
 import pandas as pd
 import torch
 from localmi.course import check
-from localmi.course.environment import set_up
+from localmi.environment.check import set_up
 from localmi.course.plots import COLOURS, PALETTE, plt, show
 began = time.perf_counter()
 set_up()
@@ -461,7 +461,7 @@ for name in ("bilinear", "quadratic", "separable", "concat"):
 # What does the dear one buy? One fit each at 4 nats, fresh pairs at every step, batches of 64:
 
 # %%
-from localmi.evaluate.statistics import mean_interval
+from localmi.statistics import mean_interval
 from localmi.mi.bounds import infonce_terms
 from localmi.mi.critics import build_critic
 from localmi.mi.distributions import staircase
@@ -566,7 +566,7 @@ table.join(pd.DataFrame(last.std(axis=1), LEVELS, list(READINGS)), rsuffix=", sp
 # Gaussian with the correlations of the fit part, which a network then corrects.
 
 # %%
-from localmi.mi.estimate import estimate
+from localmi.mi.samples.estimate import estimate
 
 x, y = staircase(4.0).sample(samples, seed)
 size = {"steps": steps, "batch_size": batch_size, "seed": seed}
@@ -589,8 +589,8 @@ for start in ("gaussian", "random"):
 # the truth. `split` makes three parts: fitted on (60 %), stopped by (15 %), read on (25 %).
 
 # %%
-from localmi.mi.fitting import METHODS, Training, fit_critic
-from localmi.mi.inputs import split
+from localmi.mi.samples.fitting import METHODS, Training, fit_critic
+from localmi.mi.samples.inputs import split
 
 def classifier(x, y, method, seed, start="gaussian"):
     """[n, n] scores of the report part by a critic that was trained as a classifier."""
@@ -604,9 +604,9 @@ def classifier(x, y, method, seed, start="gaussian"):
 
 
 # %%
-from localmi.evaluate.statistics import Interval, mean_interval
-from localmi.mi.baselines import gaussian_mi, ksg
-from localmi.mi.estimate import estimate
+from localmi.statistics import Interval, mean_interval
+from localmi.mi.samples.baselines import gaussian_mi, ksg
+from localmi.mi.samples.estimate import estimate
 
 NAIVE, SHARES = "DV of\nSMILE's\ncritic", {}
 
@@ -770,9 +770,9 @@ print(f"truth {known.true_mi:.2f}, Gaussian formula:", ", ".join(f"{one:.2f}" fo
 # wrongly now and then; $h$ cuts the upper half out. Phase and noise vary, and the truth is known *as well*.
 
 # %%
-from localmi.evaluate.statistics import Interval
+from localmi.statistics import Interval
 from localmi.mi.distributions import GridImages, processed, stacked
-from localmi.mi.estimate import estimate
+from localmi.mi.samples.estimate import estimate
 
 pair = GridImages(side=1, states=4, flip=0.1).pair_task(1)
 print(f"I(x; y) = {pair.true_mi:.4f} nats")
@@ -844,7 +844,7 @@ show(
 
 # %%
 from localmi.mi.distributions import mcallester_stratos
-from localmi.mi.estimate import estimate
+from localmi.mi.samples.estimate import estimate
 
 known = mcallester_stratos()
 print(f"truth {known.true_mi:.4f} nats")
@@ -923,7 +923,7 @@ for method in ("infonce", "doe"):
 # %% tags=["record"]
 from pathlib import Path
 
-from localmi.train.record import Result, write_results
+from localmi.record import Result, write_results
 
 truths = {"pairs": pair.true_mi, "shuffled": 0.0, "processed": pair.true_mi,
           "stacked": 2 * pair.true_mi}  # fmt: skip

@@ -36,7 +36,7 @@ import numpy as np
 import pandas as pd
 import torch
 from localmi.course import check
-from localmi.course.environment import set_up
+from localmi.environment.check import set_up
 from localmi.course.plots import COLOURS, PALETTE, plt, show
 began = time.perf_counter()
 set_up()
@@ -790,7 +790,7 @@ assert torch.allclose(scores[0], soft, atol=1e-5)
 assert torch.isclose(nats(scores), sum(infonce(one) for one in scores), atol=1e-5)
 
 # %%
-from localmi.mi.fitting import Training, fit
+from localmi.mi.samples.fitting import Training, fit
 
 
 def learn(kind, number, seed):
@@ -831,7 +831,7 @@ print(f"global {best_global:.2f}, local {best_local:.2f}")
 # %%
 from scipy import stats
 
-from localmi.evaluate.statistics import Interval
+from localmi.statistics import Interval
 
 
 def over_seeds(values):
@@ -942,7 +942,7 @@ compare("local, sought", "global, regions")
 # %% tags=["record"]
 from pathlib import Path
 
-from localmi.train.record import Result, write_results
+from localmi.record import Result, write_results
 
 metrics = {
     f"{kind.replace(', ', '_')}_nats": Result(

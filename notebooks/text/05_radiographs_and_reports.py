@@ -35,9 +35,9 @@ from textwrap import fill, shorten
 import numpy as np
 import pandas as pd
 from localmi.course import check
-from localmi.course.environment import set_up
+from localmi.environment.check import set_up
 from localmi.course.plots import COLOURS, contact_sheet, plot_radiograph, plt, show
-from localmi.data.prepare import example_dir, load_study, load_truth
+from localmi.study import example_dir, load_study, load_truth
 began = time.perf_counter()
 set_up()
 
@@ -95,7 +95,7 @@ counts["sentences"] = sentences["study_id"].map(split_of).value_counts()
 counts.reindex([name for name in ("train", "validate", "test") if name in counts.index])
 
 # %%
-from localmi.data.sources import reasons
+from localmi.data.sources.pairs import reasons
 
 print(reasons(study.rejected))
 per_study = sentences.groupby("study_id").size()
@@ -147,10 +147,10 @@ show(
 # into a program. Therefore we can do what nobody can do to a patient: change $H$ and nothing else.
 
 # %%
-from localmi.data.phantom.config import PhantomConfig
-from localmi.data.phantom.image import render
-from localmi.data.phantom.latents import Finding, Study
-from localmi.data.phantom.report import write_report
+from localmi.phantom.config import PhantomConfig
+from localmi.phantom.image import render
+from localmi.phantom.latents import Finding, Study
+from localmi.phantom.report import write_report
 
 config = PhantomConfig(seed=seed)
 effusion = Finding("pleural_effusion", {"side": "left", "level": "large"}, contrast=1.0)
@@ -251,9 +251,9 @@ show(
 # heart looks larger. The **grade**: edema is graded 0 to 3, a task of the paper.
 
 # %%
-from localmi.data.phantom.config import PhantomConfig
-from localmi.data.phantom.image import render
-from localmi.data.phantom.latents import Finding, Study
+from localmi.phantom.config import PhantomConfig
+from localmi.phantom.image import render
+from localmi.phantom.latents import Finding, Study
 
 
 def one_chest(view, **findings):
@@ -297,7 +297,7 @@ import re
 from pathlib import Path
 
 from localmi.data.reports import body_sections, sections, sentence_kind, split_sentences
-from localmi.data.sources import read_pairs
+from localmi.data.sources.pairs import read_pairs
 
 has_reports = data_dir and not (Path(data_dir) / "meta.json").is_file()  # a prepared cache has none
 pairs = read_pairs(data_dir if has_reports else example_dir()).table
@@ -509,8 +509,8 @@ for p, error in ((0.5, 0.0), (0.3, 0.0), (0.3, 0.1), (0.05, 0.1)):
 # zones, levels, denials, hedges, fillers. It adds up all $2^9$ states. First, that it agrees:
 
 # %%
-from localmi.data.phantom.config import PhantomConfig, ReportNoise
-from localmi.data.phantom.truth import true_mi
+from localmi.phantom.config import PhantomConfig, ReportNoise
+from localmi.phantom.truth import true_mi
 
 
 def single(p, error):
@@ -689,7 +689,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from localmi.data.sources import read_pairs
+from localmi.data.sources.pairs import read_pairs
 
 scratch = tempfile.TemporaryDirectory()
 openi, ours = Path(scratch.name) / "openi", Path(scratch.name) / "ours"
@@ -718,7 +718,7 @@ shown
 # %%
 import shutil
 
-from localmi.data.mimic import CHEXPERT, METADATA, SPLIT
+from localmi.data.sources.mimic import CHEXPERT, METADATA, SPLIT
 
 example, broken = example_dir(), Path(scratch.name) / "broken"
 tables = [pd.read_csv(example / name) for name in (METADATA, SPLIT, CHEXPERT.name)]
@@ -745,7 +745,7 @@ for name, table in zip((METADATA, SPLIT, CHEXPERT.name), (metadata, split, chexp
 # By default a patient in two splits stops everything:
 
 # %%
-from localmi.data.preparation import estimate, found
+from localmi.data.cache.prepare import estimate, found
 from localmi.errors import StudyLeakError
 
 try:
@@ -774,7 +774,7 @@ print(fill(str(estimate(whole, Path(scratch.name) / "cache")), 95))
 # %%
 import json
 
-from localmi.data.cache import build_cache
+from localmi.data.cache.cache import build_cache
 
 cache = build_cache(pairs, Path(scratch.name) / "cache", leaks="reject")
 told = json.loads((cache.folder / "report.json").read_text())
@@ -873,9 +873,9 @@ print(f"243,334 images: {243_334 * quick / 3.6e6:.1f} h once, then {243_334 * ro
 # %%
 from dataclasses import replace
 
-from localmi.data.cache import build_cache
-from localmi.data.sources import read_pairs
-from localmi.data.verify import verify_cache
+from localmi.data.cache.cache import build_cache
+from localmi.data.sources.pairs import read_pairs
+from localmi.data.cache.verify import verify_cache
 
 pairs = read_pairs(example_dir())
 small = build_cache(replace(pairs, table=pairs.table[:20]), Path(scratch.name) / "cache")
@@ -1051,7 +1051,7 @@ show(
 # refuse *this* notebook.)
 
 # %%
-from localmi.course.scan import scan_content
+from localmi.privacy.scan import scan_content
 
 patient, study_id = f"p{19_999_999}", f"s{59_999_999}"
 note = f"Seen today:\nthe tube of {patient},\nand {study_id}; not p90000000 of the example."
@@ -1074,8 +1074,8 @@ from pathlib import Path
 import nbformat
 from nbformat.v4 import new_code_cell, new_notebook
 
-from localmi.course.credentialed import is_credentialed
-from localmi.course.private_run import execute_without_outputs
+from localmi.privacy.credentialed import is_credentialed
+from localmi.notebook.private_run import execute_without_outputs
 
 scratch = tempfile.TemporaryDirectory()
 folder = Path(scratch.name)
@@ -1133,7 +1133,7 @@ scratch.cleanup()
 # %% tags=["record"]
 from pathlib import Path
 
-from localmi.train.record import describe_data, write_results
+from localmi.record import describe_data, write_results
 
 record = write_results(
     Path(run_dir) if run_dir else None,

@@ -32,9 +32,9 @@ import numpy as np
 import pandas as pd
 import torch
 from localmi.course import check
-from localmi.course.environment import set_up
+from localmi.environment.check import set_up
 from localmi.course.plots import COLOURS, plot_radiograph, plt, show
-from localmi.data.prepare import load_study
+from localmi.study import load_study
 began = time.perf_counter()
 set_up()
 
@@ -428,7 +428,7 @@ pd.DataFrame(rows, index=["[CLS]", "mean"]).T.round(2)
 # Fit a linear classifier on eight findings, and try it on the ninth, whose words it has not seen.
 
 # %%
-from localmi.data.phantom import phrases
+from localmi.phantom import phrases
 
 FILLED = {"zone": "lower", "level": "small", "cm": "2.5"}
 
@@ -709,7 +709,7 @@ for (name, nats), label in zip(found.items(), labels):
 # %% tags=["record"]
 from pathlib import Path
 
-from localmi.train.record import describe_data, write_results
+from localmi.record import describe_data, write_results
 
 record = write_results(
     Path(run_dir) if run_dir else None,

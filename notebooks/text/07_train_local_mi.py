@@ -33,7 +33,7 @@ import numpy as np
 import torch
 
 from localmi.course import check
-from localmi.course.environment import set_up
+from localmi.environment.check import set_up
 
 set_up()
 
@@ -79,8 +79,8 @@ seed = 0  # of everything random
 import time
 
 from localmi.data.batches import SplitData
-from localmi.data.prepare import load_study, load_truth
-from localmi.data.sources import reasons
+from localmi.study import load_study, load_truth
+from localmi.data.sources.pairs import reasons
 from localmi.train.config import TrainConfig, checked
 
 start = time.time()
@@ -110,7 +110,7 @@ print(f"true MI of an image and a {unit}:", f"{true_mi:.3f} nats" if truth else 
 # %%
 from localmi.data.batches import normalise
 from localmi.mi.bounds import infonce
-from localmi.train.pretrain import Pretraining
+from localmi.train.pretraining import Pretraining
 
 training = Pretraining(config, cache)
 encoder, critic_network = training.alignment.image_encoder, training.alignment.critic
@@ -173,8 +173,8 @@ check.exercise_7_1(my_soft_max)
 # %%
 from tqdm import tqdm
 
-from localmi.train.measure import measure
-from localmi.train.record import MetricsLog
+from localmi.train.evaluation import measure
+from localmi.record import MetricsLog
 
 folder = Path(run_dir) if run_dir else None
 if resume:
@@ -245,9 +245,9 @@ print(f"shuffled pairs: {shuffled} nats; true MI: {true_mi or float('nan'):.2f};
 # pixels of it (at 256 pixels a side). Nobody told the model where anything is.
 
 # %%
-from localmi.data.phantom.read import finding_sentences
-from localmi.evaluate.statistics import mean_interval
-from localmi.train.measure import point, point_elsewhere
+from localmi.phantom.read import finding_sentences
+from localmi.statistics import mean_interval
+from localmi.train.evaluation import point, point_elsewhere
 
 pointing = denial = None
 if truth and unit == "sentence":
@@ -356,7 +356,7 @@ if pointing:
 #   <https://doi.org/10.1007/s11263-017-1059-x>
 
 # %% tags=["record"]
-from localmi.train.record import Result, describe_data, write_results
+from localmi.record import Result, describe_data, write_results
 
 beside = {"cap": cap, "shuffled": shuffled.value, "truth": true_mi}
 metrics = {f"{objective}_mi_nats": Result(held_out, "test", beside)}

@@ -40,7 +40,7 @@ import numpy as np
 import pandas as pd
 import torch
 from localmi.course import check
-from localmi.course.environment import set_up
+from localmi.environment.check import set_up
 from localmi.course.plots import COLOURS, PALETTE, plt, show
 
 set_up()
@@ -80,8 +80,8 @@ run_dir = ""  # where results are kept, "" keeps nothing
 import time
 
 from localmi.data.labels import PATHOLOGY9, POLICIES, SEVERITIES, label_targets
-from localmi.data.prepare import load_study
-from localmi.train.downstream_config import DownstreamConfig, checked_downstream
+from localmi.study import load_study
+from localmi.downstream.config import DownstreamConfig, checked_downstream
 
 start = time.time()
 names = (set(DownstreamConfig.model_fields) & set(globals())) - {"label_policy"}
@@ -140,7 +140,7 @@ for name in [name for name in SEVERITIES if name in manifest]:
 # nothing:
 
 # %%
-from localmi.train.downstream_network import task_loss
+from localmi.downstream.network import task_loss
 
 scores = torch.zeros(1, 3, requires_grad=True)  # one image, three findings
 targets, mask = label_targets([[1, 0, np.nan]], "explicit")
@@ -207,7 +207,7 @@ print("this study: no test patient in training or validation")
 # $$P_{.01} \subset P_{.1} \subset P_1, \qquad |P_f| = f\,|P_1|$$
 
 # %%
-from localmi.train.downstream_data import labelled_images, nested_share
+from localmi.downstream.labelled_images import labelled_images, nested_share
 
 rows, chosen = [], {}
 for share in (1.0, 0.1, 0.01):
@@ -247,7 +247,7 @@ table.T.rename_axis("images with ...")
 
 # %%
 from localmi.model.classifier import Classifier
-from localmi.train.pretrained import load_image_encoder
+from localmi.downstream.pretrained_encoder import load_image_encoder
 
 torch.manual_seed(seed)
 network = Classifier(len(classes), frozen_blocks=5)
@@ -313,7 +313,7 @@ print("block 5 of one image:", list(stored.shape[1:]))
 # the model; then it predicts the test split, once.
 
 # %%
-from localmi.train.downstream import run_downstream
+from localmi.downstream.finetuning import run_downstream
 
 folder = Path(run_dir) if run_dir else None
 run = run_downstream(cache, config, folder / "downstream" if folder else None)
@@ -397,10 +397,10 @@ show(
 
 # %%
 from localmi.model.image import ResNet256
-from localmi.train.downstream import Finetuning
-from localmi.train.downstream_probe import fit_probe
-from localmi.train.downstream_result import predictions_of, read_predictions
-from localmi.train.pretrained import PretrainedEncoder
+from localmi.downstream.finetuning import Finetuning
+from localmi.downstream.probe import fit_probe
+from localmi.downstream.result import predictions_of, read_predictions
+from localmi.downstream.pretrained_encoder import PretrainedEncoder
 
 other, other_name = None, Path(compare).name  # the predictions that this run is compared with
 if compare == "random":
@@ -465,7 +465,7 @@ from scipy.stats import rankdata
 
 from localmi.evaluate.classification import binary_metrics, multi_label_metrics
 from localmi.evaluate.edema import EDEMA_TASKS
-from localmi.train.downstream_data import separated
+from localmi.downstream.labelled_images import separated
 
 
 def columns(predictions):  # -> names [C]; targets, scores, mask: [n, C]
@@ -499,8 +499,8 @@ print("without positives:", alone.note)
 # patient, a little noise an image:
 
 # %%
-from localmi.evaluate import weighted
-from localmi.evaluate.statistics import bootstrap
+from localmi.evaluate import weighted_statistics as weighted
+from localmi.statistics import bootstrap
 
 rng = np.random.default_rng(seed)
 owner = np.repeat(np.arange(60), 4)
@@ -699,7 +699,7 @@ check.exercise_8_4(my_p_value)
 # below one that came before. Then the chance of *any* false claim is at most .05.
 
 # %%
-from localmi.evaluate.statistics import holm
+from localmi.statistics import holm
 
 
 def my_holm(p_values):
@@ -872,7 +872,7 @@ if other:
 # - Guo et al. 2017, On calibration of modern neural networks. <https://arxiv.org/abs/1706.04599>
 
 # %% tags=["record"]
-from localmi.train.record import Result, describe_data, write_results
+from localmi.record import Result, describe_data, write_results
 
 metrics = dict(run.metrics)
 if other:

@@ -35,7 +35,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from localmi.course import check
-from localmi.course.environment import set_up
+from localmi.environment.check import set_up
 from localmi.course.plots import COLOURS, PALETTE, plot_radiograph, plt, show
 
 set_up()
@@ -63,8 +63,8 @@ run_dir = ""  # where results are kept, "" keeps nothing
 import time
 
 from localmi.data.batches import SplitData
-from localmi.data.prepare import example_results, load_study, load_truth
-from localmi.train.trained import load_trained, read_config
+from localmi.study import example_results, load_study, load_truth
+from localmi.train.trained_model import load_trained, read_config
 
 start = time.time()
 file = Path(init) if init else example_results() / "local_mi.pt"
@@ -81,7 +81,7 @@ print(f"{split}: {len(new)} patients, {len(data)} images, {len(data.texts)} dist
 print(f"patients of {split} who are in train: {len(new & seen)}")
 
 # %%
-from localmi.train.measure import measure
+from localmi.train.evaluation import measure
 
 measured = measure(training, data)
 bound, shuffled = measured.held_out.bound, measured.shuffled.bound
@@ -105,7 +105,7 @@ print("sections 2 to 7 and 9:", "read" if readable else "left out (no regions, o
 # $$m(n) = f(z^I_n, z^R_s), \qquad \hat n = \arg\max_n m(n) \qquad\text{(the max of Eq. 5)}$$
 
 # %%
-from localmi.data.phantom.read import finding_sentences
+from localmi.phantom.read import finding_sentences
 
 chosen_on = {"test": "validate", "validate": "train"}[split]
 earlier = SplitData(cache, chosen_on, unit=unit)  # where everything is chosen
@@ -194,7 +194,7 @@ show(
 from scipy.ndimage import distance_transform_edt
 
 from localmi.evaluate.grounding import pointing_game, region_centres
-from localmi.evaluate.statistics import mean_interval
+from localmi.statistics import mean_interval
 
 
 def can_hit(masks):  # [S, H, W] -> [S, N]: would this region be a hit?
@@ -705,7 +705,7 @@ if readable:
 # shape elsewhere.
 
 # %%
-from localmi.data.phantom.redraw import redraw
+from localmi.phantom.redraw import redraw
 
 
 def drawn_without(rows, names):  # the rows' images, drawn again without these findings
@@ -981,7 +981,7 @@ print(pd.DataFrame(rows).T.to_string() if rows else "no devices, or nothing to c
 #   painting over misleads). <https://arxiv.org/abs/1806.10758>
 
 # %%
-from localmi.train.record import Result, describe_data, write_results
+from localmi.record import Result, describe_data, write_results
 
 beside = {"cap": measured.held_out.cap, "shuffled": shuffled.value, "truth": true_mi}
 metrics = {f"{config.objective}_mi_nats": Result(bound, split, beside)}

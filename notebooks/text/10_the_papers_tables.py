@@ -37,7 +37,7 @@ import numpy as np
 import pandas as pd
 import torch
 from localmi.course import check
-from localmi.course.environment import set_up
+from localmi.environment.check import set_up
 from localmi.course.plots import COLOURS, PALETTE, plt, show
 
 set_up()
@@ -62,8 +62,8 @@ run_dir = ""  # where results are kept, "" keeps nothing
 # computed.
 
 # %%
-from localmi.train.tables import read_tables
-from localmi.train.tables_paper import paper_aucs
+from localmi.downstream.tables import read_tables
+from localmi.downstream.paper_tables import paper_aucs
 
 def percent(share):
     return f"{100 * share:g} %"
@@ -600,8 +600,8 @@ show(
 #   <https://arxiv.org/abs/2103.03098>
 
 # %% tags=["record"]
-from localmi.evaluate.statistics import Interval
-from localmi.train.record import Result, write_results
+from localmi.statistics import Interval
+from localmi.record import Result, write_results
 
 metrics = {}
 for row in on_means.itertuples():

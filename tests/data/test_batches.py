@@ -12,11 +12,11 @@ from localmi.data.batches import (
     SplitData,
     TrainingBatches,
     epoch_order,
-    may_mismatch,
     normalise,
 )
-from localmi.data.cache import Cache
+from localmi.data.cache.cache import Cache
 from localmi.errors import DataError, TrainingError
+from localmi.mi.scores import may_mismatch
 
 SEVEN = [(f"study {number}", [f"Sentence of {number}."]) for number in range(7)]
 

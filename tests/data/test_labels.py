@@ -15,8 +15,8 @@ from localmi.data.labels import (
     count_report,
     label_targets,
 )
-from localmi.data.phantom.labels import CHEXPERT_COLUMNS
 from localmi.errors import ConfigError, DataError
+from localmi.phantom.labels import CHEXPERT_COLUMNS
 
 BLANK = np.nan
 

@@ -6,8 +6,8 @@ from typing import Literal
 import pytest
 from mimic_tree import FAULTS, Layout, check_cache, write_tree
 
-from localmi.data.preparation import prepare
-from localmi.data.verify import verify_cache
+from localmi.data.cache.prepare import prepare
+from localmi.data.cache.verify import verify_cache
 from localmi.errors import StudyLeakError
 
 

@@ -15,7 +15,7 @@ from localmi.evaluate.grounding import (
     region_confusion,
     size_names,
 )
-from localmi.evaluate.statistics import mean_interval
+from localmi.statistics import mean_interval
 
 
 def test_centres_of_a_four_by_four_grid() -> None:

@@ -13,11 +13,11 @@ import pandas as pd
 import pytest
 import yaml
 from filelock import FileLock
+from places import ROOT
 
-from localmi.course.parameters import parameters_of, read_notebook, resolve
-from localmi.data.cache import Cache
+from localmi.data.cache.cache import Cache
+from localmi.notebook.parameters import parameters_of, read_notebook, resolve
 
-ROOT = Path(__file__).resolve().parents[2]
 GRID = ROOT / "grid"
 SIZES = sorted(GRID.glob("*.yaml"))
 CORES = 2

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from localmi.data.cache import Cache
+from localmi.data.cache.cache import Cache
 from localmi.data.labels import PATHOLOGY9
 from localmi.data.splits import SPLITS
 

@@ -17,10 +17,10 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from localmi.data.cache import Cache, open_cache
+from localmi.data.cache.cache import Cache, open_cache
 from localmi.data.images import read_image
 from localmi.data.labels import FINDINGS
-from localmi.data.mimic_reports import ARCHIVE
+from localmi.data.sources.mimic_reports import ARCHIVE
 
 Layout = Literal["beside", "tree", "zip"]  # where the reports are
 FIRST_PATIENT, FIRST_STUDY = 90_000_000, 80_000_000

@@ -7,10 +7,10 @@ missing is the fault of the estimate.
 import csv
 import math
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 import torch
+from places import SHARED
 from torch import Tensor
 
 from localmi.mi.bounds import dv, dv_terms, infonce, infonce_terms
@@ -24,7 +24,7 @@ from localmi.mi.density_ratio import (
 )
 from localmi.mi.unnormalised import interpolated, interpolated_terms, nwj, nwj_terms
 
-TABLE = Path(__file__).resolve().parents[3] / "shared" / "data" / "optimal-critic-gauss20.csv"
+TABLE = SHARED / "data" / "optimal-critic-gauss20.csv"
 DIM, K, BATCHES = 20, 64, 150
 ESTIMATES: dict[str, Callable[[Tensor], Tensor]] = {  # by the names of the table
     "InfoNCE": infonce,

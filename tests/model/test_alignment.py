@@ -2,9 +2,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from localmi.data.batches import may_mismatch
 from localmi.mi.bounds import infonce
 from localmi.mi.critics import ConcatCritic
+from localmi.mi.scores import may_mismatch
 from localmi.model.alignment import global_scores, local_scores, winners_only_scores
 
 

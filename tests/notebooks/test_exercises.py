@@ -3,6 +3,7 @@
 The solutions are the notebooks' own, taken from their stored outputs: nbval proves these current.
 """
 
+from places import NOTEBOOKS
 import importlib
 import re
 from collections.abc import Callable
@@ -12,10 +13,12 @@ from typing import Any
 import nbformat
 import pytest
 
-from localmi.course import exercises, lint_cells
+from localmi.course import exercises
+
+from localmi.notebook import lint_cells
 from localmi.course.check import Verdict
 
-NOTEBOOKS = sorted((Path(__file__).resolve().parents[2] / "notebooks").glob("*.ipynb"))
+NOTEBOOKS = sorted(NOTEBOOKS.glob("*.ipynb"))
 CHAPTERS = sorted(Path(exercises.__path__[0]).glob("ch*.py"))
 
 

@@ -1,5 +1,6 @@
 """What is stored in notebooks/ and data/example; `make test` also executes it all under nbval."""
 
+from places import ROOT
 import csv
 import gzip
 import re
@@ -9,9 +10,12 @@ import jupytext
 import nbformat
 import pytest
 
-from localmi.course import lint, lint_cells, render
+from localmi.notebook import lint
 
-ROOT = Path(__file__).resolve().parents[2]
+from localmi.notebook import lint_cells
+
+from localmi.notebook import render
+
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 EXAMPLE = ROOT / "data" / "example"
 

@@ -1,13 +1,13 @@
 """Every stored set of parameters fits its notebook."""
 
+from places import NOTEBOOKS
 from pathlib import Path
 
 import pytest
 import yaml
 
-from localmi.course.parameters import parameters_of, read_notebook, resolve
+from localmi.notebook.parameters import parameters_of, read_notebook, resolve
 
-NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
 FILES = sorted((NOTEBOOKS / "parameters").glob("*.yaml"))
 
 

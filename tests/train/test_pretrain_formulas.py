@@ -11,7 +11,7 @@ from torch import Tensor
 
 from localmi.data.batches import Batch, TrainingBatches, normalise
 from localmi.model.alignment import Alignment
-from localmi.train.pretrain import Pretraining
+from localmi.train.pretraining import Pretraining
 
 
 def slow_score(critic: torch.nn.Module, parts: Tensor, text: Tensor, temperature: float) -> Tensor:

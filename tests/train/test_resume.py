@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from localmi.train.checkpoint import load_checkpoint
-from localmi.train.pretrain import Pretraining
+from localmi.train.pretraining import Pretraining
 
 
 def flat(state: Any, name: str = "") -> dict[str, Any]:
@@ -91,9 +91,9 @@ PROGRAM = """
 import json, sys
 from pathlib import Path
 import torch
-from localmi.data.cache import open_cache
+from localmi.data.cache.cache import open_cache
 from localmi.train.config import checked
-from localmi.train.pretrain import Pretraining
+from localmi.train.pretraining import Pretraining
 
 cache, checkpoint, parameters, more = sys.argv[1:]
 torch.set_num_threads(1)

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from localmi.data.cache import Cache, open_cache
-from localmi.data.shards import ImageRows
+from localmi.data.cache.cache import Cache, open_cache
+from localmi.data.cache.shards import ImageRows
 from localmi.errors import DataError, TrainingError
 
 BLOCK = 4096  # images that are neighbours in the cache and stay near each other in an epoch
@@ -31,27 +31,6 @@ class Batch:
     def shuffled(self) -> "Batch":
         """Every text matched with the next image of the batch: nothing is left to find."""
         return replace(self, owner=(self.owner + 1) % len(self.images))
-
-
-def may_mismatch(
-    image_study: Tensor, text_study: Tensor, text: Tensor, *, same_text: bool = False
-) -> Tensor:
-    """Which pairs (image i, text j) may serve as mismatched ones: [M, M] bool.
-
-    Never an image and a text of one study, which may have several images; nor, unless `same_text`,
-    a text that reads as the matched one: "No acute process." of another patient is true here too.
-    The second rule helps training but shifts the bound up a little, for the mismatched texts are
-    then no longer drawn like the matched ones; a value that is reported keeps them (`same_text`).
-
-    Args:
-        image_study: [M], study of the image of each matched pair.
-        text_study: [M], study that each text was written for.
-        text: [M], equal where two texts read the same.
-    """
-    allowed = image_study[:, None] != text_study[None, :]
-    if not same_text:
-        allowed = allowed & (text[:, None] != text[None, :])
-    return allowed
 
 
 def normalise(images: np.ndarray | Tensor) -> Tensor:

@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from localmi.errors import ConfigError, DataError
-from localmi.evaluate import weighted
-from localmi.evaluate.columns import checked_columns
-from localmi.evaluate.statistics import NO_NUMBER, Interval, Statistic, bootstrap, mean_interval
+from localmi.evaluate import weighted_statistics as weighted
+from localmi.evaluate.task_arrays import checked_columns
+from localmi.statistics import NO_NUMBER, Interval, Statistic, bootstrap, mean_interval
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from localmi.errors import DataError
-from localmi.evaluate import weighted
-from localmi.evaluate.columns import METRICS, Columns, Metric, checked_columns
-from localmi.evaluate.statistics import (
+from localmi.evaluate import weighted_statistics as weighted
+from localmi.evaluate.task_arrays import METRICS, Columns, Metric, checked_columns
+from localmi.statistics import (
     NO_NUMBER,
     Interval,
     PairedTest,

@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from localmi.errors import DataError
-from localmi.evaluate import weighted
+from localmi.evaluate import weighted_statistics as weighted
 from localmi.evaluate.classification import NO_NUMBER, MultiLabelMetrics, multi_label_metrics
-from localmi.evaluate.statistics import Interval, bootstrap
+from localmi.statistics import Interval, bootstrap
 
 EDEMA_TASKS = ("0 v 1-3", "0-1 v 2-3", "0-2 v 3")
 LEVELS = 4

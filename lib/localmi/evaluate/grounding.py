@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from scipy.ndimage import binary_dilation, distance_transform_edt
 
 from localmi.errors import ConfigError, DataError
-from localmi.evaluate.statistics import Interval, mean_interval
+from localmi.statistics import Interval, mean_interval
 
 THRESHOLDS = np.linspace(0, 1, 21)[1:]  # of the share of a map's range
 SIZES = {"small": 0.03, "medium": 0.06, "large": 1.0}  # up to this share of the image

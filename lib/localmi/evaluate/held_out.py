@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from localmi.data.batches import may_mismatch
-from localmi.evaluate.statistics import Interval, mean_interval
 from localmi.mi.bounds import dv_terms, infonce_terms
 from localmi.mi.names import Direction
+from localmi.mi.scores import may_mismatch
+from localmi.statistics import Interval, mean_interval
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from scipy.special import logsumexp
 from scipy.stats import hypergeom
 
 from localmi.errors import ConfigError, DataError
-from localmi.evaluate import weighted
-from localmi.evaluate.statistics import (
+from localmi.evaluate import weighted_statistics as weighted
+from localmi.statistics import (
     NO_NUMBER,
     Interval,
     Statistic,

@@ -31,6 +31,27 @@ def full_precision(scores: Tensor) -> Tensor:
     return scores if scores.dtype == torch.float64 else scores.float()
 
 
+def may_mismatch(
+    image_study: Tensor, text_study: Tensor, text: Tensor, *, same_text: bool = False
+) -> Tensor:
+    """Which pairs (image i, text j) may serve as mismatched ones: [M, M] bool.
+
+    Never an image and a text of one study, which may have several images; nor, unless `same_text`,
+    a text that reads as the matched one: "No acute process." of another patient is true here too.
+    The second rule helps training but shifts the bound up a little, for the mismatched texts are
+    then no longer drawn like the matched ones; a value that is reported keeps them (`same_text`).
+
+    Args:
+        image_study: [M], study of the image of each matched pair.
+        text_study: [M], study that each text was written for.
+        text: [M], equal where two texts read the same.
+    """
+    allowed = image_study[:, None] != text_study[None, :]
+    if not same_text:
+        allowed = allowed & (text[:, None] != text[None, :])
+    return allowed
+
+
 def mismatched_pairs(shape: torch.Size, allowed: Tensor | None) -> Tensor:
     """[K, K] bool: the off-diagonal pairs that may be used, where `allowed` lies.
 

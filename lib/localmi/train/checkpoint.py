@@ -1,15 +1,14 @@
 """Checkpoints that survive a kill: written aside, then moved into place in one step."""
 
-import os
 import zipfile
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from localmi.errors import CheckpointError
+from localmi.files import whole_file
 from localmi.train.config import differences
 
 ALWAYS_THERE = ("config", "data_hash", "step")
@@ -21,16 +20,10 @@ def save_checkpoint(state: dict[str, Any], path: Path) -> None:
     Raises:
         CheckpointError: it could not be written (disk full, folder gone); the last one stands.
     """
-    aside = path.with_name(path.name + ".writing")
     try:
-        with open(aside, "wb") as file:
+        with whole_file(path) as file:
             torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(aside, path)
     except (OSError, RuntimeError) as error:
-        with suppress(OSError):
-            aside.unlink(missing_ok=True)
         kept = "The one before it is untouched." if path.exists() else "There was none before it."
         raise CheckpointError(
             f"Checkpoint {path.name} could not be written: {error}. {kept} "

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from localmi.errors import ConfigError
-from localmi.mi.baselines import gaussian_mi, ksg
 from localmi.mi.distributions import GridImages, Task, processed, stacked, staircase, task
+from localmi.mi.samples.baselines import gaussian_mi, ksg
 
 IMAGES = GridImages(side=2, states=2, flip=0.2)
 BASES = (task("asinh-student-identity-2-2-1"), IMAGES.pair_task(2), IMAGES.report_task())

@@ -2,18 +2,18 @@
 
 import csv
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from places import SHARED
 from scipy.stats import multivariate_normal
 
 from localmi.errors import ConfigError
 from localmi.mi.bounds import dv, infonce
 from localmi.mi.distributions.gaussian import GaussianTask, mcallester_stratos, staircase
 
-OPTIMAL = Path(__file__).resolve().parents[4] / "shared" / "data" / "optimal-critic-gauss20.csv"
+OPTIMAL = SHARED / "data" / "optimal-critic-gauss20.csv"
 
 
 def any_covariance(dim: int, seed: int = 0) -> np.ndarray:

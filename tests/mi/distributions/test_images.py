@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from localmi.errors import ConfigError
-from localmi.mi.baselines import gaussian_mi
 from localmi.mi.distributions import GridImages, Task
 from localmi.mi.distributions.images import CONTRAST, NOISE, PIXELS, STRIPES
+from localmi.mi.samples.baselines import gaussian_mi
 
 
 def check_by_samples(known: Task, number: int, tolerance: float) -> None:

@@ -2,18 +2,18 @@
 
 import csv
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from places import SHARED
 from scipy.integrate import quad
 from scipy.stats import kstest, multivariate_t, norm
 
 from localmi.errors import ConfigError
 from localmi.mi.distributions.tasks import TASKS, AdditiveUniformTask, StudentTask, task
 
-REFERENCE = Path(__file__).resolve().parents[4] / "shared" / "data" / "known-mi-tasks.csv"
+REFERENCE = SHARED / "data" / "known-mi-tasks.csv"
 
 
 @pytest.mark.skipif(not REFERENCE.exists(), reason="the benchmark's table is not here")

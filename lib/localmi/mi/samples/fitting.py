@@ -1,0 +1,244 @@
+"""Fitting a critic: what each method maximises, where it starts, when it stops."""
+
+import copy
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal, TypeVar, cast, get_args
+
+import torch
+from sklearn.covariance import LedoitWolf, empirical_covariance
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from localmi.errors import ConfigError, TrainingError
+from localmi.mi.bounds import MINE, dv, dv_terms, infonce, infonce_terms
+from localmi.mi.critics import ConcatCritic, Critic, SeparableCritic, build_critic
+from localmi.mi.density_ratio import demi_terms, js_objective, smile_terms
+from localmi.mi.quadratic import QuadraticCritic
+from localmi.mi.samples.inputs import Part, Splits
+from localmi.mi.unnormalised import (
+    interpolated,
+    interpolated_terms,
+    nwj,
+    nwj_terms,
+)
+
+Model = TypeVar("Model", bound=nn.Module)
+Objective = Callable[[Tensor, Tensor | None], Tensor]  # scores, allowed -> scalar or terms
+CriticName = Literal["separable", "concat", "bilinear", "quadratic"]
+Start = Literal["gaussian", "random"]
+HIDDEN, WIDTH = (128, 128, 128), 64
+EVERY, PATIENCE = 50, 8  # steps between two looks at the stop split; looks without a gain
+SINGULAR = 1e-6  # smallest eigenvalue of a covariance of columns of variance 1
+AVERAGE = 0.99  # weights are a moving average: less noise of the last batches
+
+
+@dataclass(frozen=True)
+class Method:
+    """What is maximised in training, by what training is stopped, and what is reported."""
+
+    objective: Callable[[], Objective]  # a new one each fit: MINE has a memory
+    stop: Objective
+    terms: Objective  # [K] of each block
+    log_of_mean: bool = False  # the report has a log E_O[e^f]: blocks are pooled inside the log
+    baseline: bool = False  # the report is TUBA, with log a taken from the stop split
+    shift: float = 0.0  # best critic = log-ratio + shift
+    bound: bool = True
+
+
+def _mine() -> Objective:
+    mine = MINE()
+    return lambda scores, allowed: mine(scores, allowed).surrogate
+
+
+METHODS: dict[str, Method] = {
+    "infonce": Method(lambda: infonce, infonce, infonce_terms),
+    "dv": Method(lambda: dv, dv, dv_terms, log_of_mean=True),
+    "mine": Method(_mine, dv, dv_terms, log_of_mean=True),
+    "nwj": Method(lambda: nwj, nwj, nwj_terms, shift=1.0),
+    "tuba": Method(lambda: dv, dv, nwj_terms, baseline=True),
+    "interpolated": Method(lambda: interpolated, interpolated, interpolated_terms, shift=1.0),
+    # Stopped by what is reported: one mismatched pair far off costs JS little and DV all.
+    "js": Method(lambda: js_objective, dv, dv_terms, log_of_mean=True),
+    "smile": Method(
+        lambda: js_objective, js_objective, smile_terms, log_of_mean=True, bound=False
+    ),
+    "demi": Method(lambda: js_objective, js_objective, demi_terms, bound=False),
+}
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a fit goes on.
+
+    Raises:
+        ConfigError: a number that cannot be.
+    """
+
+    steps: int = 2000
+    batch_size: int = 256
+    learning_rate: float = 5e-3
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.steps < 0 or self.batch_size < 2 or not 0 < self.learning_rate < math.inf:
+            raise ConfigError(
+                "A fit needs steps >= 0, batch_size >= 2 and learning_rate > 0; found "
+                f"{self.steps}, {self.batch_size} and {self.learning_rate}."
+            )
+
+
+class FromGaussian(Critic):
+    """A quadratic critic plus a network that begins at 0 and learns what is not Gaussian."""
+
+    def __init__(self, gaussian: QuadraticCritic, network: Critic) -> None:
+        super().__init__(network.dim_x, network.dim_y)
+        self.gaussian = gaussian
+        self.network = network
+
+    def _score_all(self, x: Tensor, y: Tensor) -> Tensor:
+        scores: Tensor = self.gaussian(x, y) + self.network(x, y)
+        return scores
+
+    def _score_paired(self, x: Tensor, y: Tensor) -> Tensor:
+        return self.gaussian.paired(x, y) + self.network.paired(x, y)
+
+
+def fit_critic(
+    splits: Splits, *, method: Method, critic: CriticName, start: Start, training: Training
+) -> tuple[Critic, int]:
+    """A critic fitted on `fit` and stopped by `stop`, and the step it was taken at.
+
+    Raises:
+        ConfigError: unknown critic or start.
+        TrainingError: the objective is not a number.
+    """
+    if critic not in get_args(CriticName) or start not in get_args(Start):
+        raise ConfigError(
+            f"Unknown critic or start, {critic!r}, {start!r}; known are "
+            f"{', '.join(get_args(CriticName))} and {', '.join(get_args(Start))}."
+        )
+    stop_value = partial(
+        _mean_over_blocks, part=splits.stop, objective=method.stop, size=training.batch_size
+    )
+    candidates = _starts(splits.fit, critic, start, method.shift, training.seed)
+    device = splits.fit.x.device
+    model = max((one.to(device) for one in candidates), key=lambda one: stop_value(one))
+    objective = method.objective()
+
+    def batch_value(model: nn.Module, index: Tensor) -> Tensor:
+        batch = splits.fit.take(index)
+        return objective(model(batch.x, batch.y), batch.allowed())
+
+    return fit(model, batch_value, stop_value, number=len(splits.fit.x), training=training)
+
+
+def fit(
+    model: Model,
+    batch_value: Callable[[Model, Tensor], Tensor],
+    stop_value: Callable[[Model], float],
+    *,
+    number: int,
+    training: Training,
+) -> tuple[Model, int]:
+    """Maximise by Adam; of the averaged weights, those that were best on the stop split.
+
+    The start is one of the candidates: nothing is taken that is worse on the stop split.
+
+    Args:
+        model: is changed.
+        batch_value: what is maximised, for the fit pairs of an index [batch].
+        stop_value: the same kind of value on the stop split.
+        number: of fit pairs.
+        training: steps, batch size, learning rate, seed.
+    """
+    averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(AVERAGE))
+    optimiser = torch.optim.Adam(model.parameters(), training.learning_rate)
+    generator = torch.Generator().manual_seed(training.seed)
+    best, best_value, best_step = copy.deepcopy(model), stop_value(model), 0
+    for step in range(1, training.steps + 1):
+        index = torch.randperm(number, generator=generator)[: training.batch_size]
+        optimiser.zero_grad()
+        value = batch_value(model, index)
+        if not value.isfinite():
+            raise TrainingError(
+                f"The objective is {value.item()} at step {step}. Lower the learning rate, or use "
+                "a method without e^f: js, smile or infonce."
+            )
+        (-value).backward()
+        optimiser.step()
+        averaged.update_parameters(model)
+        if step % EVERY == 0 or step == training.steps:
+            now = cast(Model, averaged.module)
+            value_now = stop_value(now)
+            if value_now > best_value:
+                best, best_value, best_step = copy.deepcopy(now), value_now, step
+            elif step - best_step >= PATIENCE * EVERY:
+                break
+    return best.requires_grad_(False), best_step
+
+
+def blocks_of(part: Part, size: int) -> list[Part]:
+    """Blocks of nearly equal size, none larger than `size`; the order of a split is random."""
+    blocks = math.ceil(len(part.x) / size)
+    index = torch.arange(len(part.x), device=part.x.device)
+    return [part.take(one) for one in index.tensor_split(blocks)]
+
+
+@torch.no_grad()
+def _mean_over_blocks(model: nn.Module, *, part: Part, objective: Objective, size: int) -> float:
+    """The objective on the stop split, in blocks as large as the batches of training."""
+    blocks = blocks_of(part, size)
+    values = [objective(model(one.x, one.y), one.allowed()).item() for one in blocks]
+    return sum(values) / len(values)
+
+
+def _starts(part: Part, critic: CriticName, start: Start, shift: float, seed: int) -> list[Critic]:
+    """Critics to begin with; the stop split chooses."""
+    dim_x, dim_y = part.x.shape[1], part.y.shape[1]
+    from_gaussian = start == "gaussian" and critic != "bilinear"
+    gaussians = _gaussian_critics(part, shift) if from_gaussian else []
+    if critic == "quadratic":
+        return [*gaussians] or [QuadraticCritic(dim_x, dim_y)]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = build_critic(critic, dim_x, dim_y, HIDDEN, WIDTH)
+    if not gaussians:
+        return [network]
+    _silence(network)
+    return [FromGaussian(one, copy.deepcopy(network)) for one in gaussians]
+
+
+def _gaussian_critics(part: Part, shift: float) -> list[QuadraticCritic]:
+    """The oracle of the fit split's covariance: as it is, and shrunk (Ledoit and Wolf 2004).
+
+    The first is left out where the covariance cannot be inverted.
+    """
+    pairs = torch.cat([part.x, part.y], dim=1).double().cpu()
+    covariances = [
+        empirical_covariance(pairs.numpy()),
+        LedoitWolf().fit(pairs.numpy()).covariance_,
+    ]
+    critics = []
+    for covariance in map(torch.from_numpy, covariances):
+        if torch.linalg.eigvalsh(covariance)[0] < SINGULAR:
+            continue
+        one = QuadraticCritic.of_gaussian(covariance, part.x.shape[1], pairs.mean(dim=0))
+        one.constant.data += shift
+        critics.append(one)
+    return critics
+
+
+def _silence(network: Critic) -> None:
+    """Sets a network to 0, such that it can still learn."""
+    for part in network.modules():
+        if isinstance(part, SeparableCritic):
+            last = part.encode_x[-1]
+        elif isinstance(part, ConcatCritic):
+            last = part.mlp[-1]
+        else:
+            continue
+        for parameter in last.parameters():
+            nn.init.zeros_(parameter)

@@ -1,0 +1,119 @@
+"""A notebook run on credentialed data: its outputs reach neither disk nor screen.
+
+What is stored is the notebook as it was executed, without outputs, written before the first cell
+starts. `run` decides when; `--allow-outputs` turns it off. Taught in 05_radiographs_and_reports.
+"""
+
+import copy
+import json
+import subprocess
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import papermill
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+from nbformat.v4 import new_markdown_cell
+
+from localmi.files import write_text
+from localmi.notebook.render import KERNEL_CONFIG
+from localmi.privacy.rules import ID_COLUMN, MIMIC_ID, masked
+
+NOT_STORED = """**The outputs of this run are not stored.** Its data has ids of MIMIC-CXR, which is
+credentialed: no text, pixel or id of it may be passed on. Metrics stand in `metrics.jsonl` and
+`results.json`. To see the outputs, run it with `--allow-outputs`, in a place where the data
+itself may lie, and never commit that notebook."""
+STORED = """**Do not pass this notebook on.** It was run with `--allow-outputs` on data that has
+ids of MIMIC-CXR: what it shows may hold text, pixels or ids of that data, which is credentialed.
+It may lie where the data itself may lie, and in no repository."""
+
+
+def prepared(
+    notebook: Path, parameters: Mapping[str, Any], note: str = NOT_STORED
+) -> nbformat.NotebookNode:
+    """The notebook with its parameters put in, without any output, opened by the note."""
+    made = papermill.execute_notebook(
+        str(notebook),
+        None,
+        parameters=dict(parameters),
+        kernel_name="python3",
+        progress_bar=False,
+        prepare_only=True,
+    )
+    made.metadata.pop("widgets", None)
+    for cell in made.cells:
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+    made.cells.insert(0, new_markdown_cell(note, metadata={"tags": [], "papermill": {}}))
+    return made
+
+
+def execute_without_outputs(
+    notebook: Path, executed: Path, parameters: Mapping[str, Any], say: Callable[[str], object]
+) -> str:
+    """Executes a notebook and stores it, at no time with an output of any cell.
+
+    Args:
+        notebook: to execute; stays as it is.
+        executed: where it is stored, before the first cell and again at the end.
+        parameters: put in after its parameters cell.
+        say: takes a line for each cell that starts.
+
+    Returns:
+        "", or what failed: the number of the cell and the type of the error, no more, for its
+        message may hold an id or a text.
+    """
+    stored = prepared(notebook, parameters)
+    nbformat.write(stored, executed)
+    live, began = copy.deepcopy(stored), time.monotonic()
+    total = sum(cell.cell_type == "code" and bool(cell.source.strip()) for cell in live.cells)
+    at = 0
+
+    def starts(cell: nbformat.NotebookNode, cell_index: int) -> None:
+        nonlocal at
+        at += 1
+        stored.cells[cell_index].execution_count = at
+        say(f"cell [{at}] of {total}, after {time.monotonic() - began:.0f} s")
+
+    client = NotebookClient(
+        live, timeout=None, kernel_name="python3", config=KERNEL_CONFIG, on_cell_execute=starts
+    )
+    try:  # what the kernel's process itself writes, past the notebook, goes nowhere
+        client.execute(stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        failed = ""
+    except CellExecutionError as error:
+        failed = f"cell [{at}]: {error.ename if error.ename.isidentifier() else 'an error'}"
+    except Exception as error:  # the kernel died, or could not start
+        failed = f"cell [{at}]: {type(error).__name__}"
+    if failed:
+        stored.cells[0].source += f"\n\nIt failed in {failed}."
+    nbformat.write(stored, executed)
+    return failed
+
+
+def mask_ids(record: Path) -> bool:
+    """Puts [id] for each id in a JSON file, where it has any; whether it had."""
+    text = record.read_text(encoding="utf-8")
+    try:
+        found = json.loads(text)
+        without = text if _masked(found) == found else json.dumps(_masked(found), indent=1) + "\n"
+    except ValueError:  # not JSON after all
+        without = masked(text)
+    if without == text:
+        return False
+    write_text(without, record)
+    return True
+
+
+def _masked(value: Any, name: str = "") -> Any:
+    """A part of a record; a whole number is an id where its name says so, else a count."""
+    if isinstance(value, dict):
+        return {masked(key): _masked(part, key) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_masked(part, name) for part in value]
+    if isinstance(value, int) and ID_COLUMN.search(name):
+        return "[id]" if MIMIC_ID.fullmatch(str(value)) else value
+    return masked(value) if isinstance(value, str) else value

@@ -1,0 +1,112 @@
+"""`make render`: execute notebooks, store their outputs, bring the text pairs in step.
+
+The one way in which stored outputs are made: one thread, a fresh kernel, counts 1..n, and no
+metadata that changes from run to run.
+"""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import jupytext
+import nbformat
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+from traitlets.config import Config
+
+from localmi.errors import LocalMIError
+from localmi.notebook.parameters import read_notebook
+
+KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
+KERNEL_CONFIG = Config({"KernelManager": {"transport_encryption": "auto"}})  # as ipykernel advises
+
+
+def text_path(notebook: Path) -> Path:
+    """Where the text pair of a notebook lies."""
+    return notebook.parent / "text" / f"{notebook.stem}.py"
+
+
+def all_notebooks(folder: Path) -> list[Path]:
+    """The notebooks of a folder, those included that are so far only text."""
+    names = {path.stem for path in [*folder.glob("*.ipynb"), *folder.glob("text/*.py")]}
+    return [folder / f"{name}.ipynb" for name in sorted(names)]
+
+
+def take_up_text(notebook: Path) -> nbformat.NotebookNode:
+    """The notebook to execute: its text pair's cells when that is newer, else its own."""
+    text = text_path(notebook)
+    if text.is_file() and (not notebook.is_file() or _is_newer(text, notebook)):
+        written = text.read_text(encoding="utf-8")
+    else:
+        written = text_of(read_notebook(notebook))  # the same cells, whichever way they come
+    cells: nbformat.NotebookNode = jupytext.reads(written, fmt="py:percent")
+    return cells
+
+
+def _is_newer(first: Path, second: Path) -> bool:
+    return first.stat().st_mtime > second.stat().st_mtime
+
+
+def execute(notebook: nbformat.NotebookNode, folder: Path) -> None:
+    """Executes in place. Raises CellExecutionError at the first cell that fails."""
+    for number, cell in enumerate(notebook.cells):
+        cell.id = f"cell-{number:02d}"  # the same at every rendering
+    notebook.nbformat, notebook.nbformat_minor = 4, 5
+    notebook.metadata = nbformat.from_dict({"kernelspec": KERNEL})
+    client = NotebookClient(
+        notebook,
+        timeout=None,
+        kernel_name="python3",
+        record_timing=False,
+        config=KERNEL_CONFIG,
+        resources={"metadata": {"path": str(folder)}},
+    )
+    client.execute()
+    notebook.metadata = nbformat.from_dict({"kernelspec": KERNEL})
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs = _without_stderr(cell.outputs)
+    nbformat.validate(notebook)
+
+
+def _without_stderr(outputs: list[nbformat.NotebookNode]) -> list[nbformat.NotebookNode]:
+    """Outputs without progress bars (their timings always differ), printed lines joined."""
+    kept: list[nbformat.NotebookNode] = []
+    for output in outputs:
+        if output.output_type == "stream" and output.name == "stderr":
+            continue
+        if output.output_type == "stream" and kept and kept[-1].output_type == "stream":
+            kept[-1].text += output.text
+        else:
+            kept.append(output)
+    return kept
+
+
+def write_text(notebook: nbformat.NotebookNode, path: Path) -> None:
+    """Writes the py:percent pair of a notebook."""
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text_of(notebook), encoding="utf-8")
+
+
+def text_of(notebook: nbformat.NotebookNode) -> str:
+    """A notebook's cells as py:percent text; equal for equal cells."""
+    bare = nbformat.from_dict({**notebook, "metadata": {"kernelspec": KERNEL}})
+    text: str = jupytext.writes(bare, fmt="py:percent")
+    return text
+
+
+def main(notebooks: Sequence[Path]) -> int:
+    """The command `python -m localmi render`; exit code 1 when a notebook failed."""
+    for path in notebooks:
+        began = time.monotonic()
+        print(f"{path} ... ", end="", flush=True)
+        try:
+            notebook = take_up_text(path)
+            execute(notebook, path.parent)
+        except (LocalMIError, CellExecutionError) as error:
+            print(f"failed, nothing was stored\n{error}")
+            return 1
+        nbformat.write(notebook, path)
+        write_text(notebook, text_path(path))
+        print(f"{time.monotonic() - began:.0f} s")
+    return 0

@@ -1,0 +1,70 @@
+"""`make example` generates data/example again, byte for byte; `phantom` any such study."""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from localmi.errors import DataError
+
+RESULTS = "results"  # in the folder of a study: what long runs made of it; it is kept
+EXAMPLE_PATIENTS = 1000  # some 1,800 studies, 32 MB: enough to train on, small enough for git
+EXAMPLE_FRACTIONS = (0.8, 0.1, 0.1)  # of the patients: train, validate, test
+
+
+def regenerate(
+    out: Path, *, patients: int = EXAMPLE_PATIENTS, seed: int = 0, workers: int = 0
+) -> None:
+    """Generates the study beside `out` and swaps it in: a cut-off run leaves `out` as it was.
+
+    A folder `results` in it stays.
+
+    Args:
+        out: the folder; an older synthetic study in it is replaced.
+        patients: of all splits.
+        seed: another seed, another study.
+        workers: processes; 0: one a core. The bytes do not depend on it.
+
+    Raises:
+        ConfigError: fewer than 3 patients, or workers below 0.
+        DataError: `out` holds something that is no synthetic study.
+        OSError: the folder cannot be written.
+    """
+    from localmi.phantom.config import PhantomConfig
+    from localmi.phantom.tables import SUMMARY
+    from localmi.phantom.write import write_study
+
+    out = out.resolve()
+    is_study = (out / SUMMARY).is_file()
+    if out.exists() and not (is_study or (out.is_dir() and not any(out.iterdir()))):
+        raise DataError(
+            f"{out} exists and is no synthetic study ({SUMMARY} is missing), so it is not "
+            "replaced. Name another folder."
+        )
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as scratch:
+        new = Path(scratch) / "new"
+        write_study(
+            new,
+            PhantomConfig(seed=seed),
+            num_patients=patients,
+            fractions=EXAMPLE_FRACTIONS,
+            workers=workers or os.cpu_count() or 1,
+        )
+        if (out / RESULTS).is_dir():
+            shutil.copytree(out / RESULTS, new / RESULTS)
+        if out.exists():
+            os.replace(out, Path(scratch) / "old")
+        os.replace(new, out)
+
+
+def main(out: Path, *, patients: int = EXAMPLE_PATIENTS, seed: int = 0, workers: int = 0) -> int:
+    """The commands `python -m localmi example` and `phantom`; returns the exit code.
+
+    Raises: as `regenerate`.
+    """
+    regenerate(out, patients=patients, seed=seed, workers=workers)
+    files = [path for path in out.rglob("*") if path.is_file()]
+    size = sum(path.stat().st_size for path in files) / 1e6
+    print(f"{out}: {len(files)} files, {size:.1f} MB")
+    return 0

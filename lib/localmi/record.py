@@ -1,0 +1,121 @@
+"""What a run leaves behind: `metrics.jsonl` as it goes, `results.json` at its end."""
+
+import json
+import math
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import localmi
+from localmi.files import write_json, write_text
+from localmi.statistics import Interval
+
+METRICS = "metrics.jsonl"
+RESULTS = "results.json"
+
+
+class MetricsLog:
+    """Metrics over steps; kept in memory, and in `metrics.jsonl` where there is a run folder.
+
+    A value that is not finite is written as null, for JSON has no other word for it, and read back
+    as NaN.
+
+    Args:
+        run_dir: folder of the run, or None.
+        resume_at: step the run goes on from; lines of later steps, which a killed run wrote after
+            its last checkpoint, are dropped.
+    """
+
+    def __init__(self, run_dir: Path | None, *, resume_at: int = 0) -> None:
+        self._path = run_dir / METRICS if run_dir else None
+        self.rows: list[dict[str, Any]] = []
+        if self._path is not None and self._path.exists():
+            lines = self._path.read_text(encoding="utf-8").splitlines()
+            rows = [row for line in lines if (row := _parsed(line)) is not None]
+            self.rows = [row for row in rows if row["step"] <= resume_at]
+            write_text("".join(_line(row) for row in self.rows), self._path)
+
+    def write(self, step: int, **values: float) -> None:
+        """One line; on disk when this returns, so that a watcher sees it."""
+        row = {"step": step, **values}
+        self.rows.append(row)
+        if self._path is not None:
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(_line(row))
+
+    def column(self, name: str) -> tuple[list[int], list[float]]:
+        """(steps, values) of one metric, where it was logged."""
+        rows = [row for row in self.rows if name in row]
+        return [row["step"] for row in rows], [row[name] for row in rows]
+
+
+def _parsed(line: str) -> dict[str, Any] | None:
+    """A line of the log, or None where a kill cut it short."""
+    try:
+        row: dict[str, Any] = json.loads(line)
+    except json.JSONDecodeError:
+        return None
+    return {name: math.nan if value is None else value for name, value in row.items()}
+
+
+def _line(row: Mapping[str, Any]) -> str:
+    return json.dumps(_finite(row), allow_nan=False) + "\n"
+
+
+def _finite(value: Any) -> Any:
+    """The value with None, JSON's null, for every NaN and infinity in it."""
+    if isinstance(value, Mapping):
+        return {name: _finite(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+@dataclass(frozen=True)
+class Result:
+    """One metric of results.json: its value and interval, and what to hold it against."""
+
+    interval: Interval
+    split: str
+    beside: Mapping[str, float]  # "truth", "cap", "shuffled", "chance", ...
+
+    def as_dict(self) -> dict[str, Any]:
+        return {**self.interval.as_dict(), "split": self.split, **self.beside}
+
+
+def write_results(
+    run_dir: Path | None,
+    *,
+    notebook: str,
+    parameters: Mapping[str, Any],
+    data: Mapping[str, Any],
+    metrics: Mapping[str, Result],
+    seconds: float,
+) -> dict[str, Any]:
+    """The record of a run; written to `results.json` of its folder, where it has one.
+
+    In the file a value that is not finite (the cap of DV, the interval of one patient) is null.
+    """
+    record = {
+        "notebook": notebook,
+        "parameters": dict(parameters),
+        "data": dict(data),
+        "metrics": {name: metric.as_dict() for name, metric in metrics.items()},
+        "environment": {
+            "localmi": localmi.__version__,
+            "python": platform.python_version(),
+            "torch": torch.__version__.split("+")[0],
+            "numpy": np.__version__,
+            "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+            "threads": torch.get_num_threads(),
+        },
+        "seconds": round(seconds, 1),
+    }
+    if run_dir is not None:
+        write_json(_finite(record), run_dir / RESULTS)
+    return record

@@ -1,0 +1,100 @@
+"""One call from the name of a folder to data that can be trained on: the notebooks' first line."""
+
+from pathlib import Path
+
+from localmi.data.cache.cache import Cache, build_cache, open_cache
+from localmi.data.cache.folder import META
+from localmi.data.sources.pairs import CSV_NAME, read_pairs
+from localmi.errors import DataError
+from localmi.files import REPOSITORY
+from localmi.phantom.example import RESULTS
+from localmi.phantom.read import Truth, read_truth
+
+DATA = REPOSITORY / "data"
+
+
+def example_dir() -> Path:
+    """The folder of the synthetic study that comes with the course.
+
+    Raises:
+        DataError: it is not there.
+    """
+    folder = DATA / "example"
+    if not folder.is_dir():
+        raise DataError(
+            f"The example study is missing: there is no folder {folder}. `make example` "
+            "generates it; or set data_dir to a study of your own."
+        )
+    return folder
+
+
+def example_results() -> Path:
+    """What long runs left for chapters 9 and 10: a trained model, the tables of a grid.
+
+    Raises:
+        DataError: as `example_dir`.
+    """
+    return example_dir() / RESULTS
+
+
+def load_study(
+    data_dir: Path | str = "", cache_dir: Path | str = "", *, image_size: int = 256
+) -> Cache:
+    """Reads the pairs of a study, checks them for leaks, and prepares them; fast from then on.
+
+    Args:
+        data_dir: what `read_pairs` reads; "" is the example study. Or the folder of a prepared
+            cache: it is opened as it is, at once, and the study is not looked at again.
+        cache_dir: folder of the cache, which belongs to this study and image size alone;
+            "" is `cache/<name>-<image_size>` beside the data.
+        image_size: side of the square images, in pixels.
+
+    Returns:
+        The cache. Its `rejected` names what could not be used; `sources.reasons` puts it in words.
+
+    Raises:
+        DataError: no example study, no usable data, no place for the cache, or a prepared cache
+            of another size.
+        StudyLeakError: a patient, study or image is in two splits.
+
+    Taught in 05_radiographs_and_reports.
+    """
+    source = Path(data_dir).expanduser().resolve() if str(data_dir) else example_dir()
+    if (source / META).is_file():
+        return _open_prepared(source, cache_dir, image_size)
+    pairs = read_pairs(source)
+    beside = source.parent if source.name == CSV_NAME else source
+    folder = Path(cache_dir) if str(cache_dir) else default_cache(beside, pairs.name, image_size)
+    return build_cache(pairs, folder, image_size=image_size, progress=True)
+
+
+def _open_prepared(folder: Path, cache_dir: Path | str, image_size: int) -> Cache:
+    if str(cache_dir):
+        raise DataError(
+            f"{folder} is a prepared cache: there is nothing to keep in cache_dir {cache_dir}. "
+            'Set cache_dir to "", or data_dir to the study.'
+        )
+    cache = open_cache(folder)
+    if cache.image_size != image_size:
+        raise DataError(
+            f"The cache in {folder} has images of {cache.image_size} pixels, image_size is "
+            f"{image_size}. Set image_size to {cache.image_size}, or prepare the study again."
+        )
+    return cache
+
+
+def load_truth(data_dir: Path | str = "") -> Truth | None:
+    """What is known of a synthetic study; None where there is no `truth/`, as in every real one.
+
+    Raises:
+        DataError: no example study, or a truth that is not complete.
+
+    Taught in 05_radiographs_and_reports.
+    """
+    folder = Path(data_dir).expanduser().resolve() if str(data_dir) else example_dir()
+    return read_truth(folder) if (folder / "truth").is_dir() else None
+
+
+def default_cache(data: Path, name: str, image_size: int) -> Path:
+    """Beside the data: of data/example at 256 pixels, data/cache/example-256."""
+    return data.parent / "cache" / f"{name}-{image_size}"

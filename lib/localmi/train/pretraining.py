@@ -1,0 +1,300 @@
+"""Representation learning, Eq. 2: the loop in plain torch.
+
+    for each step: batch -> encoders -> critic -> max over regions -> bound -> gradient step
+
+A step depends on (config, data, step number, weights) alone: batch, augmentation and dropout draw
+from streams seeded by the step. A checkpoint therefore needs no sampler or random state, and a run
+that was killed goes on to the same numbers.
+"""
+
+import copy
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from localmi.data.augment import Augmentation
+from localmi.data.batches import Batch, SplitData, TrainingBatches, normalise
+from localmi.data.cache.cache import Cache
+from localmi.data.labels import check_test_patients
+from localmi.errors import ConfigError, NoNegativesError, TrainingError
+from localmi.evaluate.held_out import SplitScores, best_region
+from localmi.mi import bounds
+from localmi.mi.critics import Critic
+from localmi.mi.scores import may_mismatch
+from localmi.model.alignment import global_scores, local_scores, winners_only_scores
+from localmi.train.checkpoint import check_same_run, load_checkpoint, restore, save_checkpoint
+from localmi.train.config import TrainConfig
+from localmi.train.networks import (
+    annealed_temperature,
+    autocast,
+    build_alignment,
+    choose_device,
+    choose_dtype,
+    control_optimiser,
+    image_optimiser,
+    text_optimiser,
+)
+from localmi.train.text_features import TextFeatures
+
+CONTROL_EVERY = 4  # steps between two of the control critic's
+
+
+class Pretraining:
+    """One run of representation learning: networks, optimisers, and the step number.
+
+    Beside the critic a second one, of the same build, is trained on the same features with the
+    texts of the batch shuffled: the control. There is nothing for it to find, so on held-out
+    shuffled pairs its bound must be 0.
+
+    Args:
+        config: of the run.
+        cache: the prepared data.
+        workers: processes that load batches ahead of time; the numbers are the same without.
+
+    Attributes:
+        alignment: image encoder, text encoder, critic.
+        control: the critic of the shuffled pairs.
+        step: steps done.
+
+    Taught in 07_train_local_mi.
+    """
+
+    def __init__(self, config: TrainConfig, cache: Cache, *, workers: int = 0) -> None:
+        if config.image_size != cache.image_size:
+            raise ConfigError(
+                f"image_size={config.image_size}, but the images of {cache.name} were prepared at "
+                f"{cache.image_size}. Use that size, or prepare the data anew."
+            )
+        check_test_patients(cache.manifest)
+        self.config = config
+        self.cache = cache
+        self.device = choose_device(config.device)
+        self.dtype = choose_dtype(config.precision, self.device)
+        local = config.objective == "local"
+        self.train_data = SplitData(cache, "train", unit="sentence" if local else "report")
+        every = local and config.sentences == "all"
+        self.batches = TrainingBatches(
+            self.train_data, size=config.batch_size, seed=config.seed, every=every
+        )
+        self.workers = workers
+        self.alignment = build_alignment(config).to(self.device)
+        self.control = copy.deepcopy(self.alignment.critic)
+        self.image_optimiser = image_optimiser(config, self.alignment)
+        self.text_optimiser = text_optimiser(config, self.alignment)
+        self.control_optimiser = control_optimiser(config, self.control, every=CONTROL_EVERY)
+        self.mine = bounds.MINE(config.mine_decay)
+        self.augmentation = Augmentation(crop=config.smallest_crop) if config.augment else None
+        self.text_features = TextFeatures(
+            self.alignment.text_encoder,
+            frozen=config.text_is_frozen,
+            cache=cache.folder,
+            dtype=self.dtype,
+        )
+        self.frozen_texts: Tensor | None = None
+        if config.text_is_frozen:
+            self.frozen_texts = self.encode_texts(self.train_data.texts)
+        else:
+            self.tokens = self.text_features.tokens(self.train_data.texts)
+        self.step = 0
+
+    def run(self, until: int | None = None) -> Iterator[tuple[int, float]]:
+        """Train to step `until` (default: all steps); yields (step, training bound in nats).
+
+        Raises:
+            TrainingError: the bound is not a number; names the step.
+        """
+        end = self.config.steps if until is None else until
+        for batch in self.batches.steps(self.step, end, workers=self.workers):
+            yield self.step, self.train_step(batch)
+
+    def train_step(self, batch: Batch | None = None) -> float:
+        """One gradient step on the batch of this step; the value of the bound on it, in nats."""
+        batch = self.batches[self.step] if batch is None else batch
+        if self.config.shuffle_pairs:
+            batch = batch.shuffled()
+        self.alignment.train()
+        self.control.train()
+        pixels = self._augmented(normalise(batch.images.to(self.device)))
+        torch.manual_seed(_step_seed(self.config.seed, self.step, purpose=0))
+        with autocast(self.device, self.dtype):
+            images, texts = self._features(batch, pixels)
+            scores = self._scores(self.alignment.critic, images, texts, batch.owner)
+        value, objective = self._bound(scores, batch)
+        if not torch.isfinite(value):
+            raise TrainingError(
+                f"The bound is {value.item()} at step {self.step}. Usual causes: too high a "
+                "learning_rate, damaged images. The last checkpoint is from before; lower "
+                "learning_rate or use precision='float32'."
+            )
+        self.text_optimiser.optimiser.zero_grad(set_to_none=True)
+        self.image_optimiser.descend(-objective)
+        self.text_optimiser.step()
+        if self.step % CONTROL_EVERY == 0:
+            self._control_step(batch, images.detach(), texts.detach())
+        self.step += 1
+        return value.item()
+
+    def _augmented(self, pixels: Tensor) -> Tensor:
+        if self.augmentation is None:
+            return pixels
+        seed = _step_seed(self.config.seed, self.step, purpose=1)
+        return self.augmentation(pixels, torch.Generator().manual_seed(seed))
+
+    def _features(self, batch: Batch, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Regions [B, N, D] (or pooled [B, P]) and text features [M, E]."""
+        encoder = self.alignment.image_encoder
+        local = self.config.objective == "local"
+        images = encoder.regions(pixels) if local else encoder.pooled(pixels)
+        if self.frozen_texts is not None:
+            return images, self.frozen_texts[batch.text]
+        return images, self.alignment.text_encoder(self.tokens.select(batch.text).to(self.device))
+
+    def _scores(self, critic: Critic, images: Tensor, texts: Tensor, owner: Tensor) -> Tensor:
+        """[M, M], the matched pairs on the diagonal."""
+        config = self.config
+        if config.objective == "global":
+            return global_scores(critic, images[owner], texts)
+        if config.winners_only:
+            return winners_only_scores(critic, images, texts, owner)
+        return local_scores(
+            critic,
+            images,
+            texts,
+            owner,
+            region_select=config.region_select,
+            temperature=annealed_temperature(config, self.step),
+        )
+
+    def _bound(self, scores: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """(value in nats, what is maximised): Eq. 3 or Eq. 4."""
+        config = self.config
+        allowed = may_mismatch(
+            batch.image_study[batch.owner],
+            batch.text_study,
+            batch.text,
+            same_text=config.same_text_is_mismatch,
+        )
+        if config.bound == "mine":
+            estimate = self.mine(scores, allowed)
+            return estimate.value, estimate.surrogate
+        if config.bound == "dv":
+            value = bounds.dv(scores, allowed)
+        else:
+            value = bounds.infonce(scores, allowed, config.direction)
+        return value.detach(), value
+
+    def _control_step(self, batch: Batch, images: Tensor, texts: Tensor) -> None:
+        """The control critic sees the same features, with the texts shuffled."""
+        shuffled = batch.shuffled()
+        with autocast(self.device, self.dtype):
+            scores = self._scores(self.control, images, texts, shuffled.owner)
+        allowed = may_mismatch(
+            batch.image_study[shuffled.owner], batch.text_study, batch.text, same_text=True
+        )
+        try:
+            value = bounds.infonce(scores, allowed, self.config.direction)
+        except NoNegativesError:  # two studies, shuffled, leave no third one to compare with
+            return
+        self.control_optimiser.descend(-value)
+
+    def score_split(
+        self, data: SplitData, *, images_at_once: int = 32
+    ) -> tuple[SplitScores, SplitScores]:
+        """Every image of a split against every distinct text of it, by the hard max over regions.
+
+        Returns:
+            Scores of the critic, and of the control: the critic of the shuffled pairs.
+        """
+        found = self.split_scores(data, data.texts, images_at_once=images_at_once)
+        patient = data.manifest["patient_id"].to_numpy()
+        own, control = (
+            best_region(scores, study=data.study, patient=patient, text_ids=data.text_ids)
+            for scores in found
+        )
+        return own, control
+
+    def split_scores(
+        self, data: SplitData, texts: list[str], *, images_at_once: int = 32
+    ) -> tuple[Tensor, Tensor]:
+        """`region_scores` of all images of a split, some at a time: twice [n, N, T]."""
+        features = self.encode_texts(texts)
+        parts = np.array_split(np.arange(len(data)), -(-len(data) // images_at_once))
+        found = [self.region_scores(data.images(part), features) for part in parts]
+        own, control = (torch.cat(each) for each in zip(*found, strict=True))
+        return own, control
+
+    @torch.no_grad()
+    def region_scores(self, images: Tensor, texts: Tensor) -> tuple[Tensor, Tensor]:
+        """Scores of every region of images with text features, without gradient.
+
+        Args:
+            images: [b, 1, H, W] uint8.
+            texts: [T, E].
+
+        Returns:
+            [b, N, T] float32 of the critic, and of the control; N = 1 if the objective is global.
+        """
+        self.alignment.eval()
+        self.control.eval()
+        encoder, pixels = self.alignment.image_encoder, normalise(images.to(self.device))
+        with autocast(self.device, self.dtype):
+            local = self.config.objective == "local"
+            features = encoder.regions(pixels) if local else encoder.pooled(pixels)[:, None]
+            own, control = self.alignment.critic(features, texts), self.control(features, texts)
+        return own.float().cpu(), control.float().cpu()
+
+    def encode_texts(self, texts: list[str]) -> Tensor:
+        """Text features of many texts, [T, E], without gradient or dropout."""
+        return self.text_features(texts)
+
+    def save(self, path: Path) -> None:
+        """Write everything that a later `load` needs to go on to the same numbers."""
+        save_checkpoint(
+            {
+                "config": self.config.model_dump(mode="json"),
+                "data_hash": self.cache.data_hash,
+                "step": self.step,
+                **{name: part.state_dict() for name, part in self._stateful().items()},
+            },
+            path,
+        )
+
+    def load(self, path: Path) -> None:
+        """Go on from a checkpoint of the same configuration on the same data.
+
+        Raises:
+            CheckpointError: missing, damaged, of another run or version, or the data changed.
+        """
+        state = load_checkpoint(path, map_location=self.device)
+        check_same_run(
+            state,
+            config=self.config.model_dump(mode="json"),
+            data_hash=self.cache.data_hash,
+            path=path,
+        )
+        restore(self._stateful(), state, path=path)
+        self.step = state["step"]
+
+    def _stateful(self) -> dict[str, Any]:
+        """What training changes: not a text encoder that stays as it was loaded."""
+        parts: dict[str, Any] = {
+            "image_encoder": self.alignment.image_encoder,
+            "critic": self.alignment.critic,
+            "control": self.control,
+            "image_optimiser": self.image_optimiser,
+            "control_optimiser": self.control_optimiser,
+            "mine": self.mine,
+        }
+        if not self.config.text_is_frozen:
+            parts["text_encoder"] = self.alignment.text_encoder
+            parts["text_optimiser"] = self.text_optimiser
+        return parts
+
+
+def _step_seed(seed: int, step: int, *, purpose: int) -> int:
+    """A seed of its own for every (seed, step, purpose)."""
+    return int(np.random.SeedSequence([seed, step, purpose]).generate_state(1, np.uint64)[0] >> 1)

@@ -1,0 +1,186 @@
+"""A trained model to be read, not trained on: its networks from a file, and nothing else.
+
+Most of a checkpoint of notebook 07 is the optimisers' state, which training needs to go on;
+`export_networks` keeps what was learnt. Taught in 09_reading_the_model.
+"""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from localmi.data.batches import SplitData
+from localmi.data.cache.cache import Cache
+from localmi.downstream.pretrained_encoder import config_of, read_state, shortened
+from localmi.errors import CheckpointError, LocalMIError
+from localmi.model.classifier import NUM_BLOCKS, parts_of
+from localmi.model.image import ImageEncoder
+from localmi.train.checkpoint import ALWAYS_THERE, save_checkpoint
+from localmi.train.config import TrainConfig
+from localmi.train.pretraining import Pretraining
+
+NETWORKS = ("image_encoder", "critic", "control")
+TEXT_ENCODER = "text_encoder"  # is there too where it was trained
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The networks of a finished run, on some data.
+
+    training: they stand in it as they were at `training.step`, in float32 whatever the run
+        computed in: so each machine reads the same numbers.
+    same_data: the data are those that it was trained on.
+    """
+
+    training: Pretraining
+    same_data: bool
+
+    def scores(self, data: SplitData, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """Every region of every image with every text, by the critic and the control.
+
+        Returns:
+            Twice [n, N, T] float32; N = 1 if the objective is global.
+        """
+        own, control = self.training.split_scores(data, list(texts))
+        return own.numpy(), control.numpy()
+
+    def maps(self, images: Tensor, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """The score of each text in each region of its own image, by the critic and the control.
+
+        Args:
+            images: [S, 1, H, W] uint8, one for each text.
+            texts: [S].
+
+        Returns:
+            Twice [S, G, G] float32; G = 1 if the objective is global.
+        """
+        features = self.training.encode_texts(list(texts))
+        found: list[Tensor] = []
+        for index in torch.arange(len(texts)).split(32):
+            scores = torch.stack(self.training.region_scores(images[index], features[index]))
+            found.append(scores.diagonal(dim1=1, dim2=3).transpose(1, 2))  # [2, s, N]
+        own, control = torch.cat(found, dim=1).numpy()
+        grid = round(own.shape[1] ** 0.5)
+        return own.reshape(-1, grid, grid), control.reshape(-1, grid, grid)
+
+
+def read_config(path: Path | str) -> TrainConfig:
+    """The configuration of the run that wrote a checkpoint, or of which it is an export.
+
+    Raises:
+        CheckpointError: no file, damaged, not of notebook 07, or of another version.
+    """
+    return _read(Path(path))[1]
+
+
+def load_trained(path: Path | str, cache: Cache) -> Trained:
+    """The networks of a checkpoint of notebook 07, or of its export, on these data.
+
+    Raises:
+        CheckpointError: as `read_config`; or weights are missing, unexpected or of another shape.
+        ConfigError: the images of the cache have another size than those it was trained on.
+
+    Taught in 09_reading_the_model.
+    """
+    path = Path(path)
+    state, config = _read(path)
+    here = config.model_copy(update={"device": "auto", "precision": "float32"})
+    training = Pretraining(here, cache)
+    for name, network in _networks(training).items():
+        _fill(network, state.get(name, {}), config, where=f"{name} of {path}")
+    training.step = state["step"]
+    return Trained(training, same_data=state["data_hash"] == cache.data_hash)
+
+
+def export_networks(checkpoint: Path, out: Path) -> None:
+    """Writes what training has changed: the trained blocks of the image encoder, critic, control.
+
+    A text encoder is in it where it was trained. `load_trained` and `load_image_encoder` take it
+    as they take the checkpoint.
+
+    Raises:
+        CheckpointError: as `read_config`; `out` exists, or cannot be written.
+
+    Taught in 09_reading_the_model.
+    """
+    state, config = _read(checkpoint)
+    if out.exists():
+        raise CheckpointError(
+            f"{out} exists and is not replaced. Name another file, or remove it."
+        )
+    kept = {name: state[name] for name in (*ALWAYS_THERE, *NETWORKS)}
+    kept["image_encoder"] = {
+        name: value for name, value in kept["image_encoder"].items() if _is_trained(name, config)
+    }
+    if TEXT_ENCODER in state:
+        kept[TEXT_ENCODER] = state[TEXT_ENCODER]
+    save_checkpoint(kept, out)
+
+
+def main(checkpoint: Path, out: Path) -> int:
+    """The command `python -m localmi export`; returns the exit code."""
+    try:
+        export_networks(checkpoint, out)
+    except LocalMIError as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(f"{out}: {out.stat().st_size / 1e6:.1f} MB of {checkpoint.stat().st_size / 1e6:.1f} MB")
+    return 0
+
+
+def _read(path: Path) -> tuple[dict[str, Any], TrainConfig]:
+    state = read_state(path)
+    if missing := [name for name in (*ALWAYS_THERE, *NETWORKS) if name not in state]:
+        raise CheckpointError(
+            f"{path} is no checkpoint of notebook 07 and no export of one: without "
+            f"{', '.join(missing)}."
+        )
+    return state, config_of(state, path)
+
+
+def _networks(training: Pretraining) -> dict[str, nn.Module]:
+    """The networks whose weights a checkpoint holds."""
+    found = {
+        "image_encoder": training.alignment.image_encoder,
+        "critic": training.alignment.critic,
+        "control": training.control,
+    }
+    if not training.config.text_is_frozen:
+        found[TEXT_ENCODER] = training.alignment.text_encoder
+    return found
+
+
+def _is_trained(name: str, config: TrainConfig) -> bool:
+    """Whether training can have changed this weight of the image encoder."""
+    if config.image_encoder != "resnet256_6_2_1":
+        return True
+    part = name.removeprefix("backbone.").split(".")[0]
+    if config.objective == "global":
+        return part in parts_of(NUM_BLOCKS)
+    return part == "place" or part in parts_of(config.local_stage)
+
+
+def _fill(network: nn.Module, weights: dict[str, Any], config: TrainConfig, *, where: str) -> None:
+    """Gives a network its weights; only what training never touched may be missing."""
+    try:
+        found = network.load_state_dict(weights, strict=False)
+    except (RuntimeError, TypeError) as error:
+        raise CheckpointError(f"{where} does not fit its own configuration. {error}") from error
+    missing, unexpected = found.missing_keys, found.unexpected_keys
+    if isinstance(network, ImageEncoder):
+        missing = [name for name in missing if _is_trained(name, config)]
+    if missing or unexpected:
+        raise CheckpointError(
+            f"{where} does not fit its own configuration: it is damaged, or another version of "
+            f"localmi has written it.\n{len(missing)} missing: {_words(missing)}.\n"
+            f"{len(unexpected)} unexpected: {_words(unexpected)}."
+        )
+
+
+def _words(names: list[str]) -> str:
+    return ", ".join(shortened(names)) or "none"

@@ -1,0 +1,167 @@
+"""The command `prepare`: what it says, what it refuses, what it leaves."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from filelock import FileLock
+from PIL import Image
+
+from localmi.data.cache import prepare as preparation
+from localmi.data.cache.cache import open_cache
+from localmi.data.cache.prepare import duration, estimate, found, prepare
+from localmi.data.sources.pairs import Pairs, read_pairs
+from localmi.errors import LocalMIError
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Path:
+    """Six images; one is missing, one is no image."""
+    folder = tmp_path / "ours"
+    folder.mkdir()
+    names = [f"{number}.png" for number in range(6)]
+    for number, name in enumerate(names[1:]):
+        pixels = np.random.default_rng(number).integers(0, 255, (40, 32), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / name)
+    (folder / "5.png").write_bytes(b"no image")
+    table = {
+        "image": names,
+        "report": [f"Clear lungs, {number}." for number in range(6)],
+        "patient_id": names,
+        "split": ["train", "train", "train", "validate", "test", "test"],
+        "view": ["AP", "PA", "AP", "PA", "AP", ""],
+        "Edema": [1.0, 0.0, -1.0, None, 1.0, 0.0],
+    }
+    pd.DataFrame(table).to_csv(folder / "pairs.csv", index=False)
+    return folder
+
+
+def call(*words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "localmi", *words]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_the_command_prepares_and_verifies(study: Path, tmp_path: Path) -> None:
+    out = tmp_path / "cache"
+    done = call("prepare", "--data-dir", str(study), "--out", str(out), "--image-size", "32")
+    assert done.returncode == 0, done.stderr
+    for words in (
+        "Found 5 images of 5 studies in ours.",
+        "1 for 'no image file' (0.png)",
+        "ours: 4 images of 4 studies and 4 patients, 4 sentences, at 32 pixels.",
+        "  1 not an image (5.png)",
+        "Prepared in",
+        f"Use it as data_dir: {out}",
+    ):
+        assert words in done.stdout
+    assert "image/s" in done.stderr  # a bar with the rate and the time that remains
+    report = json.loads((out / "report.json").read_text())
+    assert report["rejected"] == {"no image file": 1, "not an image": 1}
+    assert report["splits"]["train"]["views"] == {"AP": 1, "PA": 1}
+    edema = pd.DataFrame(report["labels"]["ones"])
+    assert edema[["positive", "negative", "ignored"]].sum().tolist() == [2, 1, 1]
+    whole = call("verify", str(out))
+    assert (whole.returncode, "is whole" in whole.stdout) == (0, True)
+    (out / "shard-00000.npy").unlink()
+    assert call("verify", str(out)).returncode == 1
+
+
+def test_errors_are_one_line_and_exit_code_1(tmp_path: Path) -> None:
+    failed = call("prepare", "--data-dir", str(tmp_path / "none"), "--out", str(tmp_path / "c"))
+    assert failed.returncode == 1
+    assert failed.stderr.startswith("DataError: ")
+    assert "none does not exist. Set data_dir" in failed.stderr
+    assert list(tmp_path.iterdir()) == []
+    wrong = call("prepare", "--data-dir", "x", "--out", "y", "--source", "pacs")
+    assert wrong.returncode == 2
+    assert "pacs" in wrong.stderr
+
+
+def test_a_dry_run_writes_nothing(
+    study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prepare(study, tmp_path / "new" / "cache", dry_run=True, workers=2)
+    said = capsys.readouterr().out
+    assert "Dry run: 5 images and 5 reports. Disk: 0.00 GB needed" in said
+    assert "with 2 workers" in said
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["ours"]
+
+
+def test_an_estimate_is_about_right(study: Path, tmp_path: Path) -> None:
+    needs = estimate(read_pairs(study), tmp_path, image_size=64)
+    assert needs.bytes_needed == 5 * 64 * 64
+    assert needs.bytes_free == pytest.approx(shutil.disk_usage(tmp_path).free, rel=0.05)
+    assert needs.seconds >= needs.images / needs.images_per_second
+    full = str(preparation.Estimate(1, 1, 1, 10**12, 10**9, 2.0, 8000.0))
+    assert "1000.00 GB needed, 1.00 GB free. NOT ENOUGH." in full
+    assert "about 2 h 13 min" in full
+
+
+def test_duration_in_words() -> None:
+    words = [duration(seconds) for seconds in (0.4, 89, 90, 3599, 3600, 100_000)]
+    assert words == ["0 s", "89 s", "2 min", "1 h 0 min", "1 h 0 min", "27 h 47 min"]
+
+
+def test_what_is_found_is_said() -> None:
+    rejected = pd.DataFrame([["i", "s", "bad"]], columns=["image_id", "study_id", "reason"])
+    table = pd.DataFrame({"study_id": ["a", "a"]})
+    said = found(Pairs(table, rejected, "x", {"view LL": 1200}, ("12 studies lack labels.",)))
+    assert said.splitlines() == [
+        "Found 2 images of 1 studies in x.",
+        "Not asked for: 1,200 images, view LL.",
+        "Rejected 1 images: 1 for 'bad' (i).",
+        "Note: 12 studies lack labels.",
+    ]
+
+
+def test_another_process_is_not_waited_for(study: Path, tmp_path: Path) -> None:
+    with (
+        FileLock(tmp_path / "cache.lock"),
+        pytest.raises(LocalMIError, match="Another process is preparing"),
+    ):
+        prepare(study, tmp_path / "cache")
+
+
+def test_leaks_are_rejected_on_demand(
+    study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copy(study / "4.png", study / "1.png")
+    with pytest.raises(LocalMIError, match="identical pixels"):
+        prepare(study, tmp_path / "cache", image_size=32)
+    prepare(study, tmp_path / "cache", image_size=32, leaks="reject")
+    assert "  1 the same pixels as an image in test (1.png)" in capsys.readouterr().out
+    assert len(open_cache(tmp_path / "cache").images) == 3
+
+
+def test_stopped_by_the_keyboard(
+    study: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(preparation, "prepare", stop)
+    code = preparation.main(
+        study,
+        study,
+        source="auto",
+        reports_dir=None,
+        image_size=8,
+        workers=1,
+        leaks="refuse",
+        dry_run=False,
+    )
+    assert code == 130
+    assert "goes on from there" in capsys.readouterr().err
+
+
+def test_labels_that_are_not_those_of_chexpert(study: Path, tmp_path: Path) -> None:
+    table = pd.read_csv(study / "pairs.csv")
+    table.assign(Edema=[0, 1, 2, 3, 2, 1]).to_csv(study / "pairs.csv", index=False)
+    prepare(study, tmp_path / "cache", image_size=32)
+    assert "labels are not those of CheXpert" in (tmp_path / "cache" / "report.txt").read_text()
+    assert json.loads((tmp_path / "cache" / "report.json").read_text())["labels"] == {}

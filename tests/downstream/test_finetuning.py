@@ -1,0 +1,364 @@
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from labelled_study import labelled_cache
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from localmi.data.cache.cache import Cache
+from localmi.downstream import finetuning as downstream
+from localmi.downstream import result as downstream_result
+from localmi.downstream.config import DownstreamConfig, checked_downstream
+from localmi.downstream.finetuning import Finetuning, run_downstream
+from localmi.downstream.labelled_images import labelled_images
+from localmi.downstream.pretrained_encoder import load_image_encoder
+from localmi.downstream.result import DownstreamResult, read_predictions
+from localmi.errors import CheckpointError, ConfigError, StudyLeakError, TrainingError
+from localmi.model.classifier import Classifier
+from localmi.record import MetricsLog
+
+Small = Callable[..., DownstreamConfig]
+
+
+@pytest.fixture(autouse=True)
+def _few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Intervals are tested elsewhere."""
+    monkeypatch.setattr(downstream_result, "RESAMPLES", 20)
+
+
+@pytest.fixture
+def cache() -> Cache:
+    return labelled_cache()
+
+
+@pytest.fixture
+def init(tmp_path: Path) -> str:
+    """A network with statistics that fit the images a little."""
+    torch.manual_seed(3)
+    network = Classifier(1)
+    with torch.no_grad():
+        network(torch.randn(8, 1, 32, 32))
+    torch.save(network.state_dict(), tmp_path / "model.pt")
+    return str(tmp_path / "model.pt")
+
+
+@pytest.fixture
+def small() -> Small:
+    def make(**changes: Any) -> DownstreamConfig:
+        few = {
+            "image_size": 32,
+            "epochs": 2,
+            "batch_size": 16,
+            "learning_rate": 3e-3,
+            "precision": "float32",
+            "device": "cpu",
+        }
+        return checked_downstream(**(few | changes))
+
+    return make
+
+
+def training(cache: Cache, config: DownstreamConfig) -> Finetuning:
+    encoder = load_image_encoder(config.init) if config.init else None
+    return Finetuning(cache, config, labelled_images(cache, config), encoder)
+
+
+def same(one: DownstreamResult, other: DownstreamResult) -> bool:
+    return (
+        np.array_equal(one.predictions.probabilities, other.predictions.probabilities)
+        and one.history == other.history
+        and one.chosen == other.chosen
+    )
+
+
+VARIANTS = [{}, {"mode": "tuned"}, {"mode": "frozen"}, {"mode": "probe"}]
+
+
+@pytest.mark.parametrize("task", ["pathology9", "edema"])
+@pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: variant.get("mode", "image"))
+def test_every_variant_runs_and_repeats(cache, small, init, task, variant) -> None:
+    config = small(task=task, init=init if variant else "", **variant)
+    found = run_downstream(cache, config)
+    predictions = found.predictions
+    in_test = cache.manifest["split"] == "test"
+    assert predictions.ids["image_id"].tolist() == cache.manifest["image_id"][in_test].tolist()
+    assert predictions.probabilities.shape == (20, 9 if task == "pathology9" else 4)
+    assert ((predictions.probabilities >= 0) & (predictions.probabilities <= 1)).all()
+    if task == "edema":
+        np.testing.assert_allclose(predictions.probabilities.sum(axis=1), 1)
+    assert same(found, run_downstream(cache, config))
+    if variant.get("mode") != "probe":
+        assert not same(found, run_downstream(cache, config.model_copy(update={"seed": 1})))
+
+
+def test_it_learns_what_is_there(cache: Cache, small: Small) -> None:
+    config = small(task="edema", epochs=12)
+    found = run_downstream(labelled_cache(80), config)
+    assert found.metrics["auc 0-1 v 2-3"].interval.value > 0.9
+    assert found.metrics["kappa"].interval.value > 0.3
+    assert found.history[-1]["train_loss"] < found.history[0]["train_loss"]
+
+
+# --- Frozen -----------------------------------------------------------------------------------
+
+
+def test_stored_features_are_what_running_the_frozen_blocks_gives(cache, small, init) -> None:
+    """Step for step: the same losses, the same network, the same predictions."""
+    config = small(init=init, mode="frozen", epochs=3)
+    stored, running = training(cache, config), training(cache, config)
+    running._inputs = running._frozen  # type: ignore[method-assign]
+    logs = [MetricsLog(None), MetricsLog(None)]
+    one, other = (run.fit(log) for run, log in zip((stored, running), logs, strict=True))
+    assert set(stored._stored) == {"train", "validate", "test"}
+    assert not running._stored
+    for row, same_row in zip(*(log.rows for log in logs), strict=True):
+        assert row == pytest.approx(same_row, abs=1e-5)
+    np.testing.assert_allclose(one.probabilities, other.probabilities, atol=1e-5)
+
+
+def test_half_precision_stores_half(cache, small, init) -> None:
+    run = training(cache, small(init=init, mode="frozen", precision="bfloat16"))
+    found = run.fit(MetricsLog(None))
+    assert run._stored["train"].dtype == torch.bfloat16
+    assert found.probabilities.dtype == np.float64
+    assert np.isfinite(found.probabilities).all()
+
+
+def test_frozen_blocks_stay_and_tuned_ones_do_not(cache, small, init) -> None:
+    before = load_image_encoder(init).weights
+    for mode in ("frozen", "tuned"):
+        run = training(cache, small(init=init, mode=mode))
+        run.fit(MetricsLog(None))
+        moved = {
+            name.split(".")[0]
+            for name, value in run.network.state_dict().items()
+            if name in before and not torch.equal(value, before[name])
+        }
+        blocks = {"layer6"} if mode == "frozen" else {name.split(".")[0] for name in before}
+        assert moved == blocks
+
+
+def test_blocks_that_were_not_pretrained_are_not_frozen(
+    build, small, tiny_cache, tmp_path: Path
+) -> None:
+    """From pretraining with regions of block 4 that see their cell, on the tiny study itself."""
+    pretraining = build(region_context="region", cells_after=2, local_stage=4)
+    next(pretraining.run(until=1))
+    pretraining.save(tmp_path / "local.pt")
+    for mode, context in (("frozen", "image"), ("frozen", "region"), ("probe", "region")):
+        config = small(
+            init=str(tmp_path / "local.pt"),
+            mode=mode,
+            region_context=context,
+            image_size=64,
+            epochs=1,
+            batch_size=4,
+        )
+        found = run_downstream(tiny_cache, config)
+        assert "blocks 1 to 4 are loaded; blocks 5, 6 and fc1 start anew" in found.encoder
+        assert "blocks 1 to 4 are frozen" in found.encoder
+        assert "other data" not in found.encoder
+
+
+@pytest.mark.parametrize("mode", ["tuned", "frozen"])
+def test_augmentation_moves_training_images_alone(cache, small, init, mode: str) -> None:
+    config = small(init=init, mode=mode, epochs=1)
+    plain, moved = (
+        training(cache, config.model_copy(update={"augment": augment}))
+        for augment in (False, True)
+    )
+    index = np.arange(4)
+    assert not torch.equal(moved._inputs("train", index, 0), plain._inputs("train", index, 0))
+    assert not torch.equal(moved._inputs("train", index, 0), moved._inputs("train", index, 1))
+    assert torch.equal(moved._inputs("train", index, 1), moved._inputs("train", index, 1))
+    assert torch.equal(moved._inputs("test", index), plain._inputs("test", index))
+
+
+# --- Selection --------------------------------------------------------------------------------
+
+
+def test_the_best_epoch_of_the_validation_split_predicts(cache, small, monkeypatch) -> None:
+    validation = iter([0.6, 0.9, 0.9, 0.7])
+    monkeypatch.setattr(downstream, "mean_auc", lambda *_: next(validation))
+    run = training(cache, small(epochs=4))
+    found = run.fit(MetricsLog(None))
+    assert found.chosen == {"epoch": 2}  # the first of equals
+    assert found.validation_auc == 0.9
+    validation = iter([0.6, 0.9])
+    stopped = training(cache, small(epochs=2))
+    assert np.array_equal(stopped.fit(MetricsLog(None)).probabilities, found.probabilities)
+    assert np.array_equal(run.probabilities("test"), found.probabilities)
+
+
+def test_the_test_split_has_no_part_in_the_choice(cache, small, monkeypatch) -> None:
+    """Neither its labels nor its images; and it is predicted once."""
+    asked = []
+    predict = Finetuning.probabilities
+
+    def counted(self: Finetuning, split: str) -> np.ndarray:
+        asked.append(split)
+        return predict(self, split)
+
+    monkeypatch.setattr(Finetuning, "probabilities", counted)
+    config = small(task="edema", epochs=3)
+    before = run_downstream(cache, config)
+    assert asked == ["validate"] * 3 + ["test"]
+    table, pixels = cache.manifest.copy(), np.array(cache.images)
+    in_test = table["split"] == "test"
+    table.loc[in_test, "edema_severity_consensus"] = 3 - table["edema_severity_consensus"]
+    relabelled = run_downstream(replace(cache, manifest=table), config)
+    assert same(before, relabelled)
+    pixels[in_test] = 255 - pixels[in_test]
+    other = run_downstream(replace(cache, images=pixels), config)
+    assert other.history == before.history
+    assert other.chosen == before.chosen
+    assert not same(before, other)
+
+
+def test_an_epoch_is_a_pass_or_so_many_steps(cache, small, monkeypatch) -> None:
+    seen: list[np.ndarray] = []
+    step = Finetuning._step
+
+    def kept(self: Finetuning, optimiser: Any, index: np.ndarray, number: int) -> float:
+        seen.append(index)
+        return step(self, optimiser, index, number)
+
+    monkeypatch.setattr(Finetuning, "_step", kept)
+    number = len(labelled_images(cache, small())["train"])
+    found = run_downstream(cache, small())
+    assert len(seen) == 2 * (number // 16)
+    first = np.concatenate(seen[: number // 16])
+    assert len(set(first)) == len(first)
+    assert [row["step"] for row in found.history] == [1, 2]
+    seen.clear()
+    found = run_downstream(cache, small(fraction=0.1, steps_per_epoch=5))
+    assert len(seen) == 10
+    assert {len(index) for index in seen} == {4}  # two patients with two images
+    assert all(len(set(index)) == len(index) for index in seen)
+    assert [row["step"] for row in found.history] == [1, 2]
+
+
+# --- Metrics and files ------------------------------------------------------------------------
+
+
+def test_metrics_are_those_of_the_predictions(cache, small) -> None:
+    found = run_downstream(cache, small())
+    predictions = found.predictions
+    for column, name in enumerate(predictions.classes):
+        counted = predictions.mask[:, column]
+        known = predictions.targets[counted, column], predictions.probabilities[counted, column]
+        auc = found.metrics[f"auc {name}"]
+        assert auc.interval.value == pytest.approx(roc_auc_score(*known), abs=1e-9)
+        assert auc.interval.low <= auc.interval.value <= auc.interval.high
+        assert auc.beside == {"chance": 0.5, "images": counted.sum()}
+        precision = found.metrics[f"auprc {name}"].interval.value
+        assert precision == pytest.approx(average_precision_score(*known), abs=1e-9)
+    selected = found.metrics["validation_auc"]
+    assert (selected.split, selected.beside) == ("validate", found.chosen)
+
+
+def test_a_finding_that_the_test_split_lacks_is_reported(cache, small, tmp_path) -> None:
+    in_test = cache.manifest["split"] == "test"
+    absent = cache.manifest["Pneumonia"].mask(in_test, 0.0)
+    lacking = replace(cache, manifest=cache.manifest.assign(Pneumonia=absent))
+    for _ in range(2):  # trained, and read
+        found = run_downstream(lacking, small(epochs=1), tmp_path / "run")
+        assert np.isnan(found.metrics["auc Pneumonia"].interval.value)
+        assert np.isfinite(found.metrics["auc mean"].interval.value)
+    record = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert record["metrics"]["auc Pneumonia"]["value"] is None
+
+
+@pytest.mark.parametrize("mode", ["tuned", "probe"])
+@pytest.mark.parametrize("task", ["pathology9", "edema"])
+def test_a_finished_run_is_read_and_not_repeated(
+    cache, small, init, tmp_path, monkeypatch, task: str, mode: str
+) -> None:
+    config, run_dir = small(task=task, init=init, mode=mode), tmp_path / "runs" / "1"
+    found = run_downstream(cache, config, run_dir)
+    names = {"results.json", "predictions.parquet"}
+    assert {path.name for path in run_dir.iterdir()} - {"metrics.jsonl"} == names
+
+    def repeat(*_: Any) -> None:
+        raise AssertionError("it was repeated")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(downstream, "Finetuning", repeat)
+        read = run_downstream(cache, config, run_dir)
+    assert same(found, read)
+    assert read.metrics.keys() == found.metrics.keys()
+    assert read.validation_auc == found.validation_auc
+    assert (read.encoder, read.seconds) == (found.encoder, found.seconds)
+    stored = read_predictions(run_dir / "predictions.parquet")
+    assert stored.ids.equals(found.predictions.ids)
+    assert stored.classes == found.predictions.classes
+    assert np.array_equal(stored.mask, found.predictions.mask)
+    counted = stored.mask
+    assert np.array_equal(stored.targets[counted], found.predictions.targets[counted])
+
+
+def test_a_run_that_was_killed_starts_anew(cache, small, tmp_path, monkeypatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(downstream, "settled", lambda *_, **__: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            run_downstream(cache, small(), tmp_path)
+    found = run_downstream(cache, small(), tmp_path)
+    assert [row["step"] for row in found.history] == [1, 2]
+
+
+def test_a_folder_of_another_run_is_refused(cache, small, init, tmp_path) -> None:
+    run_dir = tmp_path / "run"
+    config = small(init=init, mode="probe")
+    run_downstream(cache, config, run_dir)
+    with pytest.raises(ConfigError, match="another run:\n  fraction: 1.0 then, 0.5 now\nGive"):
+        run_downstream(cache, small(init=init, mode="probe", fraction=0.5), run_dir)
+    with pytest.raises(ConfigError, match=r"data: 'ddd.*then, 'eee"):
+        run_downstream(replace(cache, data_hash="e" * 64), config, run_dir)
+    torch.save(Classifier(1).state_dict(), init)
+    with pytest.raises(ConfigError, match="the file of init: '"):
+        run_downstream(cache, config, run_dir)
+
+
+def test_results_hold_no_ids(cache, small, tmp_path) -> None:
+    run_downstream(cache, small(), tmp_path)
+    text = (tmp_path / "results.json").read_text() + (tmp_path / "metrics.jsonl").read_text()
+    record = json.loads((tmp_path / "results.json").read_text())
+    assert not any(word in text for word in ("patient-", "study-", "image-0"))
+    assert record["data"]["labelled"]["test"] == {"images": 20, "patients": 10}
+    assert record["parameters"]["epochs"] == 2
+
+
+# --- Errors -----------------------------------------------------------------------------------
+
+
+def test_what_cannot_be_run_is_said(cache, small, tmp_path) -> None:
+    with pytest.raises(ConfigError, match="image_size=64, but the images of made .* at 32"):
+        run_downstream(cache, small(image_size=64))
+    with pytest.raises(CheckpointError, match="No checkpoint"):
+        run_downstream(cache, small(init=str(tmp_path / "none.pt")))
+    planted = cache.manifest.copy()
+    planted.loc[0, "patient_id"] = "patient-39"
+    with pytest.raises(StudyLeakError, match="patient-39"):
+        run_downstream(replace(cache, manifest=planted), small(), tmp_path / "run")
+    assert not (tmp_path / "run" / "results.json").exists()
+
+
+def test_a_loss_that_is_no_number_stops_the_run(cache, small) -> None:
+    run = training(cache, small())
+    torch.nn.init.constant_(run.network.fc1.bias, float("nan"))
+    with pytest.raises(TrainingError, match="loss is nan at step 0. Lower learning_rate"):
+        run.fit(MetricsLog(None))
+
+
+def test_class_weights_change_what_is_learnt(cache, small) -> None:
+    weighted = training(cache, small(class_weights=True))
+    assert weighted.weights is not None
+    assert weighted.weights.shape == (9,)
+    assert training(cache, small()).weights is None
+    plain = run_downstream(cache, small())
+    assert not same(plain, run_downstream(cache, small(class_weights=True)))

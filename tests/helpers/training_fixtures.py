@@ -1,0 +1,82 @@
+"""What training is tested with: the tiny study, a tiny BERT, few steps."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoTokenizer, BertConfig, BertModel
+
+from localmi.data.cache.cache import Cache
+from localmi.model.text import PACKAGED, model_location
+from localmi.train.config import TrainConfig, checked
+from localmi.train.pretraining import Pretraining
+
+
+@pytest.fixture(scope="session")
+def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
+    """The folder of a BERT of one layer of 16, made in no time; dropout as in any BERT."""
+
+    def make(dropout: float = 0.1) -> str:
+        folder = tmp_path_factory.getbasetemp() / f"bert-{dropout}"
+        if not folder.exists():
+            tokenizer = AutoTokenizer.from_pretrained(model_location(PACKAGED))
+            tokenizer.save_pretrained(folder)
+            config = BertConfig(
+                vocab_size=len(tokenizer),
+                hidden_size=16,
+                num_hidden_layers=1,
+                num_attention_heads=2,
+                intermediate_size=32,
+                hidden_dropout_prob=dropout,
+                attention_probs_dropout_prob=dropout,
+                initializer_range=0.2,
+            )
+            with torch.random.fork_rng():
+                torch.manual_seed(0)
+                BertModel(config).save_pretrained(folder)
+        return str(folder)
+
+    return make
+
+
+@pytest.fixture
+def configure(tiny_bert: Callable[..., str]) -> Callable[..., TrainConfig]:
+    """A configuration for the tiny study, with changes; the text encoder is not trained."""
+
+    def make(**changes: Any) -> TrainConfig:
+        small: dict[str, Any] = {
+            "image_size": 64,
+            "local_stage": 4,
+            "critic_hidden": (16, 8),
+            "text_encoder": tiny_bert(),
+            "text_learning_rate": 0,
+            "batch_size": 5,
+            "steps": 6,
+            "learning_rate": 0.01,
+            "same_text_is_mismatch": True,
+            "precision": "float32",
+            "device": "cpu",
+        }
+        return checked(**(small | changes))
+
+    return make
+
+
+@pytest.fixture
+def build(configure: Callable[..., TrainConfig], tiny_cache: Cache) -> Callable[..., Pretraining]:
+    """A run on the tiny study, or on `cache`, with changes of the configuration."""
+
+    def make(cache: Cache | None = None, **changes: Any) -> Pretraining:
+        return Pretraining(configure(**changes), tiny_cache if cache is None else cache)
+
+    return make
+
+
+@pytest.fixture
+def run_dir(tmp_path: Path) -> Path:
+    """An empty folder of a run."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    return folder

@@ -1,0 +1,69 @@
+import os
+from pathlib import Path
+from typing import Any
+
+import jupytext
+import nbformat
+import pytest
+
+from localmi.errors import DataError
+from localmi.notebook import render
+
+
+@pytest.fixture
+def notebook(write_notebook: Any, good_cells: Any) -> Path:
+    parts = {name: good_cells[name] for name in ("title", "parameters", "body")}
+    parts["body"][
+        1
+    ].source = "import sys\nprint(steps)\nprint(rate)\nprint(1, file=sys.stderr)\nname"
+    path: Path = write_notebook(parts, counts=False)
+    return path
+
+
+def test_the_text_pair_holds_the_same_cells(notebook: Path) -> None:
+    stored = nbformat.read(notebook, as_version=4)
+    again = jupytext.reads(render.text_of(stored), fmt="py:percent")
+    assert [(c.cell_type, c.source) for c in again.cells] == [
+        (c.cell_type, c.source) for c in stored.cells
+    ]
+    assert again.cells[1].metadata["tags"] == ["parameters"]
+
+
+def test_the_newer_of_notebook_and_text_is_taken_up(notebook: Path) -> None:
+    text = render.text_path(notebook)
+    render.write_text(nbformat.read(notebook, as_version=4), text)
+    text.write_text(text.read_text().replace("# 5 A notebook", "# 5 Changed"))
+    for age, title in ((-100, "# 5 A notebook"), (100, "# 5 Changed")):
+        os.utime(text, (notebook.stat().st_mtime + age,) * 2)
+        assert render.take_up_text(notebook).cells[0].source == title
+    notebook.unlink()
+    assert render.take_up_text(notebook).cells[0].source == "# 5 Changed"
+    assert render.all_notebooks(notebook.parent) == [notebook]
+
+
+def test_a_notebook_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(DataError, match="There is no notebook"):
+        render.take_up_text(tmp_path / "05.ipynb")
+    assert render.main([tmp_path / "05.ipynb"]) == 1
+    assert "nothing was stored" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_rendering_twice_gives_the_same_file(notebook: Path) -> None:
+    assert render.main([notebook]) == 0
+    first = notebook.read_bytes(), render.text_path(notebook).read_bytes()
+    cells = nbformat.read(notebook, as_version=4).cells
+    assert [cell.execution_count for cell in cells if cell.cell_type == "code"] == [1, 2]
+    printed, value = cells[3].outputs  # one stream, no stderr
+    assert printed.text == "2\n0.0005\n"
+    assert value.data["text/plain"] == "'concat'"
+    assert render.main([notebook]) == 0
+    assert (notebook.read_bytes(), render.text_path(notebook).read_bytes()) == first
+
+
+@pytest.mark.slow
+def test_a_failing_notebook_stays_as_it_was(notebook: Path) -> None:
+    text = notebook.read_text().replace("print(rate)", "raise ValueError")
+    notebook.write_text(text)
+    assert render.main([notebook]) == 1
+    assert notebook.read_text() == text

@@ -1,0 +1,76 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from localmi.errors import DataError
+from localmi.phantom import example
+from localmi.phantom import write as write_module
+from localmi.phantom.config import PhantomConfig
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    def write_small(out: Path, *_: Any, **__: Any) -> None:
+        out.mkdir()
+        (out / "new.csv").write_text("new")
+
+    monkeypatch.setattr(write_module, "write_study", write_small)
+
+
+def test_the_old_study_is_replaced(small: None, tmp_path: Path) -> None:
+    out = tmp_path / "data" / "example"
+    (out / "truth").mkdir(parents=True)
+    (out / "truth" / "truth.json").touch()
+    (out / "old.csv").touch()
+    (out / "results").mkdir()
+    (out / "results" / "auc.csv").write_text("kept")
+    assert example.main(out) == 0
+    assert sorted(path.name for path in out.iterdir()) == ["new.csv", "results"]
+    assert (out / "results" / "auc.csv").read_text() == "kept"
+    assert [path.name for path in out.parent.iterdir()] == ["example"]
+
+
+def test_a_cut_off_run_leaves_the_old_study(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def fail(out: Path, *_: Any, **__: Any) -> None:
+        out.mkdir()
+        raise OSError("disk full")
+
+    monkeypatch.setattr(write_module, "write_study", fail)
+    (tmp_path / "example" / "truth").mkdir(parents=True)
+    (tmp_path / "example" / "truth" / "truth.json").touch()
+    (tmp_path / "example" / "old.csv").touch()
+    with pytest.raises(OSError, match="disk full"):
+        example.main(tmp_path / "example")
+    assert [path.name for path in tmp_path.rglob("*.csv")] == ["old.csv"]
+
+
+def test_a_folder_of_something_else_is_not_replaced(small: None, tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").touch()
+    with pytest.raises(DataError, match="no synthetic study"):
+        example.main(tmp_path)
+    assert (tmp_path / "thesis.tex").exists()
+
+
+def test_an_empty_folder_is_filled(small: None, tmp_path: Path) -> None:
+    assert example.main(tmp_path / "new") == 0
+    (tmp_path / "empty").mkdir()
+    assert example.main(tmp_path / "empty") == 0
+
+
+def test_size_and_seed_are_handed_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked: dict[str, Any] = {}
+
+    def write(out: Path, config: PhantomConfig, **others: Any) -> None:
+        out.mkdir()
+        asked.update(others, config=config)
+
+    monkeypatch.setattr(write_module, "write_study", write)
+    example.main(tmp_path / "study", patients=30, seed=4, workers=2)
+    assert asked["config"] == PhantomConfig(seed=4)
+    assert (asked["num_patients"], asked["workers"]) == (30, 2)
+    example.main(tmp_path / "other")
+    assert asked["config"] == PhantomConfig()
+    assert asked["num_patients"] == example.EXAMPLE_PATIENTS

@@ -1,0 +1,305 @@
+import copy
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from localmi.data.batches import SplitData, normalise
+from localmi.data.cache.cache import Cache
+from localmi.errors import ConfigError, NoNegativesError, StudyLeakError, TrainingError
+from localmi.train.checkpoint import load_checkpoint
+from localmi.train.pretraining import Pretraining
+
+
+def values(pretraining: Pretraining, until: int | None = None) -> list[float]:
+    return [value for _, value in pretraining.run(until)]
+
+
+def weights(pretraining: Pretraining) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in pretraining.alignment.state_dict().items()}
+
+
+def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return all(torch.equal(value, other[name]) for name, value in one.items())
+
+
+# --- Every objective and bound ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("objective", ["local", "global"])
+@pytest.mark.parametrize("bound", ["infonce", "mine", "dv"])
+def test_every_bound_trains_what_it_should(build, objective: str, bound: str) -> None:
+    pretraining = build(objective=objective, bound=bound, text_learning_rate=1e-3, steps=4)
+    before = weights(pretraining)
+    found = values(pretraining)
+    assert len(found) == 4
+    assert all(math.isfinite(value) for value in found)
+    assert len(set(found)) == 4
+    after = weights(pretraining)
+    for part in ("image_encoder.backbone.conv1", "text_encoder.bert.embeddings.word", "critic"):
+        names = [name for name in before if name.startswith(part)]
+        assert names
+        assert all(not torch.equal(before[name], after[name]) for name in names), part
+    assert all(torch.isfinite(value).all() for value in after.values())
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"precision": "bfloat16"},
+        {"critic": "separable"},
+        {"critic": "centred", "bound": "mine"},
+        {"critic": "bilinear", "direction": "text_to_image"},
+        {"region_select": "matched_max", "bound": "dv"},
+        {"region_select": "positive_argmax"},
+        {"region_context": "region", "local_stage": 3, "text_pooling": "mean"},
+    ],
+    ids=str,
+)
+def test_other_choices_train_too(build, changes: dict[str, Any]) -> None:
+    pretraining = build(**changes, steps=2)
+    before = weights(pretraining)
+    assert all(math.isfinite(value) for value in values(pretraining))
+    assert not same(before, weights(pretraining))
+    own, control = pretraining.score_split(pretraining.train_data)
+    assert torch.isfinite(own.scores).all()
+    assert torch.isfinite(control.scores).all()
+
+
+def test_a_test_patient_is_not_trained_on(configure, tiny_cache: Cache) -> None:
+    manifest = tiny_cache.manifest.copy()
+    manifest.loc[manifest.index[manifest["split"] == "train"][0], "official_split"] = "test"
+    with pytest.raises(StudyLeakError, match="1 test patients of a downstream task are in train"):
+        Pretraining(configure(), replace(tiny_cache, manifest=manifest))
+
+
+def test_looks_at_a_split_change_nothing(build) -> None:
+    """Not the running means of a centred critic, nor those of the control."""
+    pretraining = build(critic="centred", bound="mine", steps=4)
+    values(pretraining, until=2)
+    own, control = copy.deepcopy(weights(pretraining)), pretraining.control.state_dict()
+    control = copy.deepcopy(control)
+    assert control["mean_x"].abs().sum() > 0
+    first = pretraining.score_split(pretraining.train_data)
+    again = pretraining.score_split(pretraining.train_data, images_at_once=1)
+    assert same(own, weights(pretraining))
+    assert same(control, pretraining.control.state_dict())
+    for one, other in zip(first, again, strict=True):
+        torch.testing.assert_close(one.scores, other.scores, rtol=1e-4, atol=1e-5)
+
+
+def test_mine_begins_as_dv_and_then_remembers(build) -> None:
+    dv = values(build(bound="dv", augment=False), until=4)
+    assert values(build(bound="mine", mine_decay=0, augment=False), until=4) == pytest.approx(dv)
+    mine = values(build(bound="mine", mine_decay=0.9, augment=False), until=4)
+    assert mine[:2] == pytest.approx(dv[:2])  # the average starts at the first batch
+    assert mine[2] != pytest.approx(dv[2], abs=1e-7)
+
+
+WORDS = [
+    "effusion",
+    "large",
+    "lung",
+    "opacity",
+    "normal",
+    "tube",
+    "heart",
+    "left",
+    "right",
+    "both",
+]
+
+
+@pytest.mark.parametrize("shuffle_pairs", [False, True])
+def test_training_finds_what_is_there_and_only_that(build, make_cache, shuffle_pairs) -> None:
+    """Ten images, bright in ten places, each with its own word."""
+    bright = np.zeros((10, 64, 64), np.uint8)
+    for number, image in enumerate(bright):
+        image[6 * number : 6 * number + 8, 6 * number : 6 * number + 8] = 255
+    made = make_cache(*[(f"study {word}", [word]) for word in WORDS], image_size=64)
+    pretraining = build(
+        replace(made, images=bright),
+        critic="bilinear",
+        text_pooling="mean",
+        batch_size=10,
+        steps=30,
+        augment=False,
+        shuffle_pairs=shuffle_pairs,
+    )
+    reached = float(np.mean(values(pretraining)[-6:]))
+    if shuffle_pairs:  # other studies in every batch
+        assert reached < 0.1
+    else:
+        assert reached > 0.5 * math.log(10)
+
+
+# --- The control ------------------------------------------------------------------------------
+
+
+def test_the_control_critic_leaves_the_rest_alone(build, monkeypatch) -> None:
+    with_control = build(text_learning_rate=1e-3)
+    begin = copy.deepcopy(with_control.control.state_dict())
+    found = values(with_control)
+    assert not same(begin, with_control.control.state_dict())
+    monkeypatch.setattr(Pretraining, "_control_step", lambda *_: None)
+    without = build(text_learning_rate=1e-3)
+    assert same(begin, without.control.state_dict())
+    assert values(without) == found
+    assert same(weights(without), weights(with_control))
+    assert same(begin, without.control.state_dict())
+
+
+def test_the_control_begins_as_the_critic_and_shares_nothing(build) -> None:
+    pretraining = build()
+    assert same(pretraining.control.state_dict(), pretraining.alignment.critic.state_dict())
+    own = {parameter.data_ptr() for parameter in pretraining.control.parameters()}
+    assert own.isdisjoint(p.data_ptr() for p in pretraining.alignment.parameters())
+
+
+def test_a_batch_too_small_for_the_control_trains_all_the_same(build, make_cache) -> None:
+    """Two studies shuffled leave no third one to compare with."""
+    pretraining = build(batch_size=2)
+    begin = copy.deepcopy(pretraining.control.state_dict())
+    assert all(math.isfinite(value) for value in values(pretraining, until=1))
+    assert same(begin, pretraining.control.state_dict())
+
+
+# --- What is kept apart from training ---------------------------------------------------------
+
+
+def test_scores_of_a_split_equal_a_loop(build, tiny_cache) -> None:
+    pretraining = build(text_learning_rate=1e-3)
+    values(pretraining, until=2)
+    data = SplitData(tiny_cache, "test")
+    alignment = copy.deepcopy(pretraining.alignment).eval()
+    regions = alignment.image_encoder.regions(
+        normalise(data.images(np.arange(len(data))))
+    ).detach()
+    both = pretraining.score_split(data, images_at_once=4)
+    for found, critic in zip(both, (alignment.critic, pretraining.control), strict=True):
+        assert found.scores.shape == (len(data), len(data.texts))
+        assert found.patient.tolist() == data.manifest["patient_id"].tolist()
+        assert found.study.tolist() == data.study.tolist()
+        for number, text in enumerate(data.texts):
+            feature = alignment.text_encoder(alignment.text_encoder.tokenize([text]))[0]
+            for image in range(len(data)):
+                alone = [critic.mlp(torch.cat([part, feature])).item() for part in regions[image]]
+                assert found.scores[image, number].item() == pytest.approx(max(alone), abs=1e-5)
+                assert alone[found.winners[image, number]] == pytest.approx(max(alone), abs=1e-5)
+
+
+def test_scores_of_reports_equal_a_loop(build, tiny_cache) -> None:
+    pretraining = build(objective="global")
+    data = SplitData(tiny_cache, "validate", unit="report")
+    found, _ = pretraining.score_split(data, images_at_once=2)
+    alignment = pretraining.alignment.eval()
+    pooled = alignment.image_encoder.pooled(normalise(data.images(np.arange(len(data)))))
+    for image in range(len(data)):
+        for number, text in enumerate(data.texts):
+            feature = alignment.text_encoder(alignment.text_encoder.tokenize([text]))[0]
+            alone = alignment.critic.mlp(torch.cat([pooled[image], feature])).item()
+            assert found.scores[image, number].item() == pytest.approx(alone, abs=1e-5)
+    assert not found.winners.any()
+
+
+def test_looking_does_not_disturb_training(build, tiny_cache) -> None:
+    validate = SplitData(tiny_cache, "validate")
+    looked = build(text_learning_rate=1e-3)  # dropout and running statistics are at stake
+    for _ in looked.run():
+        first, _ = looked.score_split(validate)
+        again, _ = looked.score_split(validate, images_at_once=3)
+        torch.testing.assert_close(again.scores, first.scores, rtol=1e-4, atol=1e-6)
+    alone = build(text_learning_rate=1e-3)
+    values(alone)
+    assert same(weights(looked), weights(alone))
+
+
+def test_a_frozen_text_encoder_is_as_if_applied_each_time(build) -> None:
+    pretraining = build()
+    encoder = copy.deepcopy(pretraining.alignment.text_encoder).eval()
+    before = copy.deepcopy(encoder.state_dict())
+    values(pretraining)
+    assert same(before, pretraining.alignment.text_encoder.state_dict())
+    with torch.no_grad():
+        for number, text in enumerate(pretraining.train_data.texts):
+            alone = encoder(encoder.tokenize([text]))[0]
+            torch.testing.assert_close(
+                pretraining.frozen_texts[number], alone, rtol=1e-4, atol=1e-5
+            )
+
+
+def test_a_frozen_text_encoder_is_encoded_once_and_not_saved(build, tmp_path, monkeypatch) -> None:
+    pretraining = build()
+    texts = pretraining.train_data.texts
+    features = pretraining.encode_texts([texts[1], "Something else.", texts[0]])
+    encoded: list[int] = []
+    encoder = pretraining.alignment.text_encoder
+    monkeypatch.setattr(encoder, "forward", lambda tokens: encoded.append(len(tokens.input_ids)))
+    again = pretraining.encode_texts([texts[0], "Something else.", texts[1]])
+    assert not encoded
+    assert torch.equal(again, features.flip(0))
+    assert torch.equal(again[0], pretraining.frozen_texts[0])
+    for frozen, rate in ((True, 0.0), (False, 1e-4)):
+        build(text_learning_rate=rate).save(tmp_path / "checkpoint.pt")
+        saved = load_checkpoint(tmp_path / "checkpoint.pt")
+        assert ("text_encoder" not in saved) is frozen
+        assert {"image_encoder", "critic", "control"} < saved.keys()
+
+
+def test_the_smallest_crop_reaches_the_augmentation(build) -> None:
+    assert build(smallest_crop=0.6).augmentation.crop == 0.6
+    assert build(augment=False, smallest_crop=0.6).augmentation is None
+
+
+def test_the_packaged_text_encoder_frozen_and_trained(build) -> None:
+    frozen = build(text_encoder="minilm", steps=2)
+    assert frozen.frozen_texts.shape == (len(frozen.train_data.texts), 384)
+    assert all(math.isfinite(value) for value in values(frozen))
+    trained = build(text_encoder="minilm", steps=2, text_learning_rate=1e-4)
+    assert trained.frozen_texts is None
+    assert all(math.isfinite(value) for value in values(trained))
+    one, other = (run.alignment.text_encoder.state_dict() for run in (frozen, trained))
+    assert not same(one, other)
+
+
+# --- What can go wrong ------------------------------------------------------------------------
+
+
+def test_a_bound_that_is_no_number_names_the_step(build) -> None:
+    pretraining = build()
+    values(pretraining, until=2)
+    with torch.no_grad():
+        pretraining.alignment.critic.mlp[0].weight[0, 0] = float("nan")
+    before = pretraining.alignment.image_encoder.backbone.conv1.weight.clone()
+    with pytest.raises(TrainingError, match="nan at step 2.*learning_rate"):
+        pretraining.train_step()
+    assert torch.equal(before, pretraining.alignment.image_encoder.backbone.conv1.weight)
+    assert pretraining.step == 2
+
+
+def test_a_batch_of_one_study(build, make_cache) -> None:
+    cache = make_cache(("a", ["One.", "Two."], 4), image_size=64)
+    for changes in ({}, {"bound": "dv"}, {"bound": "mine"}, {"objective": "global"}):
+        with pytest.raises(NoNegativesError, match="at least two studies.*raise the batch size"):
+            build(cache, batch_size=3, **changes).train_step()
+
+
+def test_a_batch_that_reads_the_same_everywhere(build, make_cache) -> None:
+    cache = make_cache(*[(name, ["Normal."]) for name in "abcd"], image_size=64)
+    with pytest.raises(NoNegativesError, match="read differently.*allow more pairs"):
+        build(cache, batch_size=4, same_text_is_mismatch=False).train_step()
+    assert math.isfinite(build(cache, batch_size=4).train_step())
+
+
+def test_more_images_in_a_batch_than_there_are(build) -> None:
+    with pytest.raises(TrainingError, match="batch_size=500, but split 'train' has"):
+        build(batch_size=500).train_step()
+
+
+def test_a_cache_of_another_image_size(build) -> None:
+    with pytest.raises(ConfigError, match="image_size=128, but .* 64"):
+        build(image_size=128)
