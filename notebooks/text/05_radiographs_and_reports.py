@@ -150,7 +150,7 @@ show(
 from localmi.phantom.config import PhantomConfig
 from localmi.phantom.image import render
 from localmi.phantom.latents import Finding, Study
-from localmi.phantom.report import write_report
+from localmi.phantom.report import compose_report
 
 config = PhantomConfig(seed=seed)
 effusion = Finding("pleural_effusion", {"side": "left", "level": "large"}, contrast=1.0)
@@ -158,7 +158,7 @@ healthy = Study(patient=7, number=0, view="PA", findings=(), num_images=2)
 ill = Study(patient=7, number=0, view="PA", findings=(effusion,), num_images=2)
 other = Study(patient=11, number=0, view="PA", findings=(effusion,), num_images=1)
 for name, one in (("H: nothing", healthy), ("H: effusion", ill), ("another patient", other)):
-    said = [s.text for s in write_report(one, config).sentences if "effusion" in str(s.finding)]
+    said = [s.text for s in compose_report(one, config).sentences if "effusion" in str(s.finding)]
     print(f"{name:16} {said or ['says nothing of an effusion']}")
 
 # %%
@@ -745,7 +745,7 @@ for name, table in zip((METADATA, SPLIT, CHEXPERT.name), (metadata, split, chexp
 # By default a patient in two splits stops everything:
 
 # %%
-from localmi.data.cache.prepare import estimate, found
+from localmi.data.cache.prepare import describe_pairs, estimate_needs
 from localmi.errors import StudyLeakError
 
 try:
@@ -754,7 +754,7 @@ except StudyLeakError as error:
     print(fill(f"StudyLeakError: {error}", 95))
 pairs = read_pairs(broken, leaks="reject")
 print()
-for line in found(pairs).splitlines():
+for line in describe_pairs(pairs).splitlines():
     print(fill(line, 95, subsequent_indent="    "))
 
 # %% [markdown]

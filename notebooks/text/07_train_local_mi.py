@@ -173,7 +173,7 @@ check.exercise_7_1(my_soft_max)
 # %%
 from tqdm import tqdm
 
-from localmi.train.evaluation import measure
+from localmi.train.evaluation import evaluate_split
 from localmi.record import MetricsLog
 
 folder = Path(run_dir) if run_dir else None
@@ -187,7 +187,7 @@ for step, nats in bar:
     done = training.step
     log.write(done, training=nats)
     if done % config.evaluate_every == 0 or done == config.steps:
-        found = measure(training, validate)
+        found = evaluate_split(training, validate)
         held_out = found.held_out.bound
         log.write(done, held_out=held_out.value, low=held_out.low, high=held_out.high)
         log.write(done, shuffled=found.shuffled.bound.value, cap=found.held_out.cap)
@@ -228,7 +228,7 @@ show(
 # of the bound; the interval resamples patients.
 
 # %%
-result = measure(training, test)
+result = evaluate_split(training, test)
 held_out, shuffled = result.held_out.bound, result.shuffled.bound
 cap = result.held_out.cap
 verdict = "ok" if held_out.low <= cap and abs(shuffled.value) < 0.05 else "not ok"

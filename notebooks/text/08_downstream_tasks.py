@@ -465,12 +465,12 @@ from scipy.stats import rankdata
 
 from localmi.evaluate.classification import binary_metrics, multi_label_metrics
 from localmi.evaluate.edema import EDEMA_TASKS
-from localmi.downstream.labelled_images import separated
+from localmi.downstream.labelled_images import auc_columns
 
 
 def columns(predictions):  # -> names [C]; targets, scores, mask: [n, C]
     labels = EDEMA_TASKS if task == "edema" else predictions.classes
-    pair = [separated(task, part) for part in (predictions.targets, predictions.probabilities)]
+    pair = [auc_columns(task, part) for part in (predictions.targets, predictions.probabilities)]
     return labels, *pair, predictions.mask[:, : len(labels)]
 
 
@@ -499,14 +499,14 @@ print("without positives:", alone.note)
 # patient, a little noise an image:
 
 # %%
-from localmi.evaluate import weighted_statistics as weighted
+from localmi.evaluate import weighted_statistics
 from localmi.statistics import bootstrap
 
 rng = np.random.default_rng(seed)
 owner = np.repeat(np.arange(60), 4)
 has = (rng.random(60) < 0.4)[owner]
 guess = (rng.normal(size=60))[owner] + 0.3 * rng.normal(size=240) + 0.8 * has
-statistic = weighted.auc(has, guess)
+statistic = weighted_statistics.auc(has, guess)
 for name, groups in (("images", np.arange(240)), ("patients", owner)):
     interval = bootstrap(statistic, groups).interval
     print(f"over {name:8}: {interval}, width {interval.high - interval.low:.2f}")

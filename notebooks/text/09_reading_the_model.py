@@ -64,14 +64,14 @@ import time
 
 from localmi.data.batches import SplitData
 from localmi.study import example_results, load_study, load_truth
-from localmi.train.trained_model import load_trained, read_config
+from localmi.train.trained_model import load_trained_model, read_config
 
 start = time.time()
 file = Path(init) if init else example_results() / "local_mi.pt"
 config = read_config(file)
 cache = load_study(data_dir, cache_dir, image_size=config.image_size)
 truth = load_truth(data_dir)
-trained = load_trained(file, cache)
+trained = load_trained_model(file, cache)
 training, unit = trained.training, trained.training.train_data.unit
 data = SplitData(cache, split, unit=unit)
 print(f"{config.objective} MI by {config.bound}, step {training.step} of {config.steps}")
@@ -81,9 +81,9 @@ print(f"{split}: {len(new)} patients, {len(data)} images, {len(data.texts)} dist
 print(f"patients of {split} who are in train: {len(new & seen)}")
 
 # %%
-from localmi.train.evaluation import measure
+from localmi.train.evaluation import evaluate_split
 
-measured = measure(training, data)
+measured = evaluate_split(training, data)
 bound, shuffled = measured.held_out.bound, measured.shuffled.bound
 true_mi = truth.summary["true_mi_nats"][unit] if truth else float("nan")
 readable = truth is not None and unit == "sentence"
@@ -292,7 +292,7 @@ def shuffled_regions(maps, rng):
 
 
 # %%
-from localmi.evaluate.grounding import best_threshold, borrow, contrast_to_noise, overlap
+from localmi.evaluate.grounding import best_threshold, find_lenders, contrast_to_noise, overlap
 
 
 def by_rulers(maps, masks, maps_before):  # -> ruler -> [S]
@@ -313,7 +313,7 @@ def grade(maps, masks, maps_before, who):  # -> ruler -> Interval
 if readable:
     rng = np.random.default_rng(seed)
     random, random_before = (shuffled_regions(one, rng) for one in (maps, maps_before))
-    lent = borrow(present["finding"], patients, present["finding"], patients)
+    lent = find_lenders(present["finding"], patients, present["finding"], patients)
     some = lent >= 0
     grades = {
         "random": grade(random, masks, random_before, patients),
@@ -520,7 +520,7 @@ def on_others(maps, rows):  # [S]: how often the winner hits other findings, of 
 
 if readable:
     denied = spoken[(spoken["polarity"] == "absent") & ~spoken["names_place"]]
-    lent = borrow(denied["finding"], denied["patient_id"], present["finding"], patients)
+    lent = find_lenders(denied["finding"], denied["patient_id"], present["finding"], patients)
     denied, lent = denied[lent >= 0].reset_index(drop=True), lent[lent >= 0]
     deniers, elsewhere = denied["patient_id"].to_numpy(), possible[lent]
     own_maps, _ = trained.maps(data.images(denied["image"].to_numpy()), denied["text"])

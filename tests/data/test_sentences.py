@@ -7,8 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from real_openi import real_reports
 
-from localmi.data.reports import report_body, section_name
-from localmi.data.sentences import ABBREVIATIONS, sentence_kind, split_sentences
+from localmi.data.reports import (
+    ABBREVIATIONS,
+    report_body,
+    section_name,
+    sentence_kind,
+    split_sentences,
+)
 from localmi.errors import DataError
 
 _TOLD = "Told Dr. ___ at 3:15 p.m. on ___."

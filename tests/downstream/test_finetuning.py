@@ -304,7 +304,7 @@ def test_a_finished_run_is_read_and_not_repeated(
 
 def test_a_run_that_was_killed_starts_anew(cache, small, tmp_path, monkeypatch) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(downstream, "settled", lambda *_, **__: 1 / 0)
+        patch.setattr(downstream, "store_result", lambda *_, **__: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             run_downstream(cache, small(), tmp_path)
     found = run_downstream(cache, small(), tmp_path)

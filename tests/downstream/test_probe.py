@@ -77,14 +77,14 @@ def test_findings_with_one_class_or_none(parts: Parts) -> None:
 def test_edema_with_a_grade_that_training_lacks() -> None:
     parts = labelled_images(labelled_cache(), DownstreamConfig(task="edema"))
     train = parts["train"]
-    parts["train"] = train.take(train.targets[:, 2] == 0)
+    parts["train"] = train.subset(train.targets[:, 2] == 0)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         found = fit_probe("edema", features_of(parts), parts)
     assert list(found.chosen) == ["C"]
     assert (found.probabilities[:, 2] == 0).all()
     np.testing.assert_allclose(found.probabilities.sum(axis=1), 1)
-    one = train.take(train.targets[:, 1] == 1)
+    one = train.subset(train.targets[:, 1] == 1)
     constant = fit_probe("edema", features_of(parts | {"train": one}), parts | {"train": one})
     assert constant.validation_auc == 0.5
     assert (constant.probabilities == [0, 1, 0, 0]).all()

@@ -1,12 +1,10 @@
-import random
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
 from localmi.environment import check as environment
-from localmi.environment.check import Finding
+from localmi.environment.check import Check
 
 
 @pytest.mark.parametrize(
@@ -59,21 +57,7 @@ def test_the_exit_code_tells_problems_from_notes(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for level, code in (("note", 0), ("ok", 0), ("problem", 1)):
-        finding = Finding(level, "this is so", "do that")  # type: ignore[arg-type]
+        finding = Check(level, "this is so", "do that")  # type: ignore[arg-type]
         monkeypatch.setattr(environment, "check_environment", lambda finding=finding: [finding])
         assert environment.main([]) == code
         assert "this is so\n        -> do that" in capsys.readouterr().out
-
-
-def test_set_up_seeds_everything_and_shows_nothing_of_the_machine() -> None:
-    def draw() -> tuple[float, float, float]:
-        return random.random(), float(np.random.rand()), float(torch.rand(()))
-
-    first = environment.set_up(seed=3, threads=1)
-    drawn = draw()
-    assert repr(first) == "ready, seed 3"
-    assert first.threads == torch.get_num_threads() == 1
-    environment.set_up(seed=3)
-    assert draw() == drawn
-    environment.set_up(seed=4)
-    assert draw() != drawn

@@ -5,9 +5,9 @@ from localmi.errors import ConfigError, DataError
 from localmi.evaluate.grounding import (
     THRESHOLDS,
     best_threshold,
-    borrow,
     by_group,
     contrast_to_noise,
+    find_lenders,
     overlap,
     place_names,
     pointing_game,
@@ -151,7 +151,7 @@ def test_borrowed_masks_are_of_the_same_finding_in_another_patient() -> None:
     lenders = np.array(["a", "b", "a", "c"])
     findings = np.array(["edema", "edema", "edema", "effusion", "fracture", "edema"])
     patients = np.array(["a", "d", "d", "a", "a", "d"])
-    found = borrow(findings, patients, lent, lenders)
+    found = find_lenders(findings, patients, lent, lenders)
     for number, index in enumerate(found):
         if index >= 0:
             assert lent[index] == findings[number]
@@ -169,7 +169,7 @@ def test_a_map_of_the_usual_place_alone_is_found_by_the_control() -> None:
         mask[row : row + 4, :6] = True
     usual = np.tile(masks.mean(axis=0), (60, 1, 1))
     patients, finding = np.arange(60), np.full(60, "effusion")
-    borrowed = masks[borrow(finding, patients, finding, patients)]
+    borrowed = masks[find_lenders(finding, patients, finding, patients)]
     own, control = contrast_to_noise(usual, masks), contrast_to_noise(usual, borrowed)
     assert own.mean() > 1
     assert control.mean() == pytest.approx(own.mean(), rel=0.1)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from localmi.errors import DataError
-from localmi.evaluate.task_arrays import checked_columns
+from localmi.evaluate.task_arrays import checked_arrays
 
 
 def test_one_shape_for_all() -> None:
@@ -13,14 +13,14 @@ def test_one_shape_for_all() -> None:
         (np.zeros((4, 2)), np.zeros((4, 2)), (1, 4, 2)),
         (np.zeros((4, 2)), np.zeros((3, 4, 2)), (3, 4, 2)),
     ):
-        found = checked_columns(targets, scores, patients)
+        found = checked_arrays(targets, scores, patients)
         assert found.scores.shape == wanted
         assert found.targets.shape == found.mask.shape == wanted[1:]
 
 
 def test_ranks_are_of_the_labelled_images_alone() -> None:
     mask = [True, True, False, True]
-    table = checked_columns([0, 1, 0, 1], [5.0, 7.0, 6.0, 5.0], np.arange(4), mask)
+    table = checked_arrays([0, 1, 0, 1], [5.0, 7.0, 6.0, 5.0], np.arange(4), mask)
     assert table.ranks()[0, :, 0].tolist() == [1.5, 3, 0, 1.5]
     assert table.labelled(0).tolist() == [0, 1, 3]
     assert table.both_classes() == [0]
@@ -48,9 +48,9 @@ def test_input_that_does_not_fit(
     message: str,
 ) -> None:
     with pytest.raises(DataError, match=message):
-        checked_columns(targets, scores, patients, mask)
+        checked_arrays(targets, scores, patients, mask)
 
 
 def test_a_masked_target_may_be_anything() -> None:
-    table = checked_columns([0, 1, -1], np.zeros(3), np.arange(3), [True, True, False])
+    table = checked_arrays([0, 1, -1], np.zeros(3), np.arange(3), [True, True, False])
     assert table.labelled(0).tolist() == [0, 1]

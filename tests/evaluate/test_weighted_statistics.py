@@ -8,7 +8,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, cohen_kappa_score, roc_auc_score
 
-from localmi.evaluate import weighted_statistics as weighted
+from localmi.evaluate import weighted_statistics
 
 
 @st.composite
@@ -37,7 +37,10 @@ def test_auc_and_average_precision_equal_scikit_learn(
     data: tuple[np.ndarray, np.ndarray, np.ndarray],
 ) -> None:
     targets, scores, weights = data
-    auc, precision = weighted.auc(targets, scores), weighted.average_precision(targets, scores)
+    auc, precision = (
+        weighted_statistics.auc(targets, scores),
+        weighted_statistics.average_precision(targets, scores),
+    )
     both = np.stack([weights, np.ones(len(weights))]).astype(float)
     for row, found_auc, found_precision in zip(both, auc(both), precision(both), strict=True):
         assert found_auc == pytest.approx(
@@ -58,11 +61,11 @@ def test_a_monotone_map_of_the_scores_changes_nothing(
 ) -> None:
     targets, scores, weights = data
     rows = weights[None].astype(float)
-    for statistic in (weighted.auc, weighted.average_precision):
+    for statistic in (weighted_statistics.auc, weighted_statistics.average_precision):
         found = statistic(targets, shape(scores))(rows)
         assert found == pytest.approx(statistic(targets, scores)(rows), abs=1e-12)
-    assert weighted.auc(targets, -scores)(rows) == pytest.approx(
-        1 - weighted.auc(targets, scores)(rows), abs=1e-12
+    assert weighted_statistics.auc(targets, -scores)(rows) == pytest.approx(
+        1 - weighted_statistics.auc(targets, scores)(rows), abs=1e-12
     )
 
 
@@ -73,7 +76,7 @@ def test_kappa_equals_scikit_learn(seed: int, levels: int) -> None:
     truth, predicted = rng.integers(levels, size=(2, 20))
     weights = rng.integers(0, 4, size=20).astype(float)
     assume(len(set(truth[weights > 0])) > 1)
-    found = weighted.quadratic_kappa(truth, predicted, levels=levels)(weights[None])[0]
+    found = weighted_statistics.quadratic_kappa(truth, predicted, levels=levels)(weights[None])[0]
     wanted = cohen_kappa_score(truth, predicted, weights="quadratic", sample_weight=weights)
     assert found == pytest.approx(wanted, abs=1e-9)
 
@@ -84,7 +87,7 @@ def test_median_equals_numpy_on_repeated_values(seed: int, number: int) -> None:
     rng = np.random.default_rng(seed)
     values, weights = rng.integers(0, 6, size=number) / 2, rng.integers(0, 4, size=number)
     assume(weights.sum() > 0)
-    found = weighted.median(values)(weights[None].astype(float))[0]
+    found = weighted_statistics.median(values)(weights[None].astype(float))[0]
     assert found == pytest.approx(np.median(np.repeat(values, weights)))
 
 
@@ -97,7 +100,7 @@ def test_precision_at_k_is_the_mean_over_all_orders_of_ties() -> None:
             if all(scores[first] >= scores[second] for first, second in pairwise(order))
         ]
         wanted = np.mean([relevant[list(order[:k])].mean() for order in orders])
-        found = weighted.precision_at(relevant, scores, k)(np.ones((1, 6)))[0]
+        found = weighted_statistics.precision_at(relevant, scores, k)(np.ones((1, 6)))[0]
         assert found == pytest.approx(wanted, abs=1e-12)
 
 
@@ -110,29 +113,33 @@ def test_precision_at_k_counts_weights_as_copies() -> None:
     )
     copies = np.repeat(np.arange(8), weights)
     for k in (1, 3, len(copies)):
-        found = weighted.precision_at(relevant, scores, k)(weights[None].astype(float))
-        wanted = weighted.precision_at(relevant[copies], scores[copies], k)(
+        found = weighted_statistics.precision_at(relevant, scores, k)(weights[None].astype(float))
+        wanted = weighted_statistics.precision_at(relevant[copies], scores[copies], k)(
             np.ones((1, len(copies)))
         )
         assert found == pytest.approx(wanted, abs=1e-12)
-    too_many = weighted.precision_at(relevant, scores, len(copies) + 1)
+    too_many = weighted_statistics.precision_at(relevant, scores, len(copies) + 1)
     assert np.isnan(too_many(weights[None].astype(float)))
 
 
 def test_without_one_class_there_is_no_value() -> None:
     targets, scores = np.array([0, 0, 1]), np.array([0.1, 0.2, 0.3])
     weights = np.array([[1.0, 1, 0], [0, 0, 1], [1, 0, 1]])
-    for statistic in (weighted.auc, weighted.average_precision):
+    for statistic in (weighted_statistics.auc, weighted_statistics.average_precision):
         assert np.isnan(statistic(targets, scores)(weights)).tolist() == [True, True, False]
-    same = weighted.quadratic_kappa(np.array([1, 1]), np.array([1, 1]), levels=4)
+    same = weighted_statistics.quadratic_kappa(np.array([1, 1]), np.array([1, 1]), levels=4)
     assert np.isnan(same(np.ones((1, 2)))[0])
 
 
 def test_means_and_rows() -> None:
     targets, scores = np.array([0, 1, 0, 1]), np.array([0.0, 1.0, 2.0, 3.0])
-    all_rows = weighted.auc(targets, scores)
-    first = weighted.on_rows(weighted.auc(targets[:2], scores[:2]), np.array([0, 1]))
+    all_rows = weighted_statistics.auc(targets, scores)
+    first = weighted_statistics.on_rows(
+        weighted_statistics.auc(targets[:2], scores[:2]), np.array([0, 1])
+    )
     ones = np.ones((1, 4))
-    assert weighted.mean_of([all_rows, first])(ones) == pytest.approx((0.75 + 1) / 2)
-    none = weighted.on_rows(weighted.auc(targets[:1], scores[:1]), np.array([0]))
-    assert np.isnan(weighted.mean_of([all_rows, none])(ones))
+    assert weighted_statistics.mean_of([all_rows, first])(ones) == pytest.approx((0.75 + 1) / 2)
+    none = weighted_statistics.on_rows(
+        weighted_statistics.auc(targets[:1], scores[:1]), np.array([0])
+    )
+    assert np.isnan(weighted_statistics.mean_of([all_rows, none])(ones))

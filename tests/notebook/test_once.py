@@ -22,7 +22,7 @@ def executed(monkeypatch: pytest.MonkeyPatch) -> list[run.Plan]:
     """The plans that would be executed, instead of their execution."""
     plans: list[run.Plan] = []
 
-    def execute(plan: run.Plan) -> int:
+    def execute_plan(plan: run.Plan) -> int:
         plan.run_dir.mkdir(parents=True, exist_ok=plan.resume)
         (plan.run_dir / "parameters.yaml").write_text(
             "".join(f"{name}: {value!r}\n" for name, value in plan.values.items())
@@ -30,7 +30,7 @@ def executed(monkeypatch: pytest.MonkeyPatch) -> list[run.Plan]:
         plans.append(plan)
         return run.DONE
 
-    monkeypatch.setattr(run, "execute", execute)
+    monkeypatch.setattr(run, "execute_plan", execute_plan)
     return plans
 
 

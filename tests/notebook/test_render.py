@@ -31,7 +31,7 @@ def test_the_text_pair_holds_the_same_cells(notebook: Path) -> None:
 
 def test_the_newer_of_notebook_and_text_is_taken_up(notebook: Path) -> None:
     text = render.text_path(notebook)
-    render.write_text(nbformat.read(notebook, as_version=4), text)
+    render.write_text_pair(nbformat.read(notebook, as_version=4), text)
     text.write_text(text.read_text().replace("# 5 A notebook", "# 5 Changed"))
     for age, title in ((-100, "# 5 A notebook"), (100, "# 5 Changed")):
         os.utime(text, (notebook.stat().st_mtime + age,) * 2)
@@ -64,6 +64,6 @@ def test_rendering_twice_gives_the_same_file(notebook: Path) -> None:
 @pytest.mark.slow
 def test_a_failing_notebook_stays_as_it_was(notebook: Path) -> None:
     text = notebook.read_text().replace("print(rate)", "raise ValueError")
-    notebook.write_text(text)
+    notebook.write_text_pair(text)
     assert render.main([notebook]) == 1
     assert notebook.read_text() == text

@@ -30,21 +30,21 @@ def notebook(write_notebook: Any, good_cells: Any, monkeypatch: Any, tmp_path: P
 
 
 def test_runs_are_numbered_where_the_command_is_given(notebook: Path) -> None:
-    first = run.prepare(notebook)
+    first = run.plan_run(notebook)
     assert first.run_dir == Path.cwd() / "runs" / "05_small-001"
     first.run_dir.mkdir(parents=True)
-    assert run.prepare(notebook).run_dir.name == "05_small-002"
+    assert run.plan_run(notebook).run_dir.name == "05_small-002"
 
 
 def test_two_runs_that_start_together_have_two_folders(notebook: Path) -> None:
-    first, second = run.prepare(notebook), run.prepare(notebook)
+    first, second = run.plan_run(notebook), run.plan_run(notebook)
     assert first.run_dir == second.run_dir  # neither has made it yet
     taken = [run._take_folder(plan).run_dir.name for plan in (first, second)]
     assert taken == ["05_small-001", "05_small-002"]
 
 
 def test_a_named_folder_that_was_just_taken_is_not_shared(notebook: Path, tmp_path: Path) -> None:
-    plan = run.prepare(notebook, out=tmp_path / "mine")
+    plan = run.plan_run(notebook, out=tmp_path / "mine")
     (tmp_path / "mine").mkdir()
     with pytest.raises(FileExistsError, match="mine"):
         run._take_folder(plan)
@@ -58,14 +58,14 @@ def test_nothing_is_written_when_a_run_is_refused(notebook: Path) -> None:
 
 def test_an_existing_run_folder_is_refused(notebook: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="exists.*--resume"):
-        run.prepare(notebook, out=tmp_path)
+        run.plan_run(notebook, out=tmp_path)
 
 
 def test_resume_takes_up_the_parameters_of_the_run(notebook: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     out.mkdir()
     (out / "parameters.yaml").write_text("steps: 9\nflag: true\n")
-    plan = run.prepare(notebook, out=out, resume=True, from_command={"flag": "false"})
+    plan = run.plan_run(notebook, out=out, resume=True, from_command={"flag": "false"})
     assert (plan.values["steps"], plan.values["flag"]) == (9, False)
     assert plan.changed == {"steps": 9}
 
@@ -73,7 +73,7 @@ def test_resume_takes_up_the_parameters_of_the_run(notebook: Path, tmp_path: Pat
 def test_resume_needs_a_run_folder(notebook: Path, tmp_path: Path) -> None:
     for out in (None, tmp_path / "none", tmp_path):
         with pytest.raises(ConfigError, match="--resume needs --out"):
-            run.prepare(notebook, out=out, resume=True)
+            run.plan_run(notebook, out=out, resume=True)
 
 
 @pytest.mark.parametrize("content", ["- a\n- b\n", "a: [", "1: 2\n"])
@@ -164,10 +164,10 @@ def shown(folder: Path) -> str:
 
 def test_data_is_known_by_its_ids(on_mimic: list[str], tmp_path: Path) -> None:
     data = {"data_dir": on_mimic[3]}
-    assert run.prepare(Path(on_mimic[0]), from_command=data).credentialed
+    assert run.plan_run(Path(on_mimic[0]), from_command=data).credentialed
     (tmp_path / "data" / "pairs.csv").write_text("patient_id,study_id\n90000032,80414267\n")
-    assert not run.prepare(Path(on_mimic[0]), from_command=data).credentialed
-    assert not run.prepare(Path(on_mimic[0])).credentialed
+    assert not run.plan_run(Path(on_mimic[0]), from_command=data).credentialed
+    assert not run.plan_run(Path(on_mimic[0])).credentialed
 
 
 @pytest.mark.slow
@@ -231,7 +231,7 @@ def test_a_notebook_may_have_the_switch_as_a_parameter(on_mimic: list[str]) -> N
     stored.cells[1].source += "\nallow_outputs = False  # store what the cells show"
     nbformat.write(stored, on_mimic[0])
     for word in ("true", "false"):
-        plan = run.prepare(Path(on_mimic[0]), from_command={"allow_outputs": word})
+        plan = run.plan_run(Path(on_mimic[0]), from_command={"allow_outputs": word})
         assert plan.allow_outputs == (word == "true")
 
 

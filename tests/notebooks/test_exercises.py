@@ -15,7 +15,7 @@ import pytest
 
 from localmi.course import exercises
 
-from localmi.notebook import lint_cells
+from localmi.notebook.lint import output_text
 from localmi.course.check import Verdict
 
 NOTEBOOKS = sorted(NOTEBOOKS.glob("*.ipynb"))
@@ -64,7 +64,7 @@ def outputs_by_exercise() -> dict[str, list[tuple[bool, str]]]:
         for cell in nbformat.read(path, as_version=4).cells:
             for name in re.findall(r"check\.(exercise_\d+_\d+)\(", cell.source):
                 solved = "solution" in cell.metadata.get("tags", [])
-                found.setdefault(name, []).append((solved, lint_cells.output_text(cell)))
+                found.setdefault(name, []).append((solved, output_text(cell)))
     return found
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from localmi.notebook import lint
 
-from localmi.notebook import lint_cells
+from localmi.privacy.rules import MIMIC_ID
 
 from localmi.notebook import render
 
@@ -86,15 +86,15 @@ def test_ids_of_the_example_study_lie_outside_mimics_ranges() -> None:
         with open_table(table, "rt", encoding="utf-8", newline="") as file:
             for row in csv.DictReader(file):
                 for column in ("subject_id", "study_id"):
-                    assert not lint_cells.MIMIC_ID.search(row.get(column) or ""), (table.name, row)
+                    assert not MIMIC_ID.search(row.get(column) or ""), (table.name, row)
 
 
 def test_files_of_the_example_study_lie_outside_mimics_ranges() -> None:
     for path in EXAMPLE.rglob("*"):
         for part in path.relative_to(EXAMPLE).parts:
-            assert not lint_cells.MIMIC_ID.search(Path(part).stem), path
+            assert not MIMIC_ID.search(Path(part).stem), path
         if path.suffix == ".txt":
-            assert not lint_cells.MIMIC_ID.search(path.read_text(encoding="utf-8")), path
+            assert not MIMIC_ID.search(path.read_text(encoding="utf-8")), path
 
 
 def test_the_scan_finds_an_id() -> None:
@@ -104,6 +104,6 @@ def test_the_scan_finds_an_id() -> None:
         "5" + "0414267",
         "subject 1" + "9999999."[:-1],
     ):
-        assert lint_cells.MIMIC_ID.search(text)
+        assert MIMIC_ID.search(text)
     for text in ("p90000412", "80000010", "11,689,512", "0.15041426", "1" + "50414267"):
-        assert not re.search(lint_cells.MIMIC_ID, text)
+        assert not re.search(MIMIC_ID, text)

@@ -12,7 +12,7 @@ from localmi.errors import ConfigError
 from localmi.phantom import phrases
 from localmi.phantom.config import ATTRIBUTES, FINDINGS, PhantomConfig, ReportNoise
 from localmi.phantom.latents import Finding, Study, num_studies, sample_study, stream
-from localmi.phantom.report import Sentence, write_report
+from localmi.phantom.report import Sentence, compose_report
 from localmi.phantom.statements import (
     NORMAL,
     Statement,
@@ -104,7 +104,7 @@ def sentences_of(config: PhantomConfig, *findings: str, reports: int) -> list[Se
     return [
         sentence
         for patient in range(reports)
-        for sentence in write_report(study(*findings, patient=patient), config).sentences
+        for sentence in compose_report(study(*findings, patient=patient), config).sentences
     ]
 
 
@@ -145,7 +145,7 @@ def test_the_text_of_a_report_gives_back_its_sentences(noise: ReportNoise) -> No
     config = PhantomConfig(seed=3, noise=noise)
     sections = set()
     for one in sample(config, 150):
-        report = write_report(one, config)
+        report = compose_report(one, config)
         assert split_sentences(report_body(report.text)) == [s.text for s in report.sentences]
         for sentence in report.sentences:
             said = sentence.finding, sentence.polarity, dict(sentence.attributes)
@@ -156,7 +156,7 @@ def test_the_text_of_a_report_gives_back_its_sentences(noise: ReportNoise) -> No
 
 def test_a_report_looks_like_one_of_mimic_cxr() -> None:
     config = PhantomConfig()
-    texts = [write_report(one, config).text for one in sample(config, 150)]
+    texts = [compose_report(one, config).text for one in sample(config, 150)]
     for text in texts:
         assert text.startswith(" " * 33 + "FINAL REPORT\n ")
         assert max(map(len, text.split("\n"))) <= 79
@@ -184,9 +184,9 @@ def test_traps_for_a_sentence_splitter_occur() -> None:
 def test_a_report_depends_on_study_and_seed_only() -> None:
     config = PhantomConfig()
     studies = sample(config, 20)
-    first = [write_report(one, config) for one in studies]
-    again = [write_report(one, config) for one in reversed(studies)][::-1]
-    other = [write_report(one, dataclasses.replace(config, seed=1)) for one in studies]
+    first = [compose_report(one, config) for one in studies]
+    again = [compose_report(one, config) for one in reversed(studies)][::-1]
+    other = [compose_report(one, dataclasses.replace(config, seed=1)) for one in studies]
     assert first == again
     assert sum(a == b for a, b in zip(first, other, strict=True)) == 0
 
@@ -194,8 +194,8 @@ def test_a_report_depends_on_study_and_seed_only() -> None:
 def test_style_and_header_are_blind_to_the_hidden_state() -> None:
     config = PhantomConfig(fillers=(1,))
     for patient in range(50):
-        normal = write_report(study(patient=patient), config)
-        severe = write_report(study("edema", "pneumothorax", patient=patient), config)
+        normal = compose_report(study(patient=patient), config)
+        severe = compose_report(study("edema", "pneumothorax", patient=patient), config)
         above, below = (re.split("\n \n (?:FIND|IMPR)", r.text)[0] for r in (normal, severe))
         if "COMPARISON:" in above:
             assert above == below
@@ -206,7 +206,7 @@ def test_style_and_header_are_blind_to_the_hidden_state() -> None:
 def test_each_statement_stands_once_and_denials_name_no_place() -> None:
     config = PhantomConfig()
     for one in sample(config, 100):
-        sentences = write_report(one, config).sentences
+        sentences = compose_report(one, config).sentences
         findings = [sentence.finding for sentence in sentences if sentence.finding]
         assert len(findings) == len(set(findings))
         assert len({sentence.text for sentence in sentences}) == len(sentences)
@@ -221,7 +221,7 @@ def test_each_statement_stands_once_and_denials_name_no_place() -> None:
 def test_a_faithful_report_says_what_is_there() -> None:
     config = PhantomConfig()
     for one in sample(config, 100):
-        said = {s.finding: s for s in write_report(one, config).sentences if s.finding}
+        said = {s.finding: s for s in compose_report(one, config).sentences if s.finding}
         for name, finding in one.present.items():
             assert said[name].polarity in ("present", "uncertain")
             assert said[name].attributes == finding.attributes
@@ -283,7 +283,7 @@ def test_mention_probability() -> None:
 def test_rates_resemble_those_of_real_reports() -> None:
     config = PhantomConfig()
     studies = sample(config, 400)
-    reports = [write_report(one, config) for one in studies]
+    reports = [compose_report(one, config) for one in studies]
     sentences = [sentence for report in reports for sentence in report.sentences]
     polarity = [sentence.polarity for sentence in sentences]
     assert 5.2 <= len(sentences) / len(reports) <= 6.5  # real: 5.8

@@ -6,7 +6,7 @@ import pytest
 
 from localmi.privacy import rules as privacy
 from localmi.privacy.known_text import KnownText
-from localmi.privacy.rules import IMAGE, PATIENT, REPORT, STUDY, Found, find, masked
+from localmi.privacy.rules import IMAGE, PATIENT, REPORT, STUDY, Hit, find, masked
 
 A_PATIENT, A_STUDY = str(10_000_032), str(50_414_267)
 AN_IMAGE = "-".join(f"{number:08x}" for number in (0x02AA804E, 7, 0xBDE0AFDD, 0, 0xB8BA0000))
@@ -34,10 +34,10 @@ def words(text: str, kind: privacy.Kind = "text") -> list[str]:
 def test_an_id_with_its_letter_is_found_everywhere(kind: privacy.Kind) -> None:
     text = f"in files/p10/p{A_PATIENT}/s{A_STUDY}/\nand p{A_PATIENT}_s{A_STUDY}.txt"
     assert sorted(find(text, kind), key=lambda found: found.line) == [
-        Found(1, PATIENT),
-        Found(1, STUDY),
-        Found(2, PATIENT),
-        Found(2, STUDY),
+        Hit(1, PATIENT),
+        Hit(1, STUDY),
+        Hit(2, PATIENT),
+        Hit(2, STUDY),
     ]
     assert words(f"P{A_PATIENT}", kind) == [PATIENT]
 
@@ -84,7 +84,7 @@ def test_a_bare_number_is_an_id_where_its_row_says_so(text: str, kind: privacy.K
 
 def test_a_bare_number_is_an_id_under_a_column_of_ids() -> None:
     table = f"study_id,edema\n80000040,1\n{A_STUDY},1\n"
-    assert list(find(table)) == [Found(3, STUDY)]
+    assert list(find(table)) == [Hit(3, STUDY)]
     assert words(table, "code") == []
 
 
@@ -117,7 +117,7 @@ def test_dates_counts_hashes_and_synthetic_ids_are_left_alone(
 
 
 def test_a_report_in_mimics_shape_is_found() -> None:
-    assert list(find(f"first\n{INVENTED}")) == [Found(2, REPORT)]
+    assert list(find(f"first\n{INVENTED}")) == [Hit(2, REPORT)]
     assert words(repr(INVENTED)) == [REPORT]  # line ends escaped, as in JSON and source
     assert words(f'1,"{INVENTED}"\n') == [REPORT]
     stripped = "\n".join(line.strip() for line in INVENTED.splitlines())
@@ -156,7 +156,7 @@ def test_a_study_is_recognised_by_its_sentences() -> None:
     known = KnownText(["The eel sleeps in the left lower lobe.", "No eel.", "The heart is big."])
     assert len(known) == 1  # the others are too short to be anybody's own
     found = list(known.find("Here:\nthe EEL sleeps,\nin the left\\nlower lobe! No eel."))
-    assert found == [Found(2, "a sentence of the study (8 words)")]
+    assert found == [Hit(2, "a sentence of the study (8 words)")]
     assert list(known.find("The eel sleeps in the left upper lobe.")) == []
     binary = "\x80\x91The eel sleeps in the left lower lobe.\x80"
     assert len(list(known.find(binary, "binary"))) == 1

@@ -10,7 +10,7 @@ from localmi.data.cache.cache import Cache
 from localmi.evaluate.grounding import pointing_game
 from localmi.evaluate.held_out import held_out_bound
 from localmi.phantom.read import Truth, finding_sentences
-from localmi.train.evaluation import measure, point, point_elsewhere
+from localmi.train.evaluation import evaluate_split, point, point_elsewhere
 
 GRID = 4
 pytestmark = pytest.mark.filterwarnings("error::UserWarning")  # a notebook would show it
@@ -41,7 +41,7 @@ def test_matched_pairs_are_measured_by_the_critic_shuffled_ones_by_the_control(
     training = build(bound=bound, direction="image_to_text", seed=3)
     list(training.run())
     data = SplitData(tiny_cache, "test")
-    found = measure(training, data, batch_size=4, rounds=5)
+    found = evaluate_split(training, data, batch_size=4, rounds=5)
     own, control = training.score_split(data)
     kind = {
         "bound": "infonce" if bound == "infonce" else "dv",

@@ -13,7 +13,12 @@ from localmi.downstream.pretrained_encoder import load_image_encoder
 from localmi.errors import CheckpointError, ConfigError
 from localmi.train.checkpoint import load_checkpoint, save_checkpoint
 from localmi.train.pretraining import Pretraining
-from localmi.train.trained_model import Trained, export_networks, load_trained, read_config
+from localmi.train.trained_model import (
+    TrainedModel,
+    export_networks,
+    load_trained_model,
+    read_config,
+)
 
 Build = Callable[..., Pretraining]
 
@@ -59,7 +64,7 @@ def test_scores_are_those_of_the_run_to_the_bit(
     data = SplitData(tiny_cache, "test", unit=run.train_data.unit)
     wanted = scores(run, data)
     for path in (whole, slim):
-        found = load_trained(path, tiny_cache)
+        found = load_trained_model(path, tiny_cache)
         assert (found.same_data, found.training.step) == (True, 2)
         for own, other in zip(scores(found.training, data), wanted, strict=True):
             assert torch.equal(own, other)
@@ -90,14 +95,14 @@ def test_whatever_precision_it_was_trained_in_it_is_read_in_float32(
 ) -> None:
     trained(build, whole, precision="bfloat16")
     assert read_config(whole).precision == "bfloat16"
-    found = load_trained(whole, tiny_cache).training
+    found = load_trained_model(whole, tiny_cache).training
     assert found.dtype == torch.float32
 
 
 def test_other_data_are_said_to_be_others(build, make_cache, whole) -> None:
     trained(build, whole)
     other = make_cache(*[(name, [f"{name}."]) for name in "abcdef"], image_size=64)
-    assert not load_trained(whole, other).same_data
+    assert not load_trained_model(whole, other).same_data
 
 
 @pytest.mark.parametrize("objective", ["local", "global"])
@@ -106,7 +111,7 @@ def test_maps_are_the_scores_of_each_texts_own_image(build, tiny_cache, objectiv
     data = SplitData(tiny_cache, "train", unit=run.train_data.unit)
     image, text = np.divmod(np.arange(40), len(data.texts))
     texts = [data.texts[number] for number in text]
-    trained = Trained(run, same_data=True)
+    trained = TrainedModel(run, same_data=True)
     found, every = trained.maps(data.images(image), texts), trained.scores(data, data.texts)
     for maps, each, wanted in zip(found, every, scores(run, data), strict=True):
         np.testing.assert_allclose(each, wanted, rtol=1e-5, atol=1e-5)
@@ -124,7 +129,7 @@ def test_images_of_another_size(build, make_cache, whole) -> None:
     trained(build, whole)
     other = make_cache(("a", ["A."]), ("b", ["B."]), image_size=32)
     with pytest.raises(ConfigError, match="image_size=64, but the images of made .* at 32"):
-        load_trained(whole, other)
+        load_trained_model(whole, other)
 
 
 def without(part: str, name: str) -> Callable[[dict[str, Any]], None]:
@@ -160,7 +165,7 @@ def test_a_file_that_does_not_fit(
     change(state)
     torch.save(state, whole)
     with pytest.raises(CheckpointError, match=words):
-        load_trained(whole, tiny_cache)
+        load_trained_model(whole, tiny_cache)
 
 
 def test_a_trained_text_encoder_that_is_lost(build, tiny_cache, whole) -> None:
@@ -169,11 +174,11 @@ def test_a_trained_text_encoder_that_is_lost(build, tiny_cache, whole) -> None:
     del state["text_encoder"]
     save_checkpoint(state, whole)
     with pytest.raises(CheckpointError, match=r"text_encoder of .*\n.*and \d+ more"):
-        load_trained(whole, tiny_cache)
+        load_trained_model(whole, tiny_cache)
 
 
 def test_no_file_and_damage(build, tiny_cache, whole, slim) -> None:
-    for read in (read_config, lambda path: load_trained(path, tiny_cache)):
+    for read in (read_config, lambda path: load_trained_model(path, tiny_cache)):
         with pytest.raises(CheckpointError, match="No checkpoint"):
             read(whole)
     with pytest.raises(CheckpointError, match="No checkpoint"):

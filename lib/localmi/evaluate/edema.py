@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from localmi.errors import DataError
-from localmi.evaluate import weighted_statistics as weighted
+from localmi.evaluate import weighted_statistics
 from localmi.evaluate.classification import NO_NUMBER, MultiLabelMetrics, multi_label_metrics
 from localmi.statistics import Interval, bootstrap
 
@@ -55,9 +55,9 @@ def edema_metrics(
     truth = np.asarray(levels, float)[graded].astype(int)
     values = np.asarray(probabilities, float)
     by_seed = values if values.ndim == 3 else values[None]  # [S, n, 4]
-    kappa = weighted.mean_of(
+    kappa = weighted_statistics.mean_of(
         [
-            weighted.quadratic_kappa(truth, one[graded].argmax(axis=1), levels=LEVELS)
+            weighted_statistics.quadratic_kappa(truth, one[graded].argmax(axis=1), levels=LEVELS)
             for one in by_seed
         ]
     )

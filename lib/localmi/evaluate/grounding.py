@@ -138,7 +138,7 @@ def overlap(
     return _iou(maps, *_cells(maps, masks), threshold.value)
 
 
-def borrow(
+def find_lenders(
     findings: ArrayLike, patients: ArrayLike, lent: ArrayLike, lenders: ArrayLike
 ) -> np.ndarray:
     """For each sentence a mask of the same finding in another patient, in turn: [S], -1 if none.

@@ -14,7 +14,7 @@ from scipy.special import logsumexp
 from scipy.stats import hypergeom
 
 from localmi.errors import ConfigError, DataError
-from localmi.evaluate import weighted_statistics as weighted
+from localmi.evaluate import weighted_statistics
 from localmi.statistics import (
     NO_NUMBER,
     Interval,
@@ -137,7 +137,7 @@ def retrieval(
     return Retrieval(
         recall={k: mean_interval(flat <= k, groups, resamples=resamples, seed=seed) for k in ks},
         chance={k: float(hypergeom.sf(0, size, number, k).mean()) for k in ks},
-        median_rank=_interval(weighted.median(flat), groups, resamples, seed),
+        median_rank=_interval(weighted_statistics.median(flat), groups, resamples, seed),
         pool=size,
         draws=draws,
     )
@@ -183,10 +183,10 @@ def class_retrieval(
     by_class = {name: dict.fromkeys(ks, NO_NUMBER) for name in names}
     mean = dict.fromkeys(ks, NO_NUMBER)
     for k in ks if able else ():
-        found = [weighted.precision_at(truth[:, c], values[:, c], k) for c in able]
+        found = [weighted_statistics.precision_at(truth[:, c], values[:, c], k) for c in able]
         for c, one in zip(able, found, strict=True):
             by_class[names[c]][k] = _interval(one, owners, resamples, seed)
-        mean[k] = _interval(weighted.mean_of(found), owners, resamples, seed)
+        mean[k] = _interval(weighted_statistics.mean_of(found), owners, resamples, seed)
     missing = [name for c, name in enumerate(names) if c not in able]
     note = f"without {', '.join(missing)}: no image has it, or all have" if missing else ""
     prevalence = dict(zip(names, truth.mean(axis=0).tolist(), strict=True))

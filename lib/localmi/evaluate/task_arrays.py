@@ -9,18 +9,18 @@ from numpy.typing import ArrayLike
 from scipy.stats import rankdata
 
 from localmi.errors import DataError
-from localmi.evaluate import weighted_statistics as weighted
+from localmi.evaluate import weighted_statistics
 from localmi.statistics import Statistic
 
 Metric = Literal["auc", "auprc"]
 METRICS: Mapping[Metric, Callable[[np.ndarray, np.ndarray], Statistic]] = {
-    "auc": weighted.auc,
-    "auprc": weighted.average_precision,
+    "auc": weighted_statistics.auc,
+    "auprc": weighted_statistics.average_precision,
 }
 
 
 @dataclass(frozen=True)
-class Columns:
+class TaskArrays:
     """One column a task.
 
     targets: [n, C] bool.
@@ -50,7 +50,7 @@ class Columns:
         rows = self.labelled(task)
         targets = self.targets[rows, task]
         seeds = [METRICS[metric](targets, scores[rows, task]) for scores in self.scores]
-        return weighted.mean_of(seeds)
+        return weighted_statistics.mean_of(seeds)
 
     def ranks(self) -> np.ndarray:
         """[S, n, C] ranks among the images whose label counts, 0 elsewhere."""
@@ -61,9 +61,9 @@ class Columns:
         return ranks
 
 
-def checked_columns(
+def checked_arrays(
     targets: ArrayLike, scores: ArrayLike, patients: ArrayLike, mask: ArrayLike | None = None
-) -> Columns:
+) -> TaskArrays:
     """One shape for all: [n] becomes [n, 1], the scores of one model become one seed.
 
     Args:
@@ -103,4 +103,4 @@ def checked_columns(
     if wanted.ndim == 1:
         wanted, values, counts = wanted[:, None], values[..., None], counts[:, None]
     by_seed = values if seeds else values[None]
-    return Columns(wanted == 1, by_seed, owners, counts)
+    return TaskArrays(wanted == 1, by_seed, owners, counts)

@@ -1,9 +1,10 @@
 """The shape every notebook has, checked: `python -m localmi lint notebooks`.
 
-What is asked of a notebook, and why, stands in CONTRIBUTING.md. The rules of one cell (code,
-parameters, figures, what must not be stored) are in `lint_cells`.
+What is asked of a notebook, and why, stands in CONTRIBUTING.md.
 """
 
+import ast
+import html
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,12 +13,16 @@ from pathlib import Path
 import nbformat
 
 from localmi.errors import DataError
-from localmi.notebook import lint_cells
 from localmi.notebook.parameters import read_notebook
+from localmi.privacy.rules import MIMIC_ID
 
 CARD = ("You will be able to", "Before this", "Reading time", "Run time", "Memory", "Data")
 SET_UP_LINES = 10
 MIN_EXERCISES = 2
+MAX_LINES = 20
+MAGICS = ("%matplotlib inline",)  # a bad magic passes nbval silently, a shell line never fails
+NUMBER = r"[-−]?\d[\d,]*(?:\.\d+)?"
+ABSOLUTE_PATH = re.compile(r"(?<![\w.:/<])/(?:[\w.-]+/)+[\w.-]+|\b[A-Z]:\\[\w.-]+")
 
 Remark = tuple[int | None, str]  # (cell number from 0 or None for the notebook, words)
 
@@ -122,7 +127,7 @@ def stored_outputs(page: Page) -> Iterator[Remark]:
 def exercises(page: Page) -> Iterator[Remark]:
     """Each exercise: a check that says "not tried yet", later a solution that says "right"."""
     calls = [
-        (number, name, "solution" in tags(cell), lint_cells.output_text(cell))
+        (number, name, "solution" in tags(cell), output_text(cell))
         for number, cell in page.code()
         for name in re.findall(r"check\.(exercise_\d+_\d+)\(", cell.source)
     ]
@@ -146,11 +151,11 @@ def exercises(page: Page) -> Iterator[Remark]:
 
 def prose_numbers(page: Page) -> Iterator[Remark]:
     """A number in bold, `**1.84 nats**`, is a result: it must stand in a stored output."""
-    outputs = " ".join(lint_cells.output_text(cell) for _, cell in page.code())
-    found = {lint_cells.number(word) for word in re.findall(lint_cells.NUMBER, outputs)}
+    outputs = " ".join(output_text(cell) for _, cell in page.code())
+    found = {plain_number(word) for word in re.findall(NUMBER, outputs)}
     for number, cell in page.text():
-        for result in re.findall(rf"\*\*(?:≈ ?)?({lint_cells.NUMBER})[^*\n]*\*\*", cell.source):
-            if lint_cells.number(result) not in found:
+        for result in re.findall(rf"\*\*(?:≈ ?)?({NUMBER})[^*\n]*\*\*", cell.source):
+            if plain_number(result) not in found:
                 yield number, f"the result **{result}** is in no stored output of this notebook"
 
 
@@ -171,8 +176,89 @@ def links(page: Page) -> Iterator[Remark]:
 def cells(page: Page) -> Iterator[Remark]:
     """The rules of single cells."""
     for number, cell in enumerate(page.cells):
-        for words in lint_cells.problems(cell, tags(cell)):
+        for words in cell_problems(cell, tags(cell)):
             yield number, words
+
+
+def cell_problems(cell: nbformat.NotebookNode, tags: Sequence[str]) -> Iterator[str]:
+    """What is wrong with one cell, in words."""
+    if cell.cell_type == "code":
+        yield from _code(cell.source, max_lines=None if "parameters" in tags else MAX_LINES)
+        yield from _figures(cell)
+        if "parameters" in tags:
+            yield from _parameters(cell.source)
+    yield from _private(f"{cell.source}\n{output_text(cell)}")
+
+
+def _code(source: str, max_lines: int | None = MAX_LINES) -> Iterator[str]:
+    """Short, plain Python; a list of parameters may be as long as it must."""
+    lines = source.splitlines()
+    if max_lines is not None and len(lines) > max_lines:
+        yield f"{len(lines)} lines; a code cell has at most {max_lines}"
+    plain = "\n".join("pass" if line.strip() in MAGICS else line for line in lines)
+    try:
+        ast.parse(plain)
+    except SyntaxError as error:
+        line = (error.text or "").strip()
+        yield f"not plain Python (shell lines and most magics are not allowed): {line!r}"
+    if "get_ipython(" in source or re.search(r"\bos\.system\(", source):
+        yield "get_ipython() and os.system() are not allowed"
+    if any(re.search(r";\s*(#.*)?$", line) for line in lines):
+        yield "a `;` at the end of a line: it does not suppress output under nbval"
+
+
+def _parameters(source: str) -> Iterator[str]:
+    """Lines that papermill's regular expression can read, each with a comment."""
+    for line in source.splitlines():
+        if not line.strip() or line.startswith("#"):
+            continue
+        if line.count("=") != 1 or "|" in line or "Literal" in line:
+            yield f"papermill cannot read this parameter (one `=`, no `|`, no Literal): {line!r}"
+        elif not re.fullmatch(r"\w+(: [\w\[\], ]+)? = .+  # .+", line):
+            yield f"a parameter line is `name = value  # comment`, from column 0: {line!r}"
+
+
+def _figures(cell: nbformat.NotebookNode) -> Iterator[str]:
+    """Alt text on every figure."""
+    for output in cell.outputs:
+        data, metadata = output.get("data", {}), output.get("metadata", {})
+        for kind in ("image/png", "image/jpeg"):
+            if kind in data and not metadata.get(kind, {}).get("alt", "").strip():
+                yield 'a figure without alt text: end the cell with show(figure, alt="...")'
+        if "image/svg+xml" in data:
+            yield "an SVG figure: its text differs at every execution; use PNG"
+        if re.search(r"<img(?![^>]*\balt=)", _text(data.get("text/html", ""))):
+            yield "an <img> without alt text"
+
+
+def _private(text: str) -> Iterator[str]:
+    """Nothing of a machine or of MIMIC-CXR."""
+    for found in sorted({found[:2] for found in MIMIC_ID.findall(text)}):
+        yield f"{found}... may be an id of MIMIC-CXR (a count is written with commas)"
+    for found in sorted(set(ABSOLUTE_PATH.findall(text))):
+        yield f"{found} looks like a path of one machine"
+
+
+def output_text(cell: nbformat.NotebookNode) -> str:
+    """All that a cell's stored outputs say."""
+    words = []
+    for output in cell.get("outputs", []):
+        words.append(_text(output.get("text", "")))
+        for kind, content in output.get("data", {}).items():
+            if kind == "text/html":
+                words.append(html.unescape(re.sub(r"<[^>]*>", " ", _text(content))))
+            elif kind.startswith("text/"):
+                words.append(_text(content))
+    return "\n".join(words)
+
+
+def _text(content: str | list[str]) -> str:
+    return content if isinstance(content, str) else "".join(content)
+
+
+def plain_number(word: str) -> str:
+    """A number as written, without sign and thousands separators: "−1,024.0" is "1024.0"."""
+    return word.lstrip("-−").replace(",", "")
 
 
 RULES: tuple[Callable[[Page], Iterator[Remark]], ...] = (

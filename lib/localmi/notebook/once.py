@@ -33,8 +33,8 @@ def run_once(
 
     Raises:
         ConfigError: no `out`, or the folder holds a run with other parameters; and what
-            `run.prepare` refuses.
-        DataError: as `run.prepare`.
+            `run.plan_run` refuses.
+        DataError: as `run.plan_run`.
     """
     if out is None:
         raise ConfigError("--once needs --out FOLDER, the folder of the run.")
@@ -51,7 +51,7 @@ def run_once(
                 from_command = {**from_command, RESUME: "true"}
         elif out.is_dir() and not any(out.iterdir()):
             out.rmdir()  # workflow managers make the folder of what they expect
-        plan = run.prepare(
+        plan = run.plan_run(
             notebook,
             from_file=from_file,
             from_command=from_command,
@@ -59,7 +59,7 @@ def run_once(
             resume=begun,
             allow_outputs=allow_outputs,
         )
-        return run.execute(plan)
+        return run.execute_plan(plan)
 
 
 def _held(out: Path) -> FileLock:

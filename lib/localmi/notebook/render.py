@@ -82,7 +82,7 @@ def _without_stderr(outputs: list[nbformat.NotebookNode]) -> list[nbformat.Noteb
     return kept
 
 
-def write_text(notebook: nbformat.NotebookNode, path: Path) -> None:
+def write_text_pair(notebook: nbformat.NotebookNode, path: Path) -> None:
     """Writes the py:percent pair of a notebook."""
     path.parent.mkdir(exist_ok=True)
     path.write_text(text_of(notebook), encoding="utf-8")
@@ -107,6 +107,6 @@ def main(notebooks: Sequence[Path]) -> int:
             print(f"failed, nothing was stored\n{error}")
             return 1
         nbformat.write(notebook, path)
-        write_text(notebook, text_path(path))
+        write_text_pair(notebook, text_path(path))
         print(f"{time.monotonic() - began:.0f} s")
     return 0

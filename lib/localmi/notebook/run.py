@@ -64,7 +64,7 @@ class Plan:
     allow_outputs: bool = False  # to be stored and printed even so
 
 
-def prepare(
+def plan_run(
     notebook: Path,
     *,
     from_file: Mapping[str, Any] | None = None,
@@ -174,7 +174,7 @@ class _Tee:
             stream.flush()
 
 
-def execute(plan: Plan) -> int:
+def execute_plan(plan: Plan) -> int:
     """Runs the plan, showing what the notebook prints where it may; returns the exit code."""
     from localmi.notebook import private_run
 
@@ -292,8 +292,8 @@ def main(words: Sequence[str]) -> int:
             from localmi.notebook.once import run_once
 
             return run_once(asked.notebook, **asked_for)
-        plan = prepare(asked.notebook, **asked_for, resume=asked.resume)
+        plan = plan_run(asked.notebook, **asked_for, resume=asked.resume)
     except LocalMIError as error:
         print(f"Refused, nothing was executed.\n{error}", file=sys.stderr)
         return REFUSED
-    return execute(plan)
+    return execute_plan(plan)

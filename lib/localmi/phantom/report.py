@@ -70,7 +70,7 @@ class Style:
     marker: str
 
 
-def write_report(study: Study, config: PhantomConfig) -> Report:
+def compose_report(study: Study, config: PhantomConfig) -> Report:
     """The report of a study; depends on nothing but (study, config).
 
     Taught in 05_radiographs_and_reports.

@@ -1,6 +1,6 @@
 """What a report says about the hidden state: the random process, without words.
 
-`report.write_report` draws from it and `truth.true_mi` computes with it, through the same
+`report.compose_report` draws from it and `truth.true_mi` computes with it, through the same
 `mention_probability` and `error_rate`. Taught in 05_radiographs_and_reports.
 """
 

@@ -49,7 +49,7 @@ def true_mi(
             impression (all fillers are one symbol; a report without sentences is left out);
             "report", the set of all its statements.
         attributes: finding -> attribute -> value -> probability; a finding that is missing here
-            has none. `write_report` always uses the default.
+            has none. `compose_report` always uses the default.
 
     Raises:
         ConfigError: unknown target, or an impossible config.

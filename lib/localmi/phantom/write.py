@@ -25,7 +25,7 @@ from localmi.phantom.card import data_card
 from localmi.phantom.config import FINDINGS, PhantomConfig
 from localmi.phantom.labels import Row
 from localmi.phantom.latents import Study, num_studies, sample_study, stream
-from localmi.phantom.report import write_report
+from localmi.phantom.report import compose_report
 from localmi.phantom.statements import check_config
 from localmi.phantom.tables import (
     COLUMNS,
@@ -129,7 +129,7 @@ def _write_patient(out: Path, config: PhantomConfig, patient: int, split: str) -
     record = PatientRecord(defaultdict(list), {})
     for number in range(num_studies(config, patient)):
         study = sample_study(config, patient, number)
-        report = write_report(study, config)
+        report = compose_report(study, config)
         folder = out / patient_folder(study)
         (folder / f"s{study.study_id}").mkdir(parents=True)
         (folder / f"s{study.study_id}.txt").write_text(report.text, encoding="utf-8", newline="\n")

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from localmi.privacy.file_texts import TooLargeError, pieces
+from localmi.privacy.file_texts import TooLargeError, text_parts
 from localmi.privacy.rules import REPORT, find
 
 TABLES = ("*.parquet", "*.csv", "*.csv.gz", "*.zip")
@@ -43,7 +43,7 @@ def _file_has_ids(path: Path) -> bool:
         if path.suffix == ".zip":  # of images or reports: their names say enough
             with zipfile.ZipFile(path) as archive:
                 return any(_has_ids(name) for name in archive.namelist())
-        return any(_has_ids(piece.text) for piece in pieces(path.name, path.read_bytes()))
+        return any(_has_ids(part.text) for part in text_parts(path.name, path.read_bytes()))
     except (OSError, zipfile.BadZipFile, TooLargeError):
         return True  # what cannot be looked at is treated with care
 

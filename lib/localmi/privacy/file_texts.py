@@ -30,7 +30,7 @@ UNREADABLE += (zlib.error, tarfile.TarError, zipfile.BadZipFile)
 
 
 @dataclass(frozen=True)
-class Piece:
+class TextPart:
     """A text with its place in its file: "member b.csv", "cell 3, output", "" for the whole."""
 
     place: str
@@ -42,7 +42,7 @@ class TooLargeError(Exception):
     """A file or member is larger than `MAX_BYTES`."""
 
 
-def pieces(name: str, content: bytes, place: str = "") -> Iterator[Piece]:
+def text_parts(name: str, content: bytes, place: str = "") -> Iterator[TextPart]:
     """All text of a file, unpacked as deep as it goes; what cannot be unpacked counts as bytes.
 
     Args:
@@ -56,7 +56,7 @@ def pieces(name: str, content: bytes, place: str = "") -> Iterator[Piece]:
     with contextlib.suppress(*UNREADABLE):  # damaged: what came so far has been looked at
         if content[:2] == b"\x1f\x8b":
             inside = _read(gzip.GzipFile(fileobj=io.BytesIO(content)))
-            yield from pieces(re.sub(r"\.gz$|(?<=\.t)gz$", "", name), inside, place)
+            yield from text_parts(re.sub(r"\.gz$|(?<=\.t)gz$", "", name), inside, place)
             return
         if content[257:262] == b"ustar":
             yield from _tar(content, place)
@@ -84,71 +84,71 @@ def _inside(place: str, part: str) -> str:
     return f"{place}, {part}" if place else part
 
 
-def _tar(content: bytes, place: str) -> Iterator[Piece]:
+def _tar(content: bytes, place: str) -> Iterator[TextPart]:
     with tarfile.open(fileobj=io.BytesIO(content)) as archive:
         for number, member in enumerate(archive, start=1):
             where = _inside(place, f"member {number}")
-            yield Piece(f"{where}, its name", member.name, "text")
+            yield TextPart(f"{where}, its name", member.name, "text")
             if (file := archive.extractfile(member)) is not None:
-                yield from pieces(member.name, _read(file), where)
+                yield from text_parts(member.name, _read(file), where)
 
 
-def _zip(content: bytes, place: str) -> Iterator[Piece]:
+def _zip(content: bytes, place: str) -> Iterator[TextPart]:
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         for number, member in enumerate(archive.infolist(), start=1):
             where = _inside(place, f"member {number}")
-            yield Piece(f"{where}, its name", member.filename, "text")
+            yield TextPart(f"{where}, its name", member.filename, "text")
             with contextlib.suppress(*UNREADABLE), archive.open(member) as file:  # encrypted
-                yield from pieces(member.filename, _read(file), where)
+                yield from text_parts(member.filename, _read(file), where)
 
 
-def _parquet(content: bytes, place: str) -> Iterator[Piece]:
+def _parquet(content: bytes, place: str) -> Iterator[TextPart]:
     from pyarrow.parquet import ParquetFile
 
     for batch in ParquetFile(io.BytesIO(content)).iter_batches(batch_size=PARQUET_ROWS):
-        yield Piece(_inside(place, "table"), batch.to_pandas().to_csv(index=False), "text")
+        yield TextPart(_inside(place, "table"), batch.to_pandas().to_csv(index=False), "text")
 
 
-def _array(content: bytes, place: str) -> Iterator[Piece]:
+def _array(content: bytes, place: str) -> Iterator[TextPart]:
     """Words of an array of words; and whole numbers, where all lie in one range of ids."""
     array = np.load(io.BytesIO(content), allow_pickle=False)
     if array.dtype.kind in "US":
         words = array.astype(str).ravel().tolist()
-        yield Piece(_inside(place, "array"), "\n".join(words), "text")
+        yield TextPart(_inside(place, "array"), "\n".join(words), "text")
     elif array.dtype.kind in "iu" and array.dtype.itemsize >= 4 and array.size:
         low, high = array.min(), array.max()
         if any(start <= low and high < end for start, end in ID_RANGES):
             numbers = "\n".join(map(str, array.ravel().tolist()))
-            yield Piece(_inside(place, "array"), f"study_id\n{numbers}", "text")
+            yield TextPart(_inside(place, "array"), f"study_id\n{numbers}", "text")
 
 
-def _text(name: str, content: bytes, place: str) -> Iterator[Piece]:
+def _text(name: str, content: bytes, place: str) -> Iterator[TextPart]:
     marks = (b"\xff\xfe", b"\xfe\xff")
     try:
         text = content.decode("utf-16" if content[:2] in marks else "utf-8-sig")
     except UnicodeDecodeError:
         text = "\0"
     if "\0" in text:  # letters of two or four bytes close up when the zeros between them go
-        yield Piece(place, content.replace(b"\0", b"").decode("latin-1"), "binary")
+        yield TextPart(place, content.replace(b"\0", b"").decode("latin-1"), "binary")
     elif PurePath(name).suffix == ".ipynb":
         yield from _notebook(text, place)
     else:
-        yield Piece(place, text, "code" if PurePath(name).suffix in CODE else "text")
+        yield TextPart(place, text, "code" if PurePath(name).suffix in CODE else "text")
 
 
-def _notebook(text: str, place: str) -> Iterator[Piece]:
+def _notebook(text: str, place: str) -> Iterator[TextPart]:
     try:
         cells = list(json.loads(text)["cells"])
     except (ValueError, KeyError, TypeError):
-        yield Piece(place, text, "text")
+        yield TextPart(place, text, "text")
         return
     for number, cell in enumerate(cells):
         where = _inside(place, f"cell {number}")
-        yield Piece(where, _joined(cell.get("source", "")), "notebook")
+        yield TextPart(where, _joined(cell.get("source", "")), "notebook")
         for output in cell.get("outputs", []):
-            yield Piece(f"{where}, output", "\n".join(_strings(output)), "notebook")
+            yield TextPart(f"{where}, output", "\n".join(_strings(output)), "notebook")
     beside = [json.loads(text).get("metadata"), [cell.get("metadata") for cell in cells]]
-    yield Piece(_inside(place, "metadata"), "\n".join(_strings(beside)), "notebook")
+    yield TextPart(_inside(place, "metadata"), "\n".join(_strings(beside)), "notebook")
 
 
 def _joined(content: str | list[str]) -> str:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from localmi.privacy.rules import Found, Kind, example_sentences
+from localmi.privacy.rules import Hit, Kind, example_sentences
 
 MIN_WORDS = 6  # a shorter sentence is said by everyone
 WORD = re.compile(r"[a-z0-9]+(?:\.[0-9]+)?")
@@ -35,7 +35,7 @@ class KnownText:
     def __len__(self) -> int:
         return len(self._whole)
 
-    def find(self, text: str, kind: Kind = "text") -> Iterator[Found]:
+    def find(self, text: str, kind: Kind = "text") -> Iterator[Hit]:
         """Where a sentence of the study stands in a text."""
         if kind == "binary":
             text = "\n".join(PRINTABLE.findall(text))
@@ -46,7 +46,7 @@ class KnownText:
             for length in self._lengths.get(hash(words[index : index + MIN_WORDS]), ()):
                 if hash(words[index : index + length]) in self._whole:
                     line = text.count("\n", 0, matches[index].start()) + 1
-                    yield Found(line, f"{SENTENCE} ({length} words)")
+                    yield Hit(line, f"{SENTENCE} ({length} words)")
 
 
 def _words(sentence: str) -> tuple[str, ...]:

@@ -51,14 +51,14 @@ Kind = Literal["text", "code", "notebook", "binary"]
 
 
 @dataclass(frozen=True)
-class Found:
+class Hit:
     """One thing that must not be stored: in which line (from 1), and what kind of thing."""
 
     line: int
     words: str
 
 
-def find(text: str, kind: Kind = "text") -> Iterator[Found]:
+def find(text: str, kind: Kind = "text") -> Iterator[Hit]:
     """Ids and reports of MIMIC-CXR in a text, as far as a form gives them away.
 
     Args:
@@ -69,21 +69,21 @@ def find(text: str, kind: Kind = "text") -> Iterator[Found]:
     """
     line_of = _line_counter(text)
     for match in NAMED_ID.finditer(text):
-        yield Found(line_of(match.start()), STUDY if match[0][0] in "sS" else PATIENT)
+        yield Hit(line_of(match.start()), STUDY if match[0][0] in "sS" else PATIENT)
     for match in IMAGE_ID.finditer(text):
         if match[0] not in example_images() and not SYNTHETIC_ID.search(_line(text, match)):
-            yield Found(line_of(match.start()), IMAGE)
+            yield Hit(line_of(match.start()), IMAGE)
     if kind == "binary":
         return
     for match in BARE_ID.finditer(text):
         if kind == "notebook" or _is_id(text, match, kind):
-            yield Found(line_of(match.start()), STUDY if match[0][0] == "5" else PATIENT)
+            yield Hit(line_of(match.start()), STUDY if match[0][0] == "5" else PATIENT)
     for match in REPORT_TITLE.finditer(text):
         after = text[match.end() : match.end() + REPORT_LENGTH]
         if match[1] != "\n":  # as in JSON or source: up to the end of the line it is written in
             after = after.partition("\n")[0].replace("\\n", "\n")
         if _is_report(after):
-            yield Found(line_of(match.start()), REPORT)
+            yield Hit(line_of(match.start()), REPORT)
 
 
 def masked(text: str) -> str:

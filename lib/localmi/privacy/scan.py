@@ -34,7 +34,7 @@ p9..., studies s8...), and an invented report in a test as a list of its lines."
 
 
 @dataclass(frozen=True)
-class Finding:
+class Leak:
     """One thing that must not be stored, and where."""
 
     file: str
@@ -47,7 +47,7 @@ class Finding:
         return f"{', '.join(part for part in parts if part)}: {self.words}"
 
 
-def scan_content(name: str, content: bytes, known: KnownText | None = None) -> Iterator[Finding]:
+def scan_content(name: str, content: bytes, known: KnownText | None = None) -> Iterator[Leak]:
     """Everything in one file, its name included, that must not be stored.
 
     Args:
@@ -56,16 +56,16 @@ def scan_content(name: str, content: bytes, known: KnownText | None = None) -> I
         known: sentences of a study that must not occur either.
     """
     for found in find(name):
-        yield Finding(_hidden(name), "its name", 0, found.words)
+        yield Leak(_hidden(name), "its name", 0, found.words)
     shown = _hidden(name)
     try:
-        for piece in reading.pieces(name, content):
-            for found in find(piece.text, piece.kind):
-                yield Finding(shown, piece.place, found.line, found.words)
-            for found in known.find(piece.text, piece.kind) if known else ():
-                yield Finding(shown, piece.place, found.line, found.words)
+        for part in reading.text_parts(name, content):
+            for found in find(part.text, part.kind):
+                yield Leak(shown, part.place, found.line, found.words)
+            for found in known.find(part.text, part.kind) if known else ():
+                yield Leak(shown, part.place, found.line, found.words)
     except reading.TooLargeError:
-        yield Finding(shown, "", 0, "too large to be looked at")
+        yield Leak(shown, "", 0, "too large to be looked at")
     if PurePath(name).suffix == ".ipynb":
         yield from _outputs_of_credentialed_data(shown, content)
 
@@ -75,7 +75,7 @@ def _hidden(name: str) -> str:
     return masked(name).encode(errors="replace").decode()
 
 
-def _outputs_of_credentialed_data(shown: str, content: bytes) -> Iterator[Finding]:
+def _outputs_of_credentialed_data(shown: str, content: bytes) -> Iterator[Leak]:
     """A figure has no words: what counts is the data the notebook was run on, if it is here."""
     try:
         cells = list(json.loads(content)["cells"])
@@ -84,11 +84,11 @@ def _outputs_of_credentialed_data(shown: str, content: bytes) -> Iterator[Findin
     if any(cell.get("outputs") for cell in cells):
         for folder in folders(parameter_values(cells)):
             if folder.is_absolute() and folder.exists() and is_credentialed(folder):
-                yield Finding(shown, "", 0, "stored outputs of a run on data of MIMIC-CXR")
+                yield Leak(shown, "", 0, "stored outputs of a run on data of MIMIC-CXR")
                 return
 
 
-def scan_files(files: Iterable[Path], known: KnownText | None = None) -> Iterator[Finding]:
+def scan_files(files: Iterable[Path], known: KnownText | None = None) -> Iterator[Leak]:
     """The findings in files on disk, links and folders passed over.
 
     Raises:
@@ -98,7 +98,7 @@ def scan_files(files: Iterable[Path], known: KnownText | None = None) -> Iterato
         if path.is_file() and not path.is_symlink():
             try:
                 if path.stat().st_size > reading.MAX_BYTES:
-                    yield Finding(_hidden(str(path)), "", 0, "too large to be looked at")
+                    yield Leak(_hidden(str(path)), "", 0, "too large to be looked at")
                     continue
                 content = path.read_bytes()
             except OSError as error:
@@ -143,7 +143,7 @@ def _names(listing: bytes) -> list[str]:
     return [name for name in listing.decode(errors="surrogateescape").split("\0") if name]
 
 
-def scan_staged(known: KnownText | None = None) -> Iterator[Finding]:
+def scan_staged(known: KnownText | None = None) -> Iterator[Leak]:
     """The findings in what the next commit would add or change, as it is staged.
 
     Raises:
@@ -158,9 +158,9 @@ def scan_staged(known: KnownText | None = None) -> Iterator[Finding]:
             yield from scan_content(name, _git("cat-file", "blob", digest), known)
 
 
-def report(findings: Iterable[Finding]) -> int:
+def report(findings: Iterable[Leak]) -> int:
     """Prints the findings, a few of each file, and what to do; returns the exit code."""
-    by_file: dict[str, list[Finding]] = {}
+    by_file: dict[str, list[Leak]] = {}
     for finding in findings:
         by_file.setdefault(finding.file, []).append(finding)
     for several in by_file.values():

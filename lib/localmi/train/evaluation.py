@@ -8,14 +8,14 @@ import pandas as pd
 from torch import Tensor
 
 from localmi.data.batches import SplitData
-from localmi.evaluate.grounding import Pointing, borrow, pointing_game
+from localmi.evaluate.grounding import Pointing, find_lenders, pointing_game
 from localmi.evaluate.held_out import HeldOutBound, SplitScores, held_out_bound
 from localmi.phantom.read import Truth
 from localmi.train.pretraining import Pretraining
 
 
 @dataclass(frozen=True)
-class Measured:
+class SplitResult:
     """The bound on matched pairs, and the control: the same on shuffled pairs, by the critic
     that was trained on shuffled pairs."""
 
@@ -24,9 +24,9 @@ class Measured:
     scores: SplitScores
 
 
-def measure(
+def evaluate_split(
     training: Pretraining, data: SplitData, *, batch_size: int = 128, rounds: int = 50
-) -> Measured:
+) -> SplitResult:
     """The held-out bound of a split by the hard max over regions, in nats.
 
     A critic that was trained by MINE or DV is measured by DV, one trained by InfoNCE by InfoNCE.
@@ -47,7 +47,7 @@ def measure(
         )
         for found, is_control in ((scores, False), (control, True))
     )
-    return Measured(held_out=held_out, shuffled=shuffled, scores=scores)
+    return SplitResult(held_out=held_out, shuffled=shuffled, scores=scores)
 
 
 def point(sentences: pd.DataFrame, truth: Truth, winners: Tensor, *, grid: int) -> Pointing:
@@ -67,7 +67,7 @@ def point_elsewhere(
     """The negation control: do sentences that deny a finding point where it would be?
 
     The denied finding has no mask in its own image, so its mask in another patient stands in
-    (`grounding.borrow`): what the finding's usual place alone would explain.
+    (`grounding.find_lenders`): what the finding's usual place alone would explain.
 
     Args:
         denials, present: rows of `finding_sentences`.
@@ -76,7 +76,7 @@ def point_elsewhere(
         The pointing game, and the rows of `denials` that were asked: those of findings that
         `present` shows in another patient.
     """
-    lender = borrow(
+    lender = find_lenders(
         denials["finding"], denials["patient_id"], present["finding"], present["patient_id"]
     )
     asked, lender = denials[lender >= 0], lender[lender >= 0]

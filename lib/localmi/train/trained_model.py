@@ -29,7 +29,7 @@ TEXT_ENCODER = "text_encoder"  # is there too where it was trained
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedModel:
     """The networks of a finished run, on some data.
 
     training: they stand in it as they were at `training.step`, in float32 whatever the run
@@ -78,7 +78,7 @@ def read_config(path: Path | str) -> TrainConfig:
     return _read(Path(path))[1]
 
 
-def load_trained(path: Path | str, cache: Cache) -> Trained:
+def load_trained_model(path: Path | str, cache: Cache) -> TrainedModel:
     """The networks of a checkpoint of notebook 07, or of its export, on these data.
 
     Raises:
@@ -94,14 +94,14 @@ def load_trained(path: Path | str, cache: Cache) -> Trained:
     for name, network in _networks(training).items():
         _fill(network, state.get(name, {}), config, where=f"{name} of {path}")
     training.step = state["step"]
-    return Trained(training, same_data=state["data_hash"] == cache.data_hash)
+    return TrainedModel(training, same_data=state["data_hash"] == cache.data_hash)
 
 
 def export_networks(checkpoint: Path, out: Path) -> None:
     """Writes what training has changed: the trained blocks of the image encoder, critic, control.
 
-    A text encoder is in it where it was trained. `load_trained` and `load_image_encoder` take it
-    as they take the checkpoint.
+    A text encoder is in it where it was trained. `load_trained_model` and `load_image_encoder`
+    take it as they take the checkpoint.
 
     Raises:
         CheckpointError: as `read_config`; `out` exists, or cannot be written.

@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 from places import SHARED
 
+from localmi.data.cache import cache as cache_code
 from localmi.data.cache import shards
 from localmi.data.cache.cache import build_cache, open_cache
-from localmi.data.cache.cache import cache as cache_code
 from localmi.data.images import read_image
 from localmi.data.sources.pairs import REJECTED_COLUMNS, Pairs, read_pairs
 from localmi.errors import ConfigError, DataError, StudyLeakError

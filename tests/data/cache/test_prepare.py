@@ -14,7 +14,7 @@ from PIL import Image
 
 from localmi.data.cache import prepare as preparation
 from localmi.data.cache.cache import open_cache
-from localmi.data.cache.prepare import duration, estimate, found, prepare
+from localmi.data.cache.prepare import describe_pairs, duration, estimate_needs, prepare
 from localmi.data.sources.pairs import Pairs, read_pairs
 from localmi.errors import LocalMIError
 
@@ -93,11 +93,11 @@ def test_a_dry_run_writes_nothing(
 
 
 def test_an_estimate_is_about_right(study: Path, tmp_path: Path) -> None:
-    needs = estimate(read_pairs(study), tmp_path, image_size=64)
+    needs = estimate_needs(read_pairs(study), tmp_path, image_size=64)
     assert needs.bytes_needed == 5 * 64 * 64
     assert needs.bytes_free == pytest.approx(shutil.disk_usage(tmp_path).free, rel=0.05)
     assert needs.seconds >= needs.images / needs.images_per_second
-    full = str(preparation.Estimate(1, 1, 1, 10**12, 10**9, 2.0, 8000.0))
+    full = str(preparation.Needs(1, 1, 1, 10**12, 10**9, 2.0, 8000.0))
     assert "1000.00 GB needed, 1.00 GB free. NOT ENOUGH." in full
     assert "about 2 h 13 min" in full
 
@@ -110,7 +110,9 @@ def test_duration_in_words() -> None:
 def test_what_is_found_is_said() -> None:
     rejected = pd.DataFrame([["i", "s", "bad"]], columns=["image_id", "study_id", "reason"])
     table = pd.DataFrame({"study_id": ["a", "a"]})
-    said = found(Pairs(table, rejected, "x", {"view LL": 1200}, ("12 studies lack labels.",)))
+    said = describe_pairs(
+        Pairs(table, rejected, "x", {"view LL": 1200}, ("12 studies lack labels.",))
+    )
     assert said.splitlines() == [
         "Found 2 images of 1 studies in x.",
         "Not asked for: 1,200 images, view LL.",

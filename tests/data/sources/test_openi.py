@@ -12,8 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from localmi.data.reports import report_body, sections
-from localmi.data.sentences import split_sentences
+from localmi.data.reports import report_body, sections, split_sentences
 from localmi.data.sources.openi import (
     FINDINGS,
     has_openi,

@@ -140,8 +140,8 @@ def test_increasing_maps_of_columns_change_nothing() -> None:
 
 def test_units_do_not_matter_when_standardised() -> None:
     x, y = gaussian()
-    plain = estimate(x, y, prepare="standardise", **SHORT)
-    scaled = estimate(1e6 * x - 1e6, 1e-6 * y, prepare="standardise", **SHORT)
+    plain = estimate(x, y, scaling="standardise", **SHORT)
+    scaled = estimate(1e6 * x - 1e6, 1e-6 * y, scaling="standardise", **SHORT)
     assert scaled.value == pytest.approx(plain.value, abs=0.01)
 
 
@@ -278,12 +278,12 @@ def test_an_unfinished_fit_is_said() -> None:
 def test_a_mean_that_hangs_on_one_pair_is_said() -> None:
     x, y = task("student-identity-2-2-1").sample(4000, seed=0)
     heavy, ranked = (
-        estimate(x, y, method="dv", prepare=how, steps=0) for how in ("standardise", "rank")
+        estimate(x, y, method="dv", scaling=how, steps=0) for how in ("standardise", "rank")
     )
     assert heavy.value < -10
     assert any("One pair has a part in 100%" in note for note in heavy.notes)
     assert not any("One pair" in note for note in ranked.notes)
-    other = estimate(x, y, method="infonce", prepare="standardise", steps=0)
+    other = estimate(x, y, method="infonce", scaling="standardise", steps=0)
     assert not any("One pair" in note for note in other.notes)
 
 
@@ -293,7 +293,7 @@ def test_pooled_blocks_are_one_dv(monkeypatch: pytest.MonkeyPatch) -> None:
 
     task_ = staircase(4.0)
     x, y = task_.sample(1000, seed=0)
-    splits, _ = split(*check_pairs(x, y), None, prepare="standardise")
+    splits, _ = split(*check_pairs(x, y), None, scaling="standardise")
     critic, _ = fitting.fit_critic(
         splits,
         method=METHODS["js"],
@@ -370,7 +370,7 @@ def test_bad_groups_are_refused() -> None:
         ({"method": "nonsense"}, "Unknown method 'nonsense'; known are infonce"),
         ({"critic": "nonsense"}, "nonsense"),
         ({"start": "nonsense"}, "nonsense"),
-        ({"prepare": "nonsense"}, "Unknown preparation 'nonsense'; known are rank"),
+        ({"scaling": "nonsense"}, "Unknown scaling 'nonsense'; known are rank"),
         ({"steps": -1}, "steps >= 0"),
         ({"batch_size": 1}, "batch_size >= 2"),
         ({"learning_rate": math.nan}, "learning_rate > 0"),

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from localmi.course.check import exercise, expect, expect_close, expect_number
 from localmi.downstream.network import task_loss
-from localmi.evaluate import weighted_statistics as weighted
+from localmi.evaluate import weighted_statistics
 from localmi.evaluate.edema import edema_tails
 
 Auc = Callable[[np.ndarray], float]  # of scores [n], on targets that it knows
@@ -65,7 +65,7 @@ def exercise_8_2(my_auc: Callable[[np.ndarray, np.ndarray], float]) -> None:
         (above + ties / 2) * len(positive) * len(negative) / len(scores) ** 2: "divide by the "
         "pairs of one positive and one negative, not by all n x n",
     }
-    wanted = float(weighted.auc(targets, scores)(np.ones((1, len(scores))))[0])
+    wanted = float(weighted_statistics.auc(targets, scores)(np.ones((1, len(scores))))[0])
     for value, words in mistakes.items():
         expect(abs(found - value) > 1e-9, words)
     expect_close(found, wanted, "AUC of seven images with two ties")

@@ -21,7 +21,6 @@ from filelock import FileLock, Timeout
 
 from localmi.data import images as images_code
 from localmi.data import reports as reports_code
-from localmi.data import sentences as sentences_code
 from localmi.data.cache import folder as cache_folder
 from localmi.data.cache import report as cache_report
 from localmi.data.cache import shards as shards_code
@@ -30,14 +29,14 @@ from localmi.data.cache.shards import ImageRows, write_shards
 from localmi.data.cache.tables import OWN_COLUMNS, data_hash, make_manifest, make_sentences
 from localmi.data.sources.pairs import Pairs, reasons
 from localmi.data.splits import Leaks, check_leaks
-from localmi.data.tables import take
+from localmi.data.tables import keep_rows
 from localmi.errors import ConfigError, DataError, StudyLeakError
 from localmi.files import file_hash, write_table
 
 FORMAT = 2  # raised when older caches cannot be read any more
 MANIFEST, SENTENCES, REJECTED = "manifest.parquet", "sentences.parquet", "rejected.parquet"
 IMAGES_CODE = (images_code, shards_code)  # whose change makes new shards
-CODE = (*IMAGES_CODE, reports_code, sentences_code)  # whose change makes a new cache
+CODE = (*IMAGES_CODE, reports_code)  # whose change makes a new cache
 STAT_THREADS = 16  # a network disk answers many questions at once
 
 
@@ -252,7 +251,7 @@ def _fill(
     sentences = make_sentences(table, plan["use"], progress=progress)
     has_text = table["study_id"].isin(sentences["study_id"])
     reason = f"no sentence in {' or '.join(plan['use'])}"
-    table, rejected = take(table, has_text, reason, pairs.rejected)
+    table, rejected = keep_rows(table, has_text, reason, pairs.rejected)
     if table.empty:
         raise DataError(f"No report of {pairs.name} can be used. {reasons(rejected)}")
     size, shard_rows = plan["image_size"], plan["shard_rows"]

@@ -25,7 +25,7 @@ SAMPLE = 32  # files a worker that a dry run reads
 
 
 @dataclass(frozen=True)
-class Estimate:
+class Needs:
     """What a preparation will need. Seconds are those of this machine, with `workers` threads."""
 
     images: int
@@ -63,9 +63,9 @@ def prepare(
         LocalMIError: as `read_pairs` and `build_cache`; or another process prepares `out`.
     """
     pairs = read_pairs(data_dir, source, reports_dir=reports_dir, leaks=leaks, progress=True)
-    print(found(pairs))
+    print(describe_pairs(pairs))
     if dry_run:
-        print(estimate(pairs, out, image_size=image_size, workers=workers))
+        print(estimate_needs(pairs, out, image_size=image_size, workers=workers))
         return
     begin = time.perf_counter()
     cache = build_cache(
@@ -81,7 +81,7 @@ def prepare(
     print(f"Prepared in {duration(time.perf_counter() - begin)}. Use it as data_dir: {out}")
 
 
-def found(pairs: Pairs) -> str:
+def describe_pairs(pairs: Pairs) -> str:
     """What a source holds, before any image is opened."""
     lines = [
         f"Found {len(pairs.table):,} images of {pairs.table['study_id'].nunique():,} studies in "
@@ -93,9 +93,9 @@ def found(pairs: Pairs) -> str:
     return "\n".join(lines)
 
 
-def estimate(
+def estimate_needs(
     pairs: Pairs, out: Path | str, *, image_size: int = 256, workers: int = 1
-) -> Estimate:
+) -> Needs:
     """Reads a sample of the files, as many at once as the preparation will.
 
     Args:
@@ -114,7 +114,7 @@ def estimate(
     images, reports = len(pairs.table), pairs.table["study_id"].nunique()
     per_image = (middle - begin) / len(sample)
     per_report = (end - middle) / sample["study_id"].nunique()
-    return Estimate(
+    return Needs(
         images=images,
         reports=reports,
         workers=workers,

@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from localmi.data.splits import split_names
-from localmi.data.tables import MAX_EXAMPLES, check_unique, examples, read_table, take
+from localmi.data.tables import MAX_EXAMPLES, check_unique, examples, keep_rows, read_table
 from localmi.errors import DataError
 
 CSV_NAME = "pairs.csv"
@@ -40,8 +40,8 @@ def read_csv(path: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     images = [os.path.normpath(path.parent / image) for image in table["image"]]
     table = table.assign(image=images)
     there = pd.Series([os.path.isfile(image) for image in images], table.index, dtype=bool)
-    table, rejected = take(table, there, "no image file", pd.DataFrame())
-    return take(table, table["report"] != "", "empty report", rejected)
+    table, rejected = keep_rows(table, there, "no image file", pd.DataFrame())
+    return keep_rows(table, table["report"] != "", "empty report", rejected)
 
 
 def _with_studies(table: pd.DataFrame, path: Path) -> pd.DataFrame:

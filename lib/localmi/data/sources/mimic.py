@@ -16,7 +16,7 @@ import pandas as pd
 from localmi.data.labels import EXPERT_PREFIX, GRADES, SEVERITIES, STATES
 from localmi.data.sources.mimic_reports import AGAIN, find_reports, read_reports
 from localmi.data.splits import Leaks, resolve_leaks, split_names
-from localmi.data.tables import check_unique, examples, read_table, take
+from localmi.data.tables import check_unique, examples, keep_rows, read_table
 from localmi.errors import DataError, machine_failed
 
 IDS = ["dicom_id", "study_id", "subject_id"]
@@ -108,7 +108,7 @@ def read_mimic(
     parts = study[table.index] + ".txt"
     reports = read_reports(report_files, parts.drop_duplicates(), progress)
     reason = parts.map(reports.failed)
-    table, rejected = take(table, reason.isna(), reason, rejected)
+    table, rejected = keep_rows(table, reason.isna(), reason, rejected)
     table = table.assign(report=parts[table.index].map(reports.texts))
     return Mimic(table, rejected, left_out, (*label_notes, *test_notes, *reports.notes))
 
@@ -145,12 +145,14 @@ def _read_images(
         split=lambda rows: split_names(rows["split"], split_path)
     )
     unseen = ~split["image_id"].isin(table["image_id"])
-    _, rejected = take(split, ~unseen, f"no row in {path.name}", pd.DataFrame())
+    _, rejected = keep_rows(split, ~unseen, f"no row in {path.name}", pd.DataFrame())
     table = table.merge(split[["image_id", "split"]], on="image_id", how="left")
     table, rejected, left_out = _of_views(table, rejected, views)
     if table.empty:
         raise DataError(f"{path} has no image with ViewPosition {' or '.join(views)}.")
-    table, rejected = take(table, table["split"].notna(), f"no row in {split_path.name}", rejected)
+    table, rejected = keep_rows(
+        table, table["split"].notna(), f"no row in {split_path.name}", rejected
+    )
     return table, rejected, left_out
 
 
@@ -179,7 +181,7 @@ def _of_views(
     left_out = {f"view {name}": int(count) for name, count in counts.items()}
     table = table.drop(other.index)
     reason = ("unknown view " + table["view"]).mask(table["view"] == "", "no view is given")
-    table, rejected = take(table, table["view"].isin(views), reason, rejected)
+    table, rejected = keep_rows(table, table["view"].isin(views), reason, rejected)
     return table, rejected, left_out
 
 
@@ -263,7 +265,7 @@ def _with_images(
     dicom = stem[~there] + ".dcm"
     image.loc[dicom.index] = dicom
     there.loc[dicom.index] = _are_files(dicom)
-    return take(table.assign(image=image), there, "no image file", rejected)
+    return keep_rows(table.assign(image=image), there, "no image file", rejected)
 
 
 def _are_files(paths: pd.Series) -> pd.Series:

@@ -17,7 +17,7 @@ from xml.etree import ElementTree
 import pandas as pd
 
 from localmi.data.reports import sections
-from localmi.data.tables import PAIR_COLUMNS, REJECTED_COLUMNS, read_table, take
+from localmi.data.tables import PAIR_COLUMNS, REJECTED_COLUMNS, keep_rows, read_table
 from localmi.errors import ConfigError, DataError
 
 REPORTS_FOLDER, REPORTS_ARCHIVE = "ecgen-radiology", "NLMCXR_reports.tgz"
@@ -97,9 +97,9 @@ def read_openi(
         left_out[f"view {view or 'unknown'}"] = int(count)
     table = table[wanted].assign(image=table["image_id"].map(_key).map(files))
     twice = table["image_id"].duplicated(keep=False)
-    table, rejected = take(table, ~twice, "named in two reports", rejected)
-    table, rejected = take(table, table["image"].notna(), "no image file", rejected)
-    table, rejected = take(
+    table, rejected = keep_rows(table, ~twice, "named in two reports", rejected)
+    table, rejected = keep_rows(table, table["image"].notna(), "no image file", rejected)
+    table, rejected = keep_rows(
         table, table["report"] != "", "report without findings and impression", rejected
     )
     return (

@@ -1,6 +1,6 @@
 """Distributions whose mutual information is known: what an estimator is measured on."""
 
-from localmi.mi.distributions.base import Pairs, Task
+from localmi.mi.distributions.base import PairedSamples, Task
 from localmi.mi.distributions.consistency import processed, stacked
 from localmi.mi.distributions.gaussian import GaussianTask, mcallester_stratos, staircase
 from localmi.mi.distributions.images import GridImages
@@ -12,7 +12,7 @@ __all__ = [
     "DiscreteWorld",
     "GaussianTask",
     "GridImages",
-    "Pairs",
+    "PairedSamples",
     "Task",
     "mcallester_stratos",
     "noisy_copy",

@@ -15,7 +15,7 @@ Array = NDArray[np.float64]
 BLOCK = 128  # pairs scored at a time where only the diagonal is wanted
 
 
-class Pairs(NamedTuple):
+class PairedSamples(NamedTuple):
     """Independent draws of (X, Y): row i of x belongs to row i of y."""
 
     x: Tensor  # [n, dim_x] float32
@@ -46,7 +46,7 @@ class Task(ABC):
     def true_mi(self) -> float:
         """I(X; Y) in nats, computed."""
 
-    def sample(self, number: int, seed: int) -> Pairs:
+    def sample(self, number: int, seed: int) -> PairedSamples:
         """Draws of (X, Y); the same seed gives the same draws.
 
         Raises:
@@ -55,7 +55,7 @@ class Task(ABC):
         if number < 1:
             raise ConfigError(f"{self.name}: ask for at least one sample, found {number}.")
         x, y = self.draw(number, np.random.default_rng(seed))
-        return Pairs(torch.from_numpy(x).float(), torch.from_numpy(y).float())
+        return PairedSamples(torch.from_numpy(x).float(), torch.from_numpy(y).float())
 
     def log_ratio(self, x: Tensor, y: Tensor) -> Tensor:
         """The optimal critic: log p(x_i, y_j) / (p(x_i) p(y_j)) for all pairs.

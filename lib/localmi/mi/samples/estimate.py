@@ -33,8 +33,8 @@ from localmi.mi.samples.fitting import (
 from localmi.mi.samples.generative import GENERATIVE, held_out_densities
 from localmi.mi.samples.inputs import (
     Part,
-    Preparation,
     Samples,
+    Scaling,
     Splits,
     check_groups,
     check_pairs,
@@ -92,7 +92,7 @@ def estimate(
     method: str = "infonce",
     critic: CriticName = "separable",
     groups: Samples | Sequence[int] | Sequence[str] | None = None,
-    prepare: Preparation = "rank",
+    scaling: Scaling = "rank",
     start: Start = "gaussian",
     steps: int = 2000,
     batch_size: int = 256,
@@ -120,7 +120,7 @@ def estimate(
             Gaussian), "quadratic" (Gaussians only). "doe" and "ba" have none.
         groups: [N] pairs of one group (patient, study) stay in one split, are never mismatched
             with each other, and are resampled together; default each its own.
-        prepare: "rank" turns columns into normal scores, "standardise" only scales them (and
+        scaling: "rank" turns columns into normal scores, "standardise" only scales them (and
             "ba" never more). Neither changes MI, both are fitted on the fit split.
         start: "gaussian" as above; "random" is the plain network.
         steps: at most; training ends when the stop split gains no more.
@@ -139,11 +139,11 @@ def estimate(
     Taught in 03_neural_estimators.
     """
     _check_method(method, entropy)
-    prepare = "standardise" if method == "ba" else prepare
+    scaling = "standardise" if method == "ba" else scaling
     arrays = check_pairs(x, y)
     group = None if groups is None else check_groups(groups, len(x))
     training = Training(steps, batch_size, learning_rate, seed)
-    splits, scale_y = split(*arrays, group, prepare=prepare, seed=seed)
+    splits, scale_y = split(*arrays, group, scaling=scaling, seed=seed)
     splits = Splits(*(_to(part, device) for part in splits))
     if method in GENERATIVE:
         in_units = None if entropy is None else entropy - scale_y.log_volume()

@@ -129,7 +129,7 @@ def fit_critic(
     objective = method.objective()
 
     def batch_value(model: nn.Module, index: Tensor) -> Tensor:
-        batch = splits.fit.take(index)
+        batch = splits.fit.subset(index)
         return objective(model(batch.x, batch.y), batch.allowed())
 
     return fit(model, batch_value, stop_value, number=len(splits.fit.x), training=training)
@@ -184,7 +184,7 @@ def blocks_of(part: Part, size: int) -> list[Part]:
     """Blocks of nearly equal size, none larger than `size`; the order of a split is random."""
     blocks = math.ceil(len(part.x) / size)
     index = torch.arange(len(part.x), device=part.x.device)
-    return [part.take(one) for one in index.tensor_split(blocks)]
+    return [part.subset(one) for one in index.tensor_split(blocks)]
 
 
 @torch.no_grad()

@@ -134,7 +134,7 @@ def _fit_density(
         return part.x if conditional else None
 
     def batch_value(model: ConditionalDensity, index: Tensor) -> Tensor:
-        batch = splits.fit.take(index)
+        batch = splits.fit.subset(index)
         return model(given(batch), batch.y).mean()
 
     @torch.no_grad()

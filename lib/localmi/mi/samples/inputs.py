@@ -13,7 +13,7 @@ from torch import Tensor
 
 from localmi.errors import ConfigError, DataError
 
-Preparation = Literal["rank", "standardise"]
+Scaling = Literal["rank", "standardise"]
 Samples = Tensor | NDArray[np.floating]
 MINIMUM = 10  # samples, and groups, that three splits need
 SHARES = {"stop": 0.15, "report": 0.25}  # the rest is fitted on
@@ -27,7 +27,7 @@ class Part(NamedTuple):
     y: Tensor  # [n, dim_y] float32
     group: Tensor | None  # [n] int64; None where every pair is a group of its own
 
-    def take(self, index: Tensor) -> "Part":
+    def subset(self, index: Tensor) -> "Part":
         """Some of the pairs."""
         group = None if self.group is None else self.group[index]
         return Part(self.x[index], self.y[index], group)
@@ -55,7 +55,7 @@ class Scale:
     spread: NDArray[np.float64]
 
     @classmethod
-    def of(cls, points: NDArray[np.float64], how: Preparation) -> "Scale":
+    def of(cls, points: NDArray[np.float64], how: Scaling) -> "Scale":
         """Fitted on the fit split, [n, d]."""
         ranks, end = None, 0.5 / len(points)
         if how == "rank":
@@ -116,7 +116,7 @@ def split(
     y: NDArray[np.float64],
     group: NDArray[np.intp] | None,
     *,
-    prepare: Preparation = "rank",
+    scaling: Scaling = "rank",
     seed: int = 0,
 ) -> tuple[Splits, Scale]:
     """Whole groups to fit (60 %), stop (15 %) and report (25 %), prepared by the fit split.
@@ -128,15 +128,15 @@ def split(
     Returns:
         The splits, and the map of y.
     """
-    if prepare not in get_args(Preparation):
-        known = ", ".join(get_args(Preparation))
-        raise ConfigError(f"Unknown preparation {prepare!r}; known are {known}.")
+    if scaling not in get_args(Scaling):
+        known = ", ".join(get_args(Scaling))
+        raise ConfigError(f"Unknown scaling {scaling!r}; known are {known}.")
     unit = np.arange(len(x)) if group is None else group
     order = np.random.default_rng(seed).permutation(int(unit.max()) + 1)
     stop, report = (max(2, round(share * len(order))) for share in SHARES.values())
     at = np.split(order, [len(order) - stop - report, len(order) - report])
     rows = [np.flatnonzero(np.isin(unit, which)) for which in at]
-    scale_x, scale_y = Scale.of(x[rows[0]], prepare), Scale.of(y[rows[0]], prepare)
+    scale_x, scale_y = Scale.of(x[rows[0]], scaling), Scale.of(y[rows[0]], scaling)
     generator = np.random.default_rng([seed, 1])
     parts = []
     for row in map(generator.permutation, rows):  # so that blocks of neighbours are random ones
