@@ -1,14 +1,39 @@
-"""The commands: `python -m localmi --help`."""
+"""The commands: `python -m localmi --help`. Here alone an error becomes words and an exit code.
+
+0: done. 1: it ran, and the answer is no (a notebook failed, a cache is damaged, something was
+found). 2: refused, or it could not be done; the words say why. 130: stopped by Ctrl-C.
+"""
 
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
 import localmi
+from localmi.errors import ConfigError, LocalMIError
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
+REFUSED, STOPPED = 2, 130  # exit codes; the latter is what a shell says of Ctrl-C
+
+
+class Commands(TyperGroup):
+    """Puts every error the library raises on purpose into words."""
+
+    def invoke(self, context: Any) -> Any:
+        try:
+            return super().invoke(context)
+        except LocalMIError as error:
+            typer.echo(f"{type(error).__name__}: {error}", err=True)
+            raise typer.Exit(REFUSED) from error
+        except KeyboardInterrupt as error:
+            typer.echo("Stopped. The same command goes on from there, where it can.", err=True)
+            raise typer.Exit(STOPPED) from error
+
+
+app = typer.Typer(
+    cls=Commands, add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False
+)
 
 # Everything below is imported where it is used, so that --help does not wait for torch.
 
@@ -28,26 +53,93 @@ def commands(
     """Local mutual information of chest radiographs and reports: the course's commands."""
 
 
-@app.command(
-    context_settings={
-        "allow_extra_args": True,
-        "ignore_unknown_options": True,
-        "help_option_names": [],
-    }
-)
-def run(context: typer.Context) -> None:
-    """Execute a notebook with other parameters: run NOTEBOOK -p NAME VALUE ... (run --help)."""
-    from localmi.notebook.run import main
+class RunCommand(TyperCommand):
+    """Takes `-p NAME VALUE`, as papermill does, and `-p NAME=VALUE`."""
 
-    raise typer.Exit(main(context.args))
+    def parse_args(self, context: Any, words: list[str]) -> list[str]:
+        joined: list[str] = []
+        while words:
+            word, *words = words
+            joined.append(word)
+            if word == "-p" and len(words) > 1 and "=" not in words[0]:
+                joined.append(f"{words[0]}={words[1]}")
+                words = words[2:]
+        return super().parse_args(context, joined)
+
+
+@app.command(cls=RunCommand, context_settings={"help_option_names": []})
+def run(
+    context: typer.Context,
+    notebook: Annotated[Path | None, typer.Argument(help="The notebook.")] = None,
+    pairs: Annotated[
+        list[str] | None,
+        typer.Option("-p", metavar="NAME VALUE", help="Set one parameter; may be repeated."),
+    ] = None,
+    file: Annotated[
+        Path | None, typer.Option("-f", help="Set those named in a YAML file; -p goes over it.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Where the run is kept; default runs/NOTEBOOK-001, ...")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run in --out, its own parameters.")
+    ] = False,
+    once: Annotated[
+        bool, typer.Option("--once", help="Begin the run in --out, go on, or find it finished.")
+    ] = False,
+    allow_outputs: Annotated[
+        bool,
+        typer.Option("--allow-outputs", help="Store and print what cells show of MIMIC-CXR."),
+    ] = False,
+    help: Annotated[
+        bool, typer.Option("--help", "-h", help="This text; with NOTEBOOK, its parameters.")
+    ] = False,
+) -> None:
+    """Execute a notebook without opening it, with other parameters than its own defaults.
+
+    0: done, 1: the notebook failed, 2: refused before anything was executed.
+    """
+    from localmi.notebook import parameters
+    from localmi.notebook.run import execute_plan, plan_run, read_yaml, run_once
+
+    if notebook is None:
+        typer.echo(context.get_help())
+        raise typer.Exit(0 if help else REFUSED)
+    if help:
+        stored = parameters.read_notebook(notebook)
+        typer.echo(parameters.table(parameters.parameters_of(stored, notebook.name)))
+        return
+    asked: dict[str, Any] = {
+        "from_file": read_yaml(file) if file else {},
+        "from_command": dict(_name_and_value(pair) for pair in pairs or []),
+        "out": out,
+        "allow_outputs": allow_outputs,
+    }
+    if once:
+        raise typer.Exit(run_once(notebook, **asked))
+    raise typer.Exit(execute_plan(plan_run(notebook, **asked, resume=resume)))
+
+
+def _name_and_value(pair: str) -> tuple[str, str]:
+    name, equals, value = pair.partition("=")
+    if not equals:
+        raise ConfigError(f"-p {name} has no value: -p NAME VALUE.")
+    return name, value
 
 
 @app.command()
-def environment() -> None:
+def environment(
+    packages: Annotated[
+        bool, typer.Option("--packages", help="Only missing packages, only problems.")
+    ] = False,
+) -> None:
     """Check this machine and say how to mend what is wrong."""
-    from localmi.environment.check import main
+    from localmi.environment.check import check_environment, problems_of_packages
 
-    raise typer.Exit(main([]))
+    found = problems_of_packages() if packages else check_environment()
+    for each in found:
+        typer.echo(each)
+    raise typer.Exit(int(any(each.level == "problem" for each in found)))
 
 
 @app.command()
@@ -55,9 +147,13 @@ def lint(
     folder: Annotated[Path, typer.Argument(help="The folder of notebooks.")] = Path("notebooks"),
 ) -> None:
     """Check the shape of the notebooks: CONTRIBUTING.md says what is asked of them."""
-    from localmi.notebook.lint import main
+    from localmi.notebook.lint import lint_folder
 
-    raise typer.Exit(main(folder))
+    problems = lint_folder(folder)
+    for problem in problems:
+        typer.echo(problem)
+    typer.echo(f"{len(list(folder.glob('*.ipynb')))} notebooks, {len(problems)} problems")
+    raise typer.Exit(int(bool(problems)))
 
 
 @app.command()
@@ -67,9 +163,9 @@ def render(
     ] = None,
 ) -> None:
     """Execute notebooks in place, store their outputs, and bring their text pairs in step."""
-    from localmi.notebook.render import all_notebooks, main
+    from localmi.notebook.render import all_notebooks, render_notebooks
 
-    raise typer.Exit(main(notebooks or all_notebooks(Path("notebooks"))))
+    raise typer.Exit(render_notebooks(notebooks or all_notebooks(Path("notebooks"))))
 
 
 @app.command()
@@ -83,9 +179,9 @@ def scan(
     ] = None,
 ) -> None:
     """Refuse files that hold ids or reports of MIMIC-CXR; `make hooks` does so at each commit."""
-    from localmi.privacy.scan import main
+    from localmi.privacy.scan import scan_and_report
 
-    raise typer.Exit(main(paths or [], staged=staged, against=against))
+    raise typer.Exit(scan_and_report(paths or [], staged=staged, against=against))
 
 
 @app.command()
@@ -107,9 +203,9 @@ def prepare(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say time and disk only.")] = False,
 ) -> None:
     """Turn MIMIC-CXR, OpenI or a CSV into a checked cache; after a kill, go on from there."""
-    from localmi.data.cache.prepare import main
+    from localmi.data.cache.prepare import prepare as prepare_cache
 
-    code = main(
+    prepare_cache(
         data_dir,
         out,
         source=source,
@@ -119,15 +215,17 @@ def prepare(
         leaks=leaks,
         dry_run=dry_run,
     )
-    raise typer.Exit(code)
 
 
 @app.command()
 def verify(cache: Annotated[Path, typer.Argument(help="The folder of a cache.")]) -> None:
     """Check every image and table of a cache against what was written; 1: something is damaged."""
-    from localmi.data.cache.verify import main
+    from localmi.data.cache.verify import MEND, verify_cache
 
-    raise typer.Exit(main(cache))
+    if damaged := verify_cache(cache, progress=True):
+        typer.echo("\n".join([f"{cache} is damaged:", *damaged, MEND]), err=True)
+        raise typer.Exit(1)
+    typer.echo(f"{cache} is whole: every image, table and hash is as it was written.")
 
 
 @app.command()
@@ -135,9 +233,7 @@ def example(
     out: Annotated[Path, typer.Option(help="The folder; its contents are replaced.")],
 ) -> None:
     """Generate the committed example study again, byte for byte."""
-    from localmi.phantom.example import main
-
-    raise typer.Exit(main(out))
+    phantom(out)
 
 
 @app.command()
@@ -148,14 +244,12 @@ def phantom(
     workers: Annotated[int, typer.Option(help="Processes; 0: one a core.")] = 0,
 ) -> None:
     """Generate a synthetic study of any size, with its truth: the example is the default."""
-    from localmi.errors import LocalMIError
-    from localmi.phantom.example import main
+    from localmi.phantom.example import regenerate
 
-    try:
-        main(out, patients=patients, seed=seed, workers=workers)
-    except LocalMIError as error:
-        typer.echo(error, err=True)
-        raise typer.Exit(1) from error
+    regenerate(out, patients=patients, seed=seed, workers=workers)
+    files = [path for path in out.rglob("*") if path.is_file()]
+    size = sum(path.stat().st_size for path in files) / 1e6
+    typer.echo(f"{out}: {len(files)} files, {size:.1f} MB")
 
 
 @app.command()
@@ -169,12 +263,11 @@ def tables(
     workers: Annotated[int, typer.Option(help="Processes.", min=1)] = 1,
 ) -> None:
     """The paper's tables from the runs below a folder: AUCs with intervals, paired tests."""
-    from localmi.downstream.tables import main
+    from localmi.downstream.tables import write_tables
 
     out = out or folder / "tables"
-    raise typer.Exit(
-        main(folder, out, data_dir=data_dir, permutations=permutations, workers=workers)
-    )
+    text = write_tables(folder, out, data_dir=data_dir, permutations=permutations, workers=workers)
+    typer.echo(f"{text}\nWritten: {out}")
 
 
 @app.command()
@@ -183,9 +276,11 @@ def export(
     out: Annotated[Path, typer.Argument(help="The file to write; it must not exist.")],
 ) -> None:
     """Keep the trained networks of a checkpoint alone: a small file for notebooks 08 and 09."""
-    from localmi.train.trained_model import main
+    from localmi.train.trained_model import export_networks
 
-    raise typer.Exit(main(checkpoint, out))
+    export_networks(checkpoint, out)
+    sizes = (path.stat().st_size / 1e6 for path in (out, checkpoint))
+    typer.echo(f"{out}: {next(sizes):.1f} MB of {next(sizes):.1f} MB")
 
 
 if __name__ == "__main__":

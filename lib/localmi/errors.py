@@ -1,6 +1,7 @@
 """Errors a user can meet. Each message says what was found, where, and what to do."""
 
 import errno
+from collections.abc import Iterable
 
 MACHINE = {
     errno.EIO,
@@ -17,6 +18,12 @@ MACHINE = {
 def machine_failed(error: BaseException) -> bool:
     """Whether the disk or the machine failed: to reject the file would lose it in silence."""
     return isinstance(error, OSError) and error.errno in MACHINE
+
+
+def shortened(names: Iterable[str], most: int = 12) -> list[str]:
+    """The first few of a long list, for an error."""
+    names = list(names)
+    return [*names[:most], f"and {len(names) - most} more"] if len(names) > most else names
 
 
 class LocalMIError(Exception):

@@ -1,4 +1,8 @@
-"""What a run leaves behind: `metrics.jsonl` as it goes, `results.json` at its end."""
+"""What a run leaves behind: `metrics.jsonl` as it goes, `results.json` at its end.
+
+A notebook gives the metrics (`record_metrics`, its last cell). Which notebook it was, with which
+parameters and for how long, is added by who started it: the runner (`finish_record`).
+"""
 
 import json
 import math
@@ -6,17 +10,17 @@ import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import torch
+from typing import TYPE_CHECKING, Any
 
 import localmi
 from localmi.files import write_json, write_text
-from localmi.statistics import Interval
+
+if TYPE_CHECKING:  # the runner does not wait for scipy
+    from localmi.statistics import Interval
 
 METRICS = "metrics.jsonl"
 RESULTS = "results.json"
+MEASURED = "measured.json"  # what a notebook has found, until its run is finished
 
 
 class MetricsLog:
@@ -80,7 +84,7 @@ def _finite(value: Any) -> Any:
 class Result:
     """One metric of results.json: its value and interval, and what to hold it against."""
 
-    interval: Interval
+    interval: "Interval"
     split: str
     beside: Mapping[str, float]  # "truth", "cap", "shuffled", "chance", ...
 
@@ -104,6 +108,42 @@ def write_results(
     record = {
         "notebook": notebook,
         "parameters": dict(parameters),
+        **_measured(metrics, data),
+        "seconds": round(seconds, 1),
+    }
+    if run_dir is not None:
+        write_json(_finite(record), run_dir / RESULTS)
+    return record
+
+
+def record_metrics(
+    metrics: Mapping[str, Result],
+    *,
+    data: Mapping[str, Any],
+    run_dir: Path | str = "",
+) -> dict[str, Any]:
+    """The last line of a notebook: what it found, and on which data.
+
+    Args:
+        metrics: by name.
+        data: name of the data, and what else tells them apart; of a cache `Cache.describe()`.
+        run_dir: the notebook's parameter. In a headless run the runner completes what is written
+            there to `results.json`; in JupyterLab it stays `measured.json`. "" keeps nothing.
+
+    Returns:
+        "data", "metrics", "environment".
+    """
+    found = _measured(metrics, data)
+    if str(run_dir):
+        write_json(_finite(found), Path(run_dir) / MEASURED)
+    return found
+
+
+def _measured(metrics: Mapping[str, Result], data: Mapping[str, Any]) -> dict[str, Any]:
+    import numpy as np
+    import torch
+
+    return {
         "data": dict(data),
         "metrics": {name: metric.as_dict() for name, metric in metrics.items()},
         "environment": {
@@ -114,8 +154,25 @@ def write_results(
             "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
             "threads": torch.get_num_threads(),
         },
+    }
+
+
+def finish_record(
+    run_dir: Path, *, notebook: str, parameters: Mapping[str, Any], seconds: float
+) -> None:
+    """Makes `results.json` of what the notebook has recorded: the last file of a run.
+
+    A notebook that has written a `results.json` of its own, and no `measured.json`, keeps it.
+    """
+    measured = run_dir / MEASURED
+    if not measured.is_file() and (run_dir / RESULTS).is_file():
+        return
+    found = json.loads(measured.read_text(encoding="utf-8")) if measured.is_file() else {}
+    record = {
+        "notebook": notebook,
+        "parameters": dict(parameters),
+        **{part: found.get(part, {}) for part in ("data", "metrics", "environment")},
         "seconds": round(seconds, 1),
     }
-    if run_dir is not None:
-        write_json(_finite(record), run_dir / RESULTS)
-    return record
+    write_json(_finite(record), run_dir / RESULTS)
+    measured.unlink(missing_ok=True)

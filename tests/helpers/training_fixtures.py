@@ -10,7 +10,7 @@ from transformers import AutoTokenizer, BertConfig, BertModel
 
 from localmi.data.cache.cache import Cache
 from localmi.model.text import PACKAGED, model_location
-from localmi.train.config import TrainConfig, checked
+from localmi.train.config import TrainConfig
 from localmi.train.pretraining import Pretraining
 
 
@@ -59,7 +59,7 @@ def configure(tiny_bert: Callable[..., str]) -> Callable[..., TrainConfig]:
             "precision": "float32",
             "device": "cpu",
         }
-        return checked(**(small | changes))
+        return TrainConfig.checked(**(small | changes))
 
     return make
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from localmi.errors import ConfigError, NoNegativesError
 from localmi.mi import bounds, density_ratio, unnormalised
-from localmi.mi.names import Direction
+from localmi.names import Direction
 
 Function = Callable[[Tensor, Tensor | None], Tensor]
 EXAMPLES = settings(max_examples=25, deadline=None, derandomize=True)

@@ -60,7 +60,7 @@ def good_cells() -> dict[str, list[nbformat.NotebookNode]]:
     return {
         "title": [text("# 5 A notebook")],
         "card": [text(CARD)],
-        "setup": [code("from localmi.course.set_up import set_up\nset_up()", "setup")],
+        "setup": [code("from localmi.course.start import set_up\nset_up()", "setup")],
         "parameters": [code(PARAMETERS, "parameters")],
         "body": [
             text("## 1 A question\n\nIt gives **1.84 nats**: see [the license](../LICENSE)."),

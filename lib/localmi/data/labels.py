@@ -6,7 +6,7 @@ The CheXpert labeller says of each finding 1 (present), 0 (absent), -1 (uncertai
 
 from collections.abc import Sequence
 from itertools import product
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 import pandas as pd
@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from localmi.data.splits import SPLITS, check_leaks
 from localmi.data.tables import examples
 from localmi.errors import ConfigError, DataError, StudyLeakError
+from localmi.names import Policy
 
 FINDINGS = (
     "Atelectasis",
@@ -37,9 +38,6 @@ SEVERITIES = ("edema_severity", "edema_severity_expert", "edema_severity_consens
 STATES, GRADES = (-1.0, 0.0, 1.0), (0.0, 1.0, 2.0, 3.0)
 CODES = "Labels are 1 (present), 0 (absent), -1 (uncertain), or blank."
 
-Policy = Literal[
-    "explicit", "zeros", "ones", "explicit_blank_zero", "zeros_blank_zero", "ones_blank_zero"
-]
 POLICIES: tuple[Policy, ...] = get_args(Policy)
 
 # The paper's Table 1 (Liao et al. 2021, https://doi.org/10.1007/978-3-030-87196-3_26): images

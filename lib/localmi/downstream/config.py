@@ -1,28 +1,27 @@
 """Everything one downstream run depends on, in one object that is checked at the door."""
 
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from localmi.data.labels import Policy
-from localmi.train.config import in_words
+from localmi.configuration import Configuration
+from localmi.names import Policy
 
 
-class DownstreamConfig(BaseModel):
+class DownstreamConfig(Configuration):
     """Parameters of a classifier. Paper: Sec. 4.
 
     `init` and `mode` make the paper's variants: "" and "tuned" is image-only; a checkpoint of
     {global, local} x {MINE, CPC} with "frozen" or "tuned" are the other eight.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=False, allow_inf_nan=False)
-
     # The variant
     task: Literal["pathology9", "edema"] = "pathology9"
     init: str = ""  # checkpoint of an image encoder; "": all starts anew (image-only)
     mode: Literal["tuned", "frozen", "probe"] = "tuned"  # all, the last blocks, or logistic
-    frozen_blocks: int = Field(5, ge=1, le=5)  # at most; never one that was not pretrained
+    frozen_blocks: int = Field(5, ge=1)  # at most; never one that was not pretrained, nor the last
     region_context: Literal["image", "region"] = "image"  # what pretrained blocks see
+    image_encoder: str = ""  # of image-only, "" is the paper's; with init it is that of the file
 
     # Labels
     fraction: float = Field(1.0, gt=0, le=1)  # of the training patients with labels
@@ -51,11 +50,3 @@ class DownstreamConfig(BaseModel):
         if self.mode == "probe" and (self.augment or self.class_weights):
             raise ValueError("mode='probe' goes without augment and class_weights")
         return self
-
-
-def checked_downstream(**parameters: Any) -> DownstreamConfig:
-    """A `DownstreamConfig`, or a ConfigError that names each wrong parameter in words."""
-    try:
-        return DownstreamConfig(**parameters)
-    except ValidationError as error:
-        raise in_words(error) from error

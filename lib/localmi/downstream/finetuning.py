@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from localmi.data.augment import Augmentation
 from localmi.data.batches import GROUP_BYTES, epoch_order, normalise
@@ -25,9 +24,9 @@ from localmi.downstream.network import build_classifier, class_weights, origin, 
 from localmi.downstream.pretrained_encoder import PretrainedEncoder, load_image_encoder
 from localmi.downstream.probe import fit_probe
 from localmi.downstream.result import DownstreamResult, Fitted, store_result, stored_result
-from localmi.errors import ConfigError, TrainingError
+from localmi.errors import TrainingError
 from localmi.record import MetricsLog
-from localmi.train.networks import autocast, choose_device, choose_dtype
+from localmi.train.device import autocast, choose_device, choose_dtype
 
 AT_ONCE = 128  # images, where there is no gradient
 
@@ -52,11 +51,7 @@ def run_downstream(
 
     Source: paper, Sec. 4. Taught in 08_downstream_tasks.
     """
-    if config.image_size != cache.image_size:
-        raise ConfigError(
-            f"image_size={config.image_size}, but the images of {cache.name} were prepared at "
-            f"{cache.image_size}. Use that size, or prepare the data anew."
-        )
+    cache.check_image_size(config.image_size)
     if run_dir is not None:
         run_dir.mkdir(parents=True, exist_ok=True)
         if known := stored_result(run_dir, cache, config):
@@ -74,7 +69,8 @@ def run_downstream(
         run_dir,
         cache=cache,
         config=config,
-        encoder=origin(encoder, training.network, cache),
+        started_from=origin(encoder, training.network, cache),
+        encoder=encoder,
         parts=parts,
         fitted=fitted,
         seconds=time.perf_counter() - start,
@@ -215,12 +211,12 @@ class Finetuning:
         return np.array_split(np.arange(number), -(-number // AT_ONCE))
 
     def features(self, split: str) -> np.ndarray:
-        """Features of a linear probe: the frozen blocks, pooled to 2 x 2 as for `fc1`: [n, P].
+        """Features of a linear probe: the frozen blocks, pooled as for `fc1`: [n, P].
 
         In float64, as the probe computes: in float32 its probabilities sum to 1 to 7 digits.
         """
         block = self._stored_features(split).double()
-        return functional.adaptive_avg_pool2d(block, 2).flatten(1).cpu().numpy()
+        return self.network.backbone.pool(block).cpu().numpy()
 
     @torch.no_grad()
     def probabilities(self, split: str) -> np.ndarray:

@@ -10,22 +10,35 @@ from localmi.downstream.labelled_images import CLASSES
 from localmi.downstream.pretrained_encoder import PretrainedEncoder
 from localmi.errors import ConfigError
 from localmi.model.classifier import Classifier
+from localmi.model.image import PAPERS, build_backbone
 
 
 def build_classifier(config: DownstreamConfig, encoder: PretrainedEncoder | None) -> Classifier:
     """The network of a variant; what is not pretrained starts anew, by the seed.
 
-    Frozen are blocks 1 to `frozen_blocks`, or fewer where fewer were pretrained; a probe takes the
-    last pretrained block.
+    Frozen are blocks 1 to `frozen_blocks`, or fewer where fewer were pretrained, and never the
+    last one; a probe takes the last pretrained block.
 
     Raises:
-        ConfigError: `region_context="region"`, but the encoder was not pretrained on cells, or
-            they do not fit the image.
+        ConfigError: unknown `image_encoder`, or another one than that of `init`;
+            `region_context="region"`, but the encoder was not pretrained on cells, or they do not
+            fit the image.
     """
     torch.manual_seed(config.seed)
-    num_classes = len(CLASSES[config.task])
+    known = encoder.architecture if encoder else PAPERS
+    if encoder and config.image_encoder not in ("", known):
+        raise ConfigError(
+            f"image_encoder={config.image_encoder!r}, but {config.init} holds a {known}. Leave "
+            "image_encoder out, or name another init."
+        )
+    backbone = build_backbone(
+        config.image_encoder or known,
+        image_size=config.image_size,
+        local_block=encoder.local_block if encoder else 5,
+        num_classes=len(CLASSES[config.task]),
+    )
     if encoder is None:
-        return Classifier(num_classes)
+        return Classifier(backbone)
     by_cells = config.region_context == "region"
     side = config.image_size // 2**encoder.cells_after  # of the block that is cut
     if by_cells and (encoder.grid == 1 or side % encoder.grid):
@@ -35,15 +48,14 @@ def build_classifier(config: DownstreamConfig, encoder: PretrainedEncoder | None
         )
     frozen = {
         "tuned": 0,
-        "frozen": min(config.frozen_blocks, encoder.blocks),
+        "frozen": min(config.frozen_blocks, encoder.blocks, backbone.num_blocks - 1),
         "probe": encoder.blocks,
     }
     network = Classifier(
-        num_classes,
+        backbone,
         frozen_blocks=frozen[config.mode],
         grid=encoder.grid if by_cells else 1,
         cells_after=encoder.cells_after,
-        local_stage=encoder.local_stage,
     )
     network.load_blocks(encoder.weights)
     return network

@@ -1,12 +1,11 @@
 """Image encoders from files: our checkpoints, bare state dicts, the public code's `model.pt`.
 
-Whatever the file, what comes out are weights under the names of `ResNet256`, and how many of its
-blocks were trained. Taught in 08_downstream_tasks.
+Whatever the file, what comes out are weights under the names of their backbone, and how many of
+its blocks were trained. Taught in 08_downstream_tasks.
 """
 
 import functools
-import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,53 +13,66 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from localmi.errors import CheckpointError, ConfigError
-from localmi.model.classifier import NUM_BLOCKS, parts_of
-from localmi.model.image import ResNet256
-from localmi.train.checkpoint import ALWAYS_THERE
-from localmi.train.config import TrainConfig, checked
+from localmi.errors import CheckpointError, shortened
+from localmi.model.image import PAPERS, Backbone, build_backbone
+from localmi.train.checkpoint import config_of, is_ours, read_state
+from localmi.train.pretraining import objective_of
 
-STEM_KEY = "conv1.weight"  # of the image encoder; the blocks have one too, below "layerN.M."
+STEM_KEY = "conv1.weight"  # of the paper's encoder; the blocks have one too, below "layerN.M."
 COUNTER = "num_batches_tracked"  # of BatchNorm, which old versions of torch did not keep
-NAMED = 12  # keys that an error names
 
 
 @dataclass(frozen=True)
 class PretrainedEncoder:
-    """Weights of the first blocks of a `ResNet256`, and what is known of where they come from.
+    """Weights of the first blocks of a backbone, and what is known of where they come from.
 
-    weights: by `ResNet256`'s names, `conv1`, `bn1` and `layer1` ... `layer<blocks>`.
-    blocks: how many were trained (1..6). The local objective trains the blocks up to its regions.
-    grid, cells_after, local_stage: blocks `cells_after` + 1 ... `local_stage` saw one cell of the
+    weights: by the backbone's names; of the paper's `conv1`, `bn1`, `layer1` ... `layer<blocks>`.
+    blocks: how many were trained. The local objective trains the blocks up to its regions.
+    architecture: name of the backbone, as `model.image.build_backbone` knows it.
+    grid, cells_after, local_block: blocks `cells_after` + 1 ... `local_block` saw one cell of the
         grid at a time; grid is 1 where they saw the whole image.
     image_size: of the images it was trained on, in pixels; 0: the file does not say.
     data_hash: of the data it was trained on; "": the file does not say.
-    origin: objective and step, in words.
+    objective, bound: that it was trained by; "": the file does not say.
+    step: that it was trained to.
     not_used: what else the file holds, in words.
     """
 
     weights: Mapping[str, Tensor]
     blocks: int
+    architecture: str = PAPERS
     grid: int = 1
     cells_after: int = 0
-    local_stage: int = 5
+    local_block: int = 5
     image_size: int = 0
     data_hash: str = ""
-    origin: str = "weights without a record of their training"
+    objective: str = ""
+    bound: str = ""
+    step: int = 0
     not_used: tuple[str, ...] = ()
+
+    @property
+    def origin(self) -> str:
+        """Architecture, objective and step, in words."""
+        if not self.objective:
+            return "weights without a record of their training"
+        network = "" if self.architecture == PAPERS else f"{self.architecture}, "
+        return f"{network}{self.objective} {self.bound}, step {self.step}"
 
     def __str__(self) -> str:
         """What is loaded, and what starts anew."""
-        rest = [str(number) for number in range(self.blocks + 1, NUM_BLOCKS + 1)]
+        last = _backbone(self.architecture, self.image_size).num_blocks
+        rest = [str(number) for number in range(self.blocks + 1, last + 1)]
         anew = f"blocks {', '.join(rest)} and fc1 start" if rest else "fc1 starts"
         words = f"{self.origin}: blocks 1 to {self.blocks} are loaded; {anew} anew"
         return words + (f"; not used: {', '.join(self.not_used)}" if self.not_used else "")
 
 
 def load_image_encoder(path: Path | str) -> PretrainedEncoder:
-    """The `resnet256_6_2_1` of a file, whichever of these it is; no code of the file is run.
+    """The image encoder of a file, whichever of these it is; no code of the file is run.
 
-    - a checkpoint of ours (`checkpoint.pt` of a run), or its export (`trained.export_networks`);
+    - a checkpoint of ours (`checkpoint.pt` of a run), or its export (`localmi export`), of any
+      architecture;
     - a state dict with the names of `ResNet256`, whole or from `conv1` up to some block;
     - a state dict of a model around it, as the public code's `model.pt`: all names begin with
       `image_model.` (or anything else; `module.` of DataParallel too); other parts are not used.
@@ -73,72 +85,42 @@ def load_image_encoder(path: Path | str) -> PretrainedEncoder:
     """
     path = Path(path).expanduser()
     state = read_state(path)
-    if all(name in state for name in ALWAYS_THERE):
+    if is_ours(state):
         return _ours(state, path)
     weights, not_used = _unwrapped(state, path)
-    blocks = _check_names(weights, path)
-    return PretrainedEncoder(_of_blocks(weights, blocks, path), blocks, not_used=not_used)
-
-
-def read_state(path: Path) -> dict[str, Any]:
-    """A dictionary of tensors and plain values; no code of the file is run.
-
-    Raises:
-        CheckpointError: no such file, damaged, or something else.
-    """
-    if not path.is_file():
-        raise CheckpointError(f"No checkpoint {path}. Set the path of one, or pretrain first.")
-    try:
-        if zipfile.is_zipfile(path):  # what torch.save has written since torch 1.6
-            with zipfile.ZipFile(path) as archive:
-                if archive.testzip() is not None:
-                    raise ValueError("a checksum is wrong")
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # on random bytes an unpickler raises whatever it likes
-        raise CheckpointError(
-            f"{path} cannot be read ({type(error).__name__}): it is damaged, or holds more than "
-            "tensors and plain values. Save the state_dict of the model, not the model itself."
-        ) from error
-    if not isinstance(state, dict) or not all(isinstance(name, str) for name in state):
-        raise CheckpointError(
-            f"{path} holds a {type(state).__name__}, not a state dict. Save model.state_dict()."
-        )
-    return state
-
-
-def config_of(state: Mapping[str, Any], path: Path) -> TrainConfig:
-    """The configuration in a checkpoint of ours.
-
-    Raises:
-        CheckpointError: this version does not know it.
-    """
-    try:
-        return checked(**state["config"])
-    except (ConfigError, TypeError) as error:
-        raise CheckpointError(f"Another version of localmi has written {path}. {error}") from error
+    backbone = _backbone(PAPERS)
+    blocks = _check_names(weights, PAPERS, backbone, path)
+    return PretrainedEncoder(
+        _of_blocks(weights, blocks, backbone, path), blocks, not_used=not_used
+    )
 
 
 def _ours(state: dict[str, Any], path: Path) -> PretrainedEncoder:
     """From a checkpoint of `Pretraining`, whose configuration says what was trained."""
     config = config_of(state, path)
-    if config.image_encoder != "resnet256_6_2_1":
-        raise CheckpointError(
-            f"{path} holds the image encoder {config.image_encoder!r}. Downstream classifiers "
-            "are 'resnet256_6_2_1', as in the paper: pretrain that one."
-        )
-    weights, not_used = _unwrapped(state.get("image_encoder", {}), path)
-    _check_names(weights, path)
-    is_local = config.objective == "local"
-    blocks = config.local_stage if is_local else NUM_BLOCKS
+    backbone = _backbone(config.image_encoder, config.image_size, config.local_stage)
+    found = state.get("image_encoder", {})
+    if config.image_encoder == PAPERS:
+        weights, not_used = _unwrapped(found, path)
+    else:
+        prefix = "backbone."
+        weights = {k.removeprefix(prefix): v for k, v in found.items() if k.startswith(prefix)}
+        not_used = tuple(sorted({name for name in found if not name.startswith(prefix)}))
+    _check_names(weights, config.image_encoder, backbone, path)
+    blocks = objective_of(config).trained_blocks(backbone)
+    by_cells = config.region_context == "region" and blocks == backbone.local_block
     return PretrainedEncoder(
-        weights=_of_blocks(weights, blocks, path),
+        weights=_of_blocks(weights, blocks, backbone, path),
         blocks=blocks,
-        grid=config.grid if is_local and config.region_context == "region" else 1,
+        architecture=config.image_encoder,
+        grid=config.grid if by_cells else 1,
         cells_after=config.cells_after,
-        local_stage=config.local_stage,
+        local_block=backbone.local_block,
         image_size=config.image_size,
         data_hash=state["data_hash"],
-        origin=f"{config.objective} {config.bound}, step {state['step']}",
+        objective=config.objective,
+        bound=config.bound,
+        step=state["step"],
         not_used=not_used,
     )
 
@@ -151,7 +133,7 @@ def _unwrapped(state: Mapping[str, Any], path: Path) -> tuple[dict[str, Any], tu
         found = f"{len(prefixes)} networks that begin with" if prefixes else "no network with"
         raise CheckpointError(
             f"{path} has {found} {STEM_KEY}, and one image encoder is looked for.\n"
-            + _differences(_expected(), state)
+            + _differences(_backbone(PAPERS).state_dict(), state)
         )
     prefix = prefixes[0]
     inside = {
@@ -164,25 +146,26 @@ def _unwrapped(state: Mapping[str, Any], path: Path) -> tuple[dict[str, Any], tu
 
 
 @functools.cache
-def _expected() -> dict[str, Tensor]:
+def _backbone(architecture: str, image_size: int = 0, local_block: int = 5) -> Backbone:
+    """A network of this name, for the names and shapes of its weights."""
     with torch.random.fork_rng(devices=[]):  # new weights are drawn, and nobody else should know
-        return ResNet256().state_dict()
+        return build_backbone(architecture, image_size=image_size or 256, local_block=local_block)
 
 
-def _check_names(weights: Mapping[str, Any], path: Path) -> int:
+def _check_names(
+    weights: Mapping[str, Any], architecture: str, backbone: Backbone, path: Path
+) -> int:
     """How many blocks there are, one after the other; refuses names and shapes of another net."""
-    expected = _expected()
-    blocks = NUM_BLOCKS
-    while blocks and not any(name.startswith(f"layer{blocks}.") for name in weights):
+    expected = backbone.state_dict()
+    blocks = backbone.num_blocks
+    while blocks and not any(_begins(name, backbone, blocks) for name in weights):
         blocks -= 1
-    needed = {
-        name: value for name, value in expected.items() if name.split(".")[0] in parts_of(blocks)
-    }
+    needed = {name: value for name, value in expected.items() if backbone.holds(name, blocks)}
     missing = [name for name in needed if name not in weights and not name.endswith(COUNTER)]
     if not blocks or missing or any(name not in expected for name in weights):
         raise CheckpointError(
-            f"{path} does not hold a resnet256_6_2_1.\n"
-            + _differences(needed or expected, weights)
+            f"{path} does not hold a {architecture}.\n"
+            + _differences(needed or expected, weights, expected)
         )
     unfit = [
         f"{name} is {_shape(weights[name])}, must be {_shape(value)}"
@@ -191,22 +174,29 @@ def _check_names(weights: Mapping[str, Any], path: Path) -> int:
     ]
     if unfit:
         raise CheckpointError(
-            f"{path} holds a network of other sizes than resnet256_6_2_1:\n  "
+            f"{path} holds a network of other sizes than {architecture}:\n  "
             + "\n  ".join(shortened(unfit))
         )
     return blocks
+
+
+def _begins(name: str, backbone: Backbone, block: int) -> bool:
+    """Whether a name belongs to this block and to none before it."""
+    return backbone.holds(name, block) and not backbone.holds(name, block - 1)
 
 
 def _shape(value: Any) -> str:
     return str(list(value.shape)) if isinstance(value, Tensor) else type(value).__name__
 
 
-def _of_blocks(weights: Mapping[str, Tensor], blocks: int, path: Path) -> dict[str, Tensor]:
+def _of_blocks(
+    weights: Mapping[str, Tensor], blocks: int, backbone: Backbone, path: Path
+) -> dict[str, Tensor]:
     """The weights of these blocks, in float32."""
     own = {
         name: value.float() if value.is_floating_point() else value
         for name, value in weights.items()
-        if name.split(".")[0] in parts_of(blocks)
+        if backbone.holds(name, blocks)
     }
     broken = [name for name, value in own.items() if not torch.isfinite(value).all()]
     if broken:
@@ -217,16 +207,14 @@ def _of_blocks(weights: Mapping[str, Tensor], blocks: int, path: Path) -> dict[s
     return own
 
 
-def _differences(expected: Mapping[str, Any], found: Mapping[str, Any]) -> str:
+def _differences(
+    expected: Mapping[str, Any],
+    found: Mapping[str, Any],
+    known: Mapping[str, Any] | None = None,
+) -> str:
     missing = [name for name in expected if name not in found and not name.endswith(COUNTER)]
-    unexpected = [name for name in found if name not in _expected()]
+    unexpected = [name for name in found if name not in (known or expected)]
     return "\n".join(
         f"{len(names)} {word}: {', '.join(shortened(names)) or 'none'}."
         for word, names in (("missing", missing), ("unexpected", unexpected))
     )
-
-
-def shortened(names: Iterable[str]) -> list[str]:
-    """The first few of a long list."""
-    names = list(names)
-    return [*names[:NAMED], f"and {len(names) - NAMED} more"] if len(names) > NAMED else names

@@ -14,16 +14,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from localmi.configuration import differences
 from localmi.data.cache.cache import Cache
 from localmi.downstream.config import DownstreamConfig
 from localmi.downstream.labelled_images import CLASSES, LabelledImages
+from localmi.downstream.pretrained_encoder import PretrainedEncoder
 from localmi.errors import ConfigError
 from localmi.evaluate.classification import BinaryMetrics, multi_label_metrics
 from localmi.evaluate.edema import edema_metrics
 from localmi.files import file_hash, write_table
+from localmi.model.image import PAPERS
 from localmi.record import RESULTS, MetricsLog, Result, write_results
 from localmi.statistics import Interval
-from localmi.train.config import differences
 
 PREDICTIONS = "predictions.parquet"
 IDS = ["image_id", "study_id", "patient_id"]
@@ -159,7 +161,8 @@ def store_result(
     *,
     cache: Cache,
     config: DownstreamConfig,
-    encoder: str,
+    started_from: str,
+    encoder: PretrainedEncoder | None,
     parts: Mapping[str, LabelledImages],
     fitted: Fitted,
     seconds: float,
@@ -178,15 +181,16 @@ def store_result(
     record = write_results(
         run_dir,
         notebook="downstream",
-        parameters=config.model_dump(mode="json"),
+        parameters=config.as_record(),
         data=cache.describe()
-        | {"labelled": labelled, "encoder": encoder, "init_sha256": _init_hash(config)},
+        | {"labelled": labelled, "encoder": started_from, "init_sha256": _init_hash(config)}
+        | _variant(config, encoder),
         metrics=metrics,
         seconds=seconds,
     )
     return DownstreamResult(
         config=config,
-        encoder=encoder,
+        encoder=started_from,
         chosen=fitted.chosen,
         validation_auc=fitted.validation_auc,
         history=fitted.history,
@@ -194,6 +198,15 @@ def store_result(
         metrics=metrics,
         seconds=record["seconds"],
     )
+
+
+def _variant(config: DownstreamConfig, encoder: PretrainedEncoder | None) -> dict[str, str]:
+    """What the tables sort a run by."""
+    return {
+        "architecture": encoder.architecture if encoder else config.image_encoder or PAPERS,
+        "objective": encoder.objective if encoder else "",
+        "bound": encoder.bound if encoder else "",
+    }
 
 
 def stored_result(
@@ -208,11 +221,11 @@ def stored_result(
     if not path.is_file():
         return None
     record = json.loads(path.read_text(encoding="utf-8"))
-    then = record["parameters"] | {
+    then = DownstreamConfig.of_record(record["parameters"]).as_record() | {
         "data": record["data"]["sha256"],
         "the file of init": record["data"].get("init_sha256"),
     }
-    now = config.model_dump(mode="json") | {
+    now = config.as_record() | {
         "data": cache.data_hash,
         "the file of init": _init_hash(config),
     }

@@ -12,13 +12,15 @@ from typing import Any
 
 import numpy as np
 
+from localmi.downstream.config import DownstreamConfig
 from localmi.downstream.labelled_images import auc_columns
 from localmi.downstream.result import PREDICTIONS, Predictions, read_predictions
 from localmi.downstream.tables_text import IMAGE_ONLY
 from localmi.errors import DataError
+from localmi.model.image import PAPERS
 from localmi.record import RESULTS
 
-ORIGIN = re.compile(r"(local|global) (infonce|mine|dv), step ")  # how `encoder` begins
+ORIGIN = re.compile(r"(local|global) (infonce|mine|dv), step ")  # how `encoder` began once
 OWN = ("init", "seed")  # parameters in which the runs of one cell may differ
 
 
@@ -26,12 +28,14 @@ OWN = ("init", "seed")  # parameters in which the runs of one cell may differ
 class Run:
     """A finished downstream run.
 
-    objective, bound, mode: of the variant; of image-only objective and bound are "".
+    architecture: of its network. objective, bound, mode: of the variant; of image-only objective
+        and bound are "".
     shared: its parameters but `OWN`, and the hash of the data.
     """
 
     folder: Path
     task: str
+    architecture: str
     objective: str
     bound: str
     mode: str
@@ -42,8 +46,10 @@ class Run:
 
     @property
     def variant(self) -> str:
-        """ "image-only", or as "local-infonce-tuned"."""
-        return f"{self.objective}-{self.bound}-{self.mode}" if self.objective else IMAGE_ONLY
+        """ "image-only", or as "local-infonce-tuned"; "resnet18 image-only" of another network
+        than the paper's."""
+        name = f"{self.objective}-{self.bound}-{self.mode}" if self.objective else IMAGE_ONLY
+        return name if self.architecture == PAPERS else f"{self.architecture} {name}"
 
 
 @dataclass(frozen=True)
@@ -81,24 +87,28 @@ def read_runs(folder: Path) -> list[Run]:
 
 
 def _run(folder: Path, record: Mapping[str, Any]) -> Run:
-    parameters, encoder = record["parameters"], record["data"]["encoder"]
-    found = ORIGIN.match(encoder)
-    if parameters["init"] and not found:
+    parameters = DownstreamConfig.of_record(record["parameters"]).as_record()
+    data = record["data"]
+    objective, bound = data.get("objective"), data.get("bound")
+    if objective is None:  # an earlier version said it in words alone
+        found = ORIGIN.match(data["encoder"])
+        objective, bound = found.groups() if found else ("", "")
+    if parameters["init"] and not objective:
         raise DataError(
-            f"{folder} started from {parameters['init']}: {encoder}. The tables need to know "
-            "what it was trained by: use a checkpoint of notebook 07."
+            f"{folder} started from {parameters['init']}: {data['encoder']}. The tables need to "
+            "know what it was trained by: use a checkpoint of notebook 07."
         )
-    objective, bound = found.groups() if found else ("", "")
     return Run(
         folder=folder,
         task=parameters["task"],
+        architecture=data.get("architecture", PAPERS),
         objective=objective,
         bound=bound,
         mode=parameters["mode"],
         fraction=parameters["fraction"],
         seed=parameters["seed"],
         shared={name: value for name, value in parameters.items() if name not in OWN}
-        | {"data": record["data"]["sha256"]},
+        | {"data": data["sha256"]},
         predictions=read_predictions(folder / PREDICTIONS),
     )
 

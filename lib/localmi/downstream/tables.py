@@ -4,7 +4,6 @@ Reads the folders that `run_downstream` left, however many runs of a grid are th
 aggregates alone, no prediction and no id. Taught in 10_the_papers_tables.
 """
 
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from localmi.downstream.labelled_images import LabelledImages, aucs
 from localmi.downstream.result import Predictions
 from localmi.downstream.table_cells import Cell, Key, Run, cells_of, read_runs
 from localmi.downstream.tables_text import IMAGE_ONLY, MEAN, tables_as_markdown
-from localmi.errors import DataError, LocalMIError
+from localmi.errors import DataError
 from localmi.evaluate.classification import MultiLabelMetrics, compare, multi_label_metrics
 from localmi.evaluate.edema import EDEMA_TASKS, edema_targets
 from localmi.files import write_table, write_text
@@ -170,7 +169,7 @@ def _numbers(found: MultiLabelMetrics, finding: str) -> Row:
 
 
 @dataclass(frozen=True)
-class _Pair:
+class _Comparison:
     """Two variants to be compared: what their rows are called, the findings, and the cells."""
 
     named: Row
@@ -200,11 +199,12 @@ COMPARISON_COLUMNS = ["task", "fraction", "a", "b", "finding", "seeds"]
 COMPARISON_COLUMNS += ["difference", "low", "high", "difference_sd", "p", "note"]
 
 
-def _pairs(cells: Mapping[Key, Cell]) -> Iterator[_Pair]:
-    for task, fraction in dict.fromkeys((task, fraction) for task, fraction, _ in cells):
-        for a, b, single in PAIRS:
+def _pairs(cells: Mapping[Key, Cell]) -> Iterator[_Comparison]:
+    groups = dict.fromkeys((task, fraction, _network(name)) for task, fraction, name in cells)
+    for task, fraction, network in groups:
+        for a, b, single in ((network + a, network + b, single) for a, b, single in PAIRS):
             if (task, fraction, a) in cells and (task, fraction, b) in cells:
-                yield _Pair(
+                yield _Comparison(
                     {"task": task, "fraction": fraction, "a": a, "b": b},
                     [*FINDINGS[task], MEAN] if single else [MEAN],
                     cells[task, fraction, a],
@@ -212,7 +212,13 @@ def _pairs(cells: Mapping[Key, Cell]) -> Iterator[_Pair]:
                 )
 
 
-def _tests(pair: _Pair, permutations: int) -> list[Row]:
+def _network(variant: str) -> str:
+    """What a variant's name begins with where its network is not the paper's: "resnet18 "."""
+    before, space, _ = variant.rpartition(" ")
+    return before + space
+
+
+def _tests(pair: _Comparison, permutations: int) -> list[Row]:
     a, b, task = pair.a, pair.b, pair.named["task"]
     seeds = [seed for seed in a.runs if seed in b.runs]
     if not seeds:
@@ -265,29 +271,28 @@ def make_tables(folder: Path, *, permutations: int = 10_000, workers: int = 1) -
 
 def _order(key: Key) -> tuple[int, float, bool, str]:
     task, fraction, variant = key
-    return list(FINDINGS).index(task), -fraction, variant != IMAGE_ONLY, variant
+    return list(FINDINGS).index(task), -fraction, not variant.endswith(IMAGE_ONLY), variant
 
 
-def main(
+def write_tables(
     folder: Path,
     out: Path,
     *,
     data_dir: Path | None = None,
     permutations: int = 10_000,
     workers: int = 1,
-) -> int:
-    """The command `python -m localmi tables`; returns the exit code.
+) -> str:
+    """Makes the tables of the runs below a folder, and writes them to `out`; returns the text.
 
     Args:
         data_dir: a prepared cache, to count its labels (`COUNTS_FILE`), or none.
         workers: processes.
+
+    Raises:
+        DataError: as `make_tables`, or no cache.
     """
-    try:
-        counts = beside_table_1(open_cache(data_dir).manifest) if data_dir else None
-        tables = make_tables(folder, permutations=permutations, workers=workers)
-    except LocalMIError as error:
-        print(error, file=sys.stderr)
-        return 1
+    counts = beside_table_1(open_cache(data_dir).manifest) if data_dir else None
+    tables = make_tables(folder, permutations=permutations, workers=workers)
     out.mkdir(parents=True, exist_ok=True)
     for name, table in ((AUC_FILE, tables.auc), (COMPARISONS_FILE, tables.comparisons)):
         write_table(table, out / f"{name}.parquet")
@@ -296,5 +301,4 @@ def main(
         counts.to_csv(out / f"{COUNTS_FILE}.csv", lineterminator="\n")
     text = tables_as_markdown(tables.auc, tables.comparisons)
     write_text(text, out / TEXT_FILE)  # the last: where it stands, all are there
-    print(f"{text}\nWritten: {out}")
-    return 0
+    return text

@@ -41,7 +41,7 @@ def venv_python(root: Path) -> Path:
 def is_healthy(root: Path) -> bool:
     """Whether .venv starts and holds every package of the lock."""
     try:
-        command = [str(venv_python(root)), "-m", "localmi.environment.check", "--packages"]
+        command = [str(venv_python(root)), "-m", "localmi", "environment", "--packages"]
         return subprocess.run(command, capture_output=True, cwd=root).returncode == 0
     except OSError:
         return False

@@ -4,7 +4,7 @@ import importlib.util
 import re
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -144,23 +144,7 @@ def check_gpu() -> Check:
     )
 
 
-def main(words: Sequence[str]) -> int:
-    """Prints the findings; exit code 1 when one of them is a problem.
-
-    With `--packages` only the packages are looked at, and only problems are printed.
-    """
-    if "--packages" in words:
-        findings = [
-            finding
-            for finding in check_packages(REPOSITORY / "requirements.lock")
-            if finding.level == "problem"
-        ]
-    else:
-        findings = check_environment()
-    for finding in findings:
-        print(finding)
-    return int(any(finding.level == "problem" for finding in findings))
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+def problems_of_packages() -> list[Check]:
+    """What of the lock is missing: whether `.venv` can be used."""
+    found = check_packages(REPOSITORY / "requirements.lock")
+    return [each for each in found if each.level == "problem"]

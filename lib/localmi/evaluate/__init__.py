@@ -1,1 +1,17 @@
-"""What came out: statistics with intervals, grounding against the truth."""
+"""What a model is worth, from arrays alone."""
+
+from localmi.lazy import exports
+
+__getattr__, __dir__, __all__ = exports(
+    __name__,
+    {
+        "held_out": "held_out_bound",
+        "classification": "binary_metrics compare multi_label_metrics",
+        "edema": "EDEMA_TASKS edema_metrics edema_tails edema_targets",
+        "calibration": "reliability",
+        "grounding": "best_threshold by_group contrast_to_noise find_lenders overlap place_names "
+        "pointing_game region_centres region_confusion size_names",
+        "retrieval": "class_retrieval zero_shot_scores",
+        "occlusion": "move paint_over",
+    },
+)

@@ -2,15 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from localmi.mi.bounds import dv_terms, infonce_terms
-from localmi.mi.names import Direction
+from localmi.mi.estimators import caps, reported_terms
 from localmi.mi.scores import may_mismatch
+from localmi.names import Bound, Direction
 from localmi.statistics import Interval, mean_interval
 
 
@@ -50,8 +49,9 @@ class HeldOutBound:
 def held_out_bound(
     split: SplitScores,
     *,
-    bound: Literal["infonce", "dv"] = "infonce",
+    bound: Bound = "infonce",
     direction: Direction = "symmetric",
+    log_baseline: float = 0.0,
     batch_size: int = 128,
     rounds: int = 50,
     shuffled: bool = False,
@@ -66,14 +66,19 @@ def held_out_bound(
 
     Args:
         split: scores of the split; nothing of it may have been trained or selected on.
-        bound: "infonce", or "dv" for critics trained by MINE or DV.
+        bound: a row of `mi.estimators`, that which the critic was trained by.
+        direction: of the bounds that compare along rows or columns.
+        log_baseline: TUBA's log a, from other pairs.
         batch_size: K of the bound; at most the number of images.
+
+    Raises:
+        ConfigError: unknown bound.
     """
     rng = np.random.default_rng(seed)
     number = len(split.study)
     size = min(batch_size, number)
     total, cap, count = np.zeros(number), np.zeros(number), np.zeros(number)
-    perfect = torch.eye(size).log()  # 0 for the matched pair, -inf for others: reaches the cap
+    terms = reported_terms(bound, direction=direction, log_baseline=log_baseline)
     for _ in range(rounds):
         index = rng.choice(number, size=size, replace=False)
         texts = np.array([rng.choice(split.text_ids[study]) for study in split.study[index]])
@@ -81,12 +86,8 @@ def held_out_bound(
         scores = split.scores[torch.from_numpy(index)][:, torch.from_numpy(texts[partner])]
         study, text = torch.from_numpy(split.study[index]), torch.from_numpy(texts[partner])
         allowed = may_mismatch(study, study[partner], text, same_text=True)
-        if bound == "infonce":
-            total[index] += infonce_terms(scores, allowed, direction).numpy()
-            cap[index] += infonce_terms(perfect, allowed, direction).numpy()
-        else:
-            total[index] += dv_terms(scores, allowed).numpy()
-            cap[index] = np.inf
+        total[index] += terms(scores, allowed).numpy()
+        cap[index] += caps(bound, allowed, direction=direction).numpy()
         count[index] += 1
     seen = count > 0
     interval = mean_interval(total[seen] / count[seen], split.patient[seen], seed=seed)

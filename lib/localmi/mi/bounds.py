@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from localmi.errors import CheckpointError, ConfigError
-from localmi.mi.names import Direction
 from localmi.mi.scores import (
     check_rows,
     full_precision,
@@ -22,6 +21,7 @@ from localmi.mi.scores import (
     log_mean_exp_shares,
     mismatched_pairs,
 )
+from localmi.names import Direction
 
 
 def dv(scores: Tensor, allowed: Tensor | None = None) -> Tensor:

@@ -6,7 +6,7 @@ region for each pair of image and text (`chosen`).
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 
 import torch
@@ -255,7 +255,13 @@ class CentredCritic(SeparableCritic):
         return codes - mean
 
 
-CRITICS = ("concat", "bilinear", "separable", "centred")
+Build = Callable[[int, int, Sequence[int], int, int | None], Critic]
+CRITICS: Mapping[str, Build] = {  # from dim_x, dim_y, hidden, width, chunk
+    "concat": lambda x, y, hidden, width, chunk: ConcatCritic(x, y, hidden, chunk),
+    "bilinear": lambda x, y, hidden, width, chunk: BilinearCritic(x, y),
+    "separable": lambda x, y, hidden, width, chunk: SeparableCritic(x, y, hidden, width),
+    "centred": lambda x, y, hidden, width, chunk: CentredCritic(x, y, hidden, width),
+}
 
 
 def build_critic(
@@ -271,15 +277,9 @@ def build_critic(
     Raises:
         ConfigError: unknown name, or sizes that the critic refuses.
     """
-    if name == "concat":
-        return ConcatCritic(dim_x, dim_y, hidden, chunk)
-    if name == "bilinear":
-        return BilinearCritic(dim_x, dim_y)
-    if name == "separable":
-        return SeparableCritic(dim_x, dim_y, hidden, width)
-    if name == "centred":
-        return CentredCritic(dim_x, dim_y, hidden, width)
-    raise ConfigError(f"Unknown critic {name!r}; known are {', '.join(CRITICS)}.")
+    if name not in CRITICS:
+        raise ConfigError(f"Unknown critic {name!r}; known are {', '.join(CRITICS)}.")
+    return CRITICS[name](dim_x, dim_y, hidden, width, chunk)
 
 
 def _mlp(sizes: Sequence[int]) -> nn.Sequential:

@@ -7,13 +7,13 @@ whom: with them every bound stays a bound on I(image; text).
 """
 
 import math
-from typing import get_args
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
 
 from localmi.errors import ConfigError
-from localmi.mi.names import RegionSelection
+from localmi.names import RegionSelection
 
 
 def select_regions(
@@ -48,13 +48,7 @@ def select_regions(
     Taught in 04_local_mutual_information.
     """
     _check(scores, how, temperature)
-    if how == "per_pair_max":
-        return scores.max(dim=1).values
-    if how == "soft":
-        return _soft_max(scores, temperature)
-    if how == "positive_argmax":
-        return _positive_argmax(scores)
-    return _matched_max(scores)
+    return SELECTIONS[how](scores, temperature)
 
 
 def _soft_max(scores: Tensor, temperature: float) -> Tensor:
@@ -64,22 +58,35 @@ def _soft_max(scores: Tensor, temperature: float) -> Tensor:
     return temperature * (log_sum - math.log(scores.shape[1]))
 
 
-def _positive_argmax(scores: Tensor) -> Tensor:
+def _per_pair_max(scores: Tensor, temperature: float) -> Tensor:
+    """The best region of each pair."""
+    return scores.max(dim=1).values
+
+
+def _positive_argmax(scores: Tensor, temperature: float) -> Tensor:
     """The region of image i that suits text i best, for every text."""
     region = scores.diagonal(dim1=0, dim2=2).argmax(dim=0)  # [N, B] -> [B]
     return scores[torch.arange(len(scores), device=scores.device), region]
 
 
-def _matched_max(scores: Tensor) -> Tensor:
+def _matched_max(scores: Tensor, temperature: float) -> Tensor:
     """Best region on the diagonal, all regions pooled elsewhere."""
     pooled = _soft_max(scores, temperature=1.0)
     matched = torch.eye(len(scores), dtype=torch.bool, device=scores.device)
     return torch.where(matched, scores.max(dim=1).values.to(pooled), pooled)
 
 
+SELECTIONS: Mapping[str, Callable[[Tensor, float], Tensor]] = {
+    "per_pair_max": _per_pair_max,
+    "soft": _soft_max,
+    "positive_argmax": _positive_argmax,
+    "matched_max": _matched_max,
+}
+
+
 def _check(scores: Tensor, how: str, temperature: float) -> None:
-    if how not in get_args(RegionSelection):
-        known = ", ".join(get_args(RegionSelection))
+    if how not in SELECTIONS:
+        known = ", ".join(SELECTIONS)
         raise ConfigError(f"Unknown region selection {how!r}; known are {known}.")
     if scores.ndim != 3 or scores.shape[1] == 0:
         raise ConfigError(

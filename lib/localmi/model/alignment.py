@@ -1,4 +1,4 @@
-"""The paper's Eq. 3-5: scores of image regions and sentences.
+"""The paper's Eq. 3-5: scores of image regions and sentences, and what local and global MI align.
 
     regions z^I [B, N, D], sentences z^R [M, E]
       -> critic: f of every region and every sentence [B, N, M]
@@ -6,16 +6,23 @@
       -> a bound of `localmi.mi.bounds`, in nats
 
 M = B where each image brings one sentence (Fig. 2), more where it brings all of them (Eq. 5).
+A further objective is a class here, a row of `OBJECTIVES`, and a name in `localmi.names`.
 """
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
+from localmi.errors import ConfigError
 from localmi.mi.critics import Critic
-from localmi.mi.names import RegionSelection
 from localmi.mi.selection import select_regions
-from localmi.model.image import ImageEncoder
+from localmi.model.image import Backbone, ImageEncoder
 from localmi.model.text import TextEncoder
+from localmi.names import RegionSelection
 
 
 def local_scores(
@@ -56,10 +63,101 @@ def winners_only_scores(
     return critic.chosen(regions, sentences, winners)[owner]
 
 
-def global_scores(critic: Critic, pooled: Tensor, reports: Tensor) -> Tensor:
-    """Score of each image and report, [B, B], from pooled [B, P] and reports [B, E]."""
-    scores: Tensor = critic(pooled, reports)
-    return scores
+@dataclass(frozen=True)
+class Objective(ABC):
+    """What is aligned: all that differs between local and global MI is asked of it.
+
+    unit: what a text is, one "sentence" or the whole "report".
+    region_select, winners_only: see `local_scores` and `winners_only_scores`.
+    """
+
+    unit: ClassVar[Literal["sentence", "report"]]
+    region_select: RegionSelection = "per_pair_max"
+    winners_only: bool = False
+
+    @abstractmethod
+    def image_dim(self, encoder: ImageEncoder) -> int:
+        """Length of the image features that the critic gets."""
+
+    @abstractmethod
+    def image_features(self, encoder: ImageEncoder, images: Tensor) -> Tensor:
+        """z^I of images [B, 1, H, W]: [B, N, D], N = 1 for a whole image."""
+
+    @abstractmethod
+    def scores(
+        self, critic: Critic, images: Tensor, texts: Tensor, owner: Tensor, *, temperature: float
+    ) -> Tensor:
+        """[M, M] of z^I [B, N, D] and z^R [M, E], the matched pairs on the diagonal."""
+
+    @abstractmethod
+    def trained_blocks(self, backbone: Backbone) -> int:
+        """How many blocks of the backbone, from the first on, get a gradient."""
+
+
+class LocalMI(Objective):
+    """Regions and sentences: Eq. 5."""
+
+    unit = "sentence"
+
+    def image_dim(self, encoder: ImageEncoder) -> int:
+        return encoder.region_dim
+
+    def image_features(self, encoder: ImageEncoder, images: Tensor) -> Tensor:
+        return encoder.regions(images)
+
+    def scores(
+        self, critic: Critic, images: Tensor, texts: Tensor, owner: Tensor, *, temperature: float
+    ) -> Tensor:
+        if self.winners_only:
+            return winners_only_scores(critic, images, texts, owner)
+        return local_scores(
+            critic,
+            images,
+            texts,
+            owner,
+            region_select=self.region_select,
+            temperature=temperature,
+        )
+
+    def trained_blocks(self, backbone: Backbone) -> int:
+        return backbone.local_block
+
+
+class GlobalMI(Objective):
+    """Whole images and whole reports: Eq. 3 and 4 as they stand."""
+
+    unit = "report"
+
+    def image_dim(self, encoder: ImageEncoder) -> int:
+        return encoder.pooled_dim
+
+    def image_features(self, encoder: ImageEncoder, images: Tensor) -> Tensor:
+        return encoder.pooled(images)[:, None]
+
+    def scores(
+        self, critic: Critic, images: Tensor, texts: Tensor, owner: Tensor, *, temperature: float
+    ) -> Tensor:
+        scores: Tensor = critic(images[owner, 0], texts)
+        return scores
+
+    def trained_blocks(self, backbone: Backbone) -> int:
+        return backbone.num_blocks
+
+
+OBJECTIVES: Mapping[str, type[Objective]] = {"local": LocalMI, "global": GlobalMI}
+
+
+def build_objective(
+    name: str, *, region_select: RegionSelection = "per_pair_max", winners_only: bool = False
+) -> Objective:
+    """An objective by name.
+
+    Raises:
+        ConfigError: unknown name.
+    """
+    if name not in OBJECTIVES:
+        raise ConfigError(f"Unknown objective {name!r}; known are {', '.join(OBJECTIVES)}.")
+    return OBJECTIVES[name](region_select=region_select, winners_only=winners_only)
 
 
 class Alignment(nn.Module):

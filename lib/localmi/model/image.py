@@ -4,32 +4,77 @@
 features, block 6 the global one. Any torchvision ResNet or ViT can stand in its place.
 """
 
+import functools
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.models import get_model, list_models
-from torchvision.models.feature_extraction import create_feature_extractor
 
 from localmi.errors import ConfigError
 
+PAPERS = "resnet256_6_2_1"
 STAGE_WIDTHS = (8, 16, 32, 64, 128, 192)
 POOLED_SIDE = 2  # block 6 is pooled to 2 x 2 x 192 = 768
 
 
 class Backbone(nn.Module):
-    """What an image encoder is made of: a network with a local block and a pooled vector."""
+    """What image encoders and classifiers are made of: a network of numbered blocks.
 
-    def early(self, images: Tensor) -> Tensor:
-        """What is computed before the image may be cut into cells: [B, c, h', w']."""
-        return images
+    Attributes:
+        num_blocks: L; block 1 begins with the image, whatever stem comes first belongs to it.
+        local_block: the block whose output gives the regions.
+        pooled_dim: P, length of the pooled vector.
+        fc1: class scores from the pooled vector; None where no classes were asked for.
+    """
 
-    def late(self, features: Tensor) -> Tensor:
-        """The rest of the local block, from what `early` gives: [B, C, h, w]."""
+    num_blocks: int
+    local_block: int
+    pooled_dim: int
+    fc1: nn.Linear | None
+
+    def blocks(self, x: Tensor, first: int, last: int) -> Tensor:
+        """Blocks `first` ... `last` of images [B, 1, H, W] (first = 1), or of what block
+        `first` - 1 gave."""
         raise NotImplementedError
+
+    def local_map(self, features: Tensor) -> Tensor:
+        """What `local_block` gave, as a map [B, C, h, w]."""
+        return features
+
+    def pool(self, features: Tensor) -> Tensor:
+        """The global vector [B, P] from what the last block gave."""
+        raise NotImplementedError
+
+    def parts(self, blocks: int) -> list[str]:
+        """The parts that make the first blocks, as names in a state dict begin."""
+        raise NotImplementedError
+
+    def holds(self, name: str, blocks: int) -> bool:
+        """Whether a name of a part or weight belongs to the first blocks (0: to none)."""
+        parts = self.parts(blocks) if blocks else []
+        return any(name == part or name.startswith(f"{part}.") for part in parts)
 
     def pooled(self, images: Tensor) -> Tensor:
-        """Global feature of images [B, 1, H, W]: [B, P]."""
-        raise NotImplementedError
+        """Global feature z^I of images [B, 1, H, W]: [B, P]."""
+        return self.pool(self.blocks(images, 1, self.num_blocks))
+
+    def run(
+        self, x: Tensor, first: int, last: int, *, grid: int = 1, cells_after: int = 0
+    ) -> Tensor:
+        """As `blocks`; those after `cells_after`, up to `local_block`, see the cells of a grid.
+
+        A cell is an image of its own: what lies in another one, a block does not know. With
+        grid 1 all blocks see the whole image.
+        """
+        if grid == 1:
+            return self.blocks(x, first, last)
+        uncut, cut = min(last, cells_after), min(last, self.local_block)
+        if first <= uncut:
+            x = self.blocks(x, first, uncut)
+        if (start := max(first, uncut + 1)) <= cut:
+            x = from_cells(self.blocks(to_cells(x, grid), start, cut), grid)
+        return self.blocks(x, max(first, cut + 1), last)
 
 
 class BasicBlock(nn.Module):
@@ -54,9 +99,9 @@ class BasicBlock(nn.Module):
 
 
 class ResNet256(Backbone):
-    """`resnet256_6_2_1`: six stages of two blocks, made for 1 x 256 x 256 radiographs.
+    """`resnet256_6_2_1`: six blocks of two residual ones, made for 1 x 256 x 256 radiographs.
 
-    Stage 5 is 128 x 8 x 8 and stage 6 192 x 4 x 4, pooled to 768. State-dict names (`conv1`,
+    Block 5 is 128 x 8 x 8 and block 6 192 x 4 x 4, pooled to 768. State-dict names (`conv1`,
     `bn1`, `layer1` ... `layer6`, `fc1`) are those of the published checkpoints; 1,945,033
     parameters at `num_classes=1`. Smaller images work too: block 6 is pooled to
     2 x 2 whatever its size.
@@ -64,46 +109,38 @@ class ResNet256(Backbone):
     Taught in 06_encoders.
     """
 
-    def __init__(
-        self, num_classes: int = 1, *, local_stage: int = 5, cells_after: int = 0
-    ) -> None:
+    fc1: nn.Linear
+
+    def __init__(self, num_classes: int = 1, *, local_block: int = 5) -> None:
         super().__init__()
-        self.local_stage = local_stage
-        self.cells_after = cells_after
+        self.num_blocks, self.local_block = len(STAGE_WIDTHS), local_block
+        self.pooled_dim = STAGE_WIDTHS[-1] * POOLED_SIDE**2
         self.conv1 = nn.Conv2d(1, STAGE_WIDTHS[0], 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(STAGE_WIDTHS[0])
         width_in = STAGE_WIDTHS[0]
-        for stage, width in enumerate(STAGE_WIDTHS, start=1):
+        for number, width in enumerate(STAGE_WIDTHS, start=1):
             blocks = nn.Sequential(BasicBlock(width_in, width, 2), BasicBlock(width, width, 1))
-            self.add_module(f"layer{stage}", blocks)
+            self.add_module(f"layer{number}", blocks)
             width_in = width
-        self.fc1 = nn.Linear(STAGE_WIDTHS[-1] * POOLED_SIDE**2, num_classes)
+        self.fc1 = nn.Linear(self.pooled_dim, num_classes)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
-    def stage(self, images: Tensor, last: int) -> Tensor:
-        """Feature block after stage `last` (0..6): [B, width, H / 2**last, W / 2**last]."""
-        return self._stages(functional.relu(self.bn1(self.conv1(images)), inplace=True), 1, last)
-
-    def _stages(self, x: Tensor, first: int, last: int) -> Tensor:
+    def blocks(self, x: Tensor, first: int, last: int) -> Tensor:
+        """[B, width, H / 2**last, W / 2**last]."""
+        if first == 1:
+            x = functional.relu(self.bn1(self.conv1(x)), inplace=True)
         for number in range(first, last + 1):
             x = self.get_submodule(f"layer{number}")(x)
         return x
 
-    def early(self, images: Tensor) -> Tensor:
-        """Blocks up to `cells_after`; 0 is none of them."""
-        return self.stage(images, self.cells_after) if self.cells_after else images
+    def pool(self, features: Tensor) -> Tensor:
+        """[B, 768]."""
+        return functional.adaptive_avg_pool2d(features, POOLED_SIDE).flatten(1)
 
-    def late(self, features: Tensor) -> Tensor:
-        """The rest of the local block: [B, 128, 8, 8] of an image of 256 x 256."""
-        if not self.cells_after:
-            return self.stage(features, self.local_stage)
-        return self._stages(features, self.cells_after + 1, self.local_stage)
-
-    def pooled(self, images: Tensor) -> Tensor:
-        """Global feature z^I, [B, 768]."""
-        return functional.adaptive_avg_pool2d(self.stage(images, 6), POOLED_SIDE).flatten(1)
+    def parts(self, blocks: int) -> list[str]:
+        return ["conv1", "bn1", *(f"layer{number + 1}" for number in range(blocks))]
 
     def forward(self, images: Tensor) -> Tensor:
         """Class scores [B, num_classes] of images [B, 1, H, W]."""
@@ -111,75 +148,121 @@ class ResNet256(Backbone):
         return scores
 
 
-class TorchvisionBackbone(Backbone):
-    """A torchvision ResNet or ViT: its local block and its pooled vector.
+class TorchvisionResNet(Backbone):
+    """A ResNet of torchvision: `layer1` ... `layer4` are its blocks, regions come from block 3."""
 
-    The local block of a ResNet is `layer3` (the last but one), that of a ViT its patch tokens.
-    """
+    num_blocks, local_block = 4, 3
 
-    def __init__(self, name: str, *, image_size: int, weights: str | None = None) -> None:
+    def __init__(self, name: str, *, weights: str | None = None, num_classes: int = 0) -> None:
         super().__init__()
-        if name.startswith("resnet"):
-            model = get_model(name, weights=weights)
-            self.nodes = {"layer3": "local", "flatten": "pooled"}
-        else:
-            model = get_model(name, weights=weights, image_size=image_size)
-            self.nodes = {"encoder.ln": "tokens"}
-        self.features = create_feature_extractor(model, return_nodes=self.nodes)
+        self.features = get_model(name, weights=weights)
+        self.pooled_dim = self.features.fc.in_features
+        self.features.fc = nn.Identity()
+        self.fc1 = nn.Linear(self.pooled_dim, num_classes) if num_classes else None
 
-    def _features(self, images: Tensor) -> dict[str, Tensor]:
-        found: dict[str, Tensor] = self.features(images.expand(-1, 3, -1, -1))
-        return found
+    def blocks(self, x: Tensor, first: int, last: int) -> Tensor:
+        net = self.features
+        if first == 1:
+            x = net.maxpool(net.relu(net.bn1(net.conv1(x.expand(-1, 3, -1, -1)))))
+        for number in range(first, last + 1):
+            x = net.get_submodule(f"layer{number}")(x)
+        return x
 
-    def late(self, features: Tensor) -> Tensor:
-        """The local block of images or cells [B, 1, H, W]: [B, C, h, w]."""
-        found = self._features(features)
-        if "local" in found:
-            return found["local"]
-        patches = found["tokens"][:, 1:].transpose(1, 2)  # [B, C, h * w], without [CLS]
+    def pool(self, features: Tensor) -> Tensor:
+        """The mean over the map."""
+        pooled: Tensor = self.features.avgpool(features).flatten(1)
+        return pooled
+
+    def parts(self, blocks: int) -> list[str]:
+        layers = [f"layer{number + 1}" for number in range(blocks)]
+        return [f"features.{part}" for part in ("conv1", "bn1", *layers)]
+
+
+class TorchvisionViT(Backbone):
+    """A ViT of torchvision: its layers are the blocks, the last patch tokens the regions."""
+
+    def __init__(
+        self, name: str, *, image_size: int, weights: str | None = None, num_classes: int = 0
+    ) -> None:
+        super().__init__()
+        self.features = get_model(name, weights=weights, image_size=image_size)
+        self.features.heads = nn.Identity()
+        self.num_blocks = self.local_block = len(self.features.encoder.layers)
+        self.pooled_dim = self.features.hidden_dim
+        self.fc1 = nn.Linear(self.pooled_dim, num_classes) if num_classes else None
+
+    def blocks(self, x: Tensor, first: int, last: int) -> Tensor:
+        """Tokens [B, 1 + patches, P], [CLS] first; after the last block normalised."""
+        net, encoder = self.features, self.features.encoder
+        if first == 1:
+            patches = net._process_input(x.expand(-1, 3, -1, -1))
+            x = torch.cat([net.class_token.expand(len(patches), -1, -1), patches], dim=1)
+            x = encoder.dropout(x + encoder.pos_embedding)
+        for layer in list(encoder.layers)[first - 1 : last]:
+            x = layer(x)
+        return encoder.ln(x) if first <= last == self.num_blocks else x
+
+    def local_map(self, features: Tensor) -> Tensor:
+        """The patch tokens where they lie in the image, [B, P, h, w]."""
+        patches = features[:, 1:].transpose(1, 2)
         side = int(patches.shape[-1] ** 0.5)
         return patches.unflatten(-1, (side, side))
 
-    def pooled(self, images: Tensor) -> Tensor:
-        """[B, C]."""
-        found = self._features(images)
-        return found["pooled"] if "pooled" in found else found["tokens"][:, 0]
+    def pool(self, features: Tensor) -> Tensor:
+        """[CLS]."""
+        return features[:, 0]
+
+    def parts(self, blocks: int) -> list[str]:
+        layers = [f"layers.{layer}" for layer, _ in self.features.encoder.layers.named_children()]
+        last = ["ln"] if blocks == self.num_blocks else []
+        stem = [f"features.{part}" for part in ("conv_proj", "class_token")]
+        inside = ["pos_embedding", *layers[:blocks], *last]
+        return stem + [f"features.encoder.{part}" for part in inside]
 
 
 class ImageEncoder(nn.Module):
     """An image encoder with a grid of regions: what the critic sees of an image.
 
     Args:
-        backbone: gives a local block [B, C, h, w], in two parts, and a pooled vector [B, P].
+        backbone: the network.
         image_size: side of the images, in pixels.
         grid: regions a side; N = grid**2 regions, row by row from the top left.
         context: what a region may see. "image": its whole receptive field, which in a deep network
             is the whole image (the paper). "region": its own cell of the grid, and a learned
-            vector for its place; a region then cannot know what lies elsewhere. The cells are cut
-            between the backbone's two parts: from the pixels, or after early blocks that see a
-            little beyond the border.
+            vector for its place; a region then cannot know what lies elsewhere.
+        cells_after: with "region", the block after which the cells are cut; 0: from the pixels.
+            Early blocks see a little beyond a cell's border.
 
     Attributes:
         region_dim: D, length of a region's vector.
         pooled_dim: P, length of the global vector.
 
+    Raises:
+        ConfigError: the grid does not divide the local block.
+
     Taught in 06_encoders.
     """
 
     def __init__(
-        self, backbone: Backbone, *, image_size: int, grid: int = 4, context: str = "image"
+        self,
+        backbone: Backbone,
+        *,
+        image_size: int,
+        grid: int = 4,
+        context: str = "image",
+        cells_after: int = 0,
     ) -> None:
         super().__init__()
         self.backbone = backbone
         self.grid = grid
         self.context = context
+        self.cells_after = cells_after
+        self.pooled_dim = backbone.pooled_dim
         backbone.eval()  # a probe must not move the running statistics
         with torch.no_grad():
-            probe = torch.zeros(1, 1, image_size, image_size)
-            self.pooled_dim = int(backbone.pooled(probe).shape[1])
-            block = backbone.late(self._cells(backbone.early(probe)))
+            block = self._local_block(torch.zeros(1, 1, image_size, image_size))
         backbone.train()
-        side = block.shape[-1] * (grid if context == "region" else 1)
+        side = block.shape[-1]
         if side % grid:
             raise ConfigError(
                 f"grid={grid}: the local block of this encoder is {side} x {side} at image_size="
@@ -189,60 +272,103 @@ class ImageEncoder(nn.Module):
         if context == "region":
             self.place = nn.Parameter(torch.zeros(grid**2, self.region_dim))
 
-    def _cells(self, features: Tensor) -> Tensor:
-        """The block itself, or with context "region" its cells: [B * N, c, h / grid, w / grid]."""
-        if self.context == "image":
-            return features
-        height, width = features.shape[-2] // self.grid, features.shape[-1] // self.grid
-        cells = features.unflatten(3, (self.grid, width)).unflatten(2, (self.grid, height))
-        return cells.permute(0, 2, 4, 1, 3, 5).flatten(0, 2)
+    def _local_block(self, images: Tensor) -> Tensor:
+        """[B, C, h, w], each cell for itself where a region sees no more."""
+        grid = self.grid if self.context == "region" else 1
+        last = self.backbone.local_block
+        features = self.backbone.run(images, 1, last, grid=grid, cells_after=self.cells_after)
+        return self.backbone.local_map(features)
 
     def regions(self, images: Tensor) -> Tensor:
         """Local features z^I_n of images [B, 1, H, W]: [B, N, D].
 
         The block is folded to the grid by `pixel_unshuffle`, which keeps every number: the
-        128 x 8 x 8 of stage 5 becomes the paper's 512 x 4 x 4.
+        128 x 8 x 8 of block 5 becomes the paper's 512 x 4 x 4.
         """
-        block = self.backbone.late(self._cells(self.backbone.early(images)))
-        if self.context == "region":
-            return block.flatten(1).unflatten(0, (len(images), -1)) + self.place
+        block = self._local_block(images)
         folded = functional.pixel_unshuffle(block, block.shape[-1] // self.grid)
-        return folded.flatten(2).transpose(1, 2)
+        regions = folded.flatten(2).transpose(1, 2)
+        return regions.contiguous() + self.place if self.context == "region" else regions
 
     def pooled(self, images: Tensor) -> Tensor:
         """Global feature z^I of images [B, 1, H, W]: [B, P]."""
         return self.backbone.pooled(images)
 
 
+def to_cells(x: Tensor, grid: int) -> Tensor:
+    """[B, c, H, W] -> its cells as images of their own, row by row: [B * grid**2, c, h, w]."""
+    height, width = x.shape[-2] // grid, x.shape[-1] // grid
+    cells = x.unflatten(3, (grid, width)).unflatten(2, (grid, height))
+    return cells.permute(0, 2, 4, 1, 3, 5).flatten(0, 2)
+
+
+def from_cells(cells: Tensor, grid: int) -> Tensor:
+    """The inverse of `to_cells`."""
+    x = cells.unflatten(0, (-1, grid, grid)).permute(0, 3, 1, 4, 2, 5)
+    return x.flatten(4, 5).flatten(2, 3)
+
+
+@functools.cache
+def known_encoders() -> tuple[str, ...]:
+    """The names of image encoders: the paper's, then torchvision's ResNets and ViTs."""
+    return (PAPERS, *(name for name in list_models() if name.startswith(("resnet", "vit_"))))
+
+
+def build_backbone(
+    name: str = PAPERS,
+    *,
+    image_size: int = 256,
+    local_block: int = 5,
+    num_classes: int = 0,
+    weights: str | None = None,
+) -> Backbone:
+    """A network by name: `resnet256_6_2_1`, or a ResNet or ViT of torchvision.
+
+    Args:
+        local_block: of the paper's network; torchvision's have their own.
+        num_classes: C, outputs of `fc1`; 0: none, or the one that the paper's always has.
+        weights: torchvision's name of pretrained weights.
+
+    Raises:
+        ConfigError: unknown name.
+    """
+    if name not in known_encoders():
+        papers, *others = known_encoders()
+        raise ConfigError(
+            f"image_encoder={name!r} is not known. Use {papers!r} (the paper's) or one of "
+            f"torchvision's: {', '.join(others)}."
+        )
+    if name == PAPERS:
+        return ResNet256(num_classes or 1, local_block=local_block)
+    if name.startswith("resnet"):
+        return TorchvisionResNet(name, weights=weights, num_classes=num_classes)
+    return TorchvisionViT(name, image_size=image_size, weights=weights, num_classes=num_classes)
+
+
 def build_image_encoder(
-    name: str = "resnet256_6_2_1",
+    name: str = PAPERS,
     *,
     image_size: int = 256,
     grid: int = 4,
     context: str = "image",
     cells_after: int = 0,
-    local_stage: int = 5,
+    local_block: int = 5,
     weights: str | None = None,
 ) -> ImageEncoder:
-    """An image encoder by name: `resnet256_6_2_1`, or a ResNet or ViT of torchvision.
+    """An image encoder by name; see `build_backbone`.
 
     Raises:
         ConfigError: unknown name, a grid that does not divide the local block, or `cells_after`
             (the block after which cells are cut) for an encoder that is cut from the pixels.
     """
-    if name == "resnet256_6_2_1":
-        backbone: Backbone = ResNet256(local_stage=local_stage, cells_after=cells_after)
-    elif name in list_models() and name.startswith(("resnet", "vit_")):
-        if cells_after:
-            raise ConfigError(
-                f"cells_after={cells_after} is for resnet256_6_2_1; {name} is cut from the "
-                "pixels: use cells_after=0."
-            )
-        backbone = TorchvisionBackbone(name, image_size=image_size, weights=weights)
-    else:
-        known = [model for model in list_models() if model.startswith(("resnet", "vit_"))]
+    if cells_after and name != PAPERS and name in known_encoders():
         raise ConfigError(
-            f"image_encoder={name!r} is not known. Use 'resnet256_6_2_1' (the paper's) or one of "
-            f"torchvision's: {', '.join(known)}."
+            f"cells_after={cells_after} is for {PAPERS}; {name} is cut from the pixels: use "
+            "cells_after=0."
         )
-    return ImageEncoder(backbone, image_size=image_size, grid=grid, context=context)
+    backbone = build_backbone(
+        name, image_size=image_size, local_block=local_block, weights=weights
+    )
+    return ImageEncoder(
+        backbone, image_size=image_size, grid=grid, context=context, cells_after=cells_after
+    )

@@ -282,18 +282,12 @@ def lint_notebook(path: Path) -> list[Problem]:
     return [Problem(path.name, cell, words) for rule in RULES for cell, words in rule(page)]
 
 
-def main(folder: Path) -> int:
-    """Prints a folder's problems. Exit code 0: none, 1: some, 2: there is no such folder."""
+def lint_folder(folder: Path) -> list[Problem]:
+    """Everything wrong with the notebooks of a folder.
+
+    Raises:
+        DataError: there is no such folder, or a notebook cannot be read.
+    """
     if not folder.is_dir():
-        print(f"There is no folder {folder}.")
-        return 2
-    notebooks = sorted(folder.glob("*.ipynb"))
-    try:
-        problems = [problem for path in notebooks for problem in lint_notebook(path)]
-    except DataError as error:
-        print(error)
-        return 1
-    for problem in problems:
-        print(problem)
-    print(f"{len(notebooks)} notebooks, {len(problems)} problems")
-    return int(bool(problems))
+        raise DataError(f"There is no folder {folder}.")
+    return [problem for path in sorted(folder.glob("*.ipynb")) for problem in lint_notebook(path)]

@@ -1,27 +1,35 @@
 """A notebook's parameters: read from its `parameters` cell, and checked before anything runs.
 
 papermill takes unknown names with a warning and passes `-p flag false` as a true string. Here the
-default's type decides what a value must be, and where `TrainConfig` has a field of the same name,
-its choices and ranges hold as well.
+default's type decides what a value must be. Where the notebook has a configuration, the choices
+and ranges of that one hold, and each of its fields can be set: the cell holds those that the
+chapter is about, and a dictionary for the rest, whose comment names the configuration:
+
+    steps = 40  # gradient steps
+    further: dict = {"cells_after": 2}  # other fields of localmi.train.config.TrainConfig
 """
 
 import ast
 import difflib
+import importlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin
 
 import nbformat
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
+from localmi.configuration import Configuration
 from localmi.errors import ConfigError, DataError
-from localmi.train.config import TrainConfig, checked
 
 # What an annotation in a parameters cell may be made of.
 TYPES: Mapping[str, Any] = {kind.__name__: kind for kind in (bool, int, float, str, list, dict)}
 WORDS = {"true": True, "false": False}
+FURTHER = "further"  # the parameter that holds the other fields of a notebook's configuration
+CONFIGURATION = re.compile(r"\b([a-z_]\w*(?:\.[a-z_]\w*)+)\.([A-Z]\w*)\b")  # module and class
 
 
 @dataclass(frozen=True)
@@ -32,12 +40,18 @@ class Parameter:
     type: Any  # what pydantic checks against; Any where the default is None
     default: Any
     comment: str
+    exact: bool = True  # no conversion but int to float; a configuration's own fields convert
 
     @property
     def type_name(self) -> str:
-        """The type as a person reads it: "int", "list[int]", "any"."""
+        """The type as a person reads it: "int", "list[int]", "local or global", "any"."""
         if self.type is Any:
             return "any"
+        if get_origin(self.type) is tuple:
+            return "list"
+        choices = get_args(self.type)
+        if choices and all(isinstance(choice, str) for choice in choices):
+            return " or ".join(choices)
         return self.type.__name__ if isinstance(self.type, type) else str(self.type)
 
 
@@ -55,12 +69,43 @@ def read_notebook(path: Path) -> nbformat.NotebookNode:
         raise DataError(f"{path} is not a notebook that can be read: {error}") from error
 
 
-def parameters_of(notebook: nbformat.NotebookNode, where: str) -> dict[str, Parameter]:
-    """The parameters of a notebook by name, in order.
+@dataclass(frozen=True)
+class Parameters:
+    """What a notebook can be run with.
+
+    cell: the parameters of its cell by name, in order. configuration: the class whose fields it
+    sets, or None. where: name of the notebook, for errors.
+    """
+
+    cell: Mapping[str, Parameter]
+    configuration: type[Configuration] | None
+    where: str
+
+    @property
+    def further(self) -> dict[str, Parameter]:
+        """The configuration's fields that are not in the cell, with the notebook's defaults."""
+        if self.configuration is None:
+            return {}
+        own, comments = self.cell[FURTHER].default, self.configuration.comments()
+        return {
+            name: Parameter(
+                name,
+                field.annotation,
+                own.get(name, field.default),
+                comments.get(name, ""),
+                exact=False,
+            )
+            for name, field in self.configuration.model_fields.items()
+            if name not in self.cell
+        }
+
+
+def parameters_of(notebook: nbformat.NotebookNode, where: str) -> Parameters:
+    """The parameters of a notebook.
 
     Raises:
-        ConfigError: not exactly one cell tagged `parameters`, or a line in it that is not
-            `name = literal  # comment`.
+        ConfigError: not exactly one cell tagged `parameters`, a line in it that is not
+            `name = literal  # comment`, or a configuration that is not there.
     """
     cells = [
         cell
@@ -75,7 +120,8 @@ def parameters_of(notebook: nbformat.NotebookNode, where: str) -> dict[str, Para
         raise ConfigError(f"The parameters cell of {where} is not Python: {error}") from error
     lines = cells[0].source.splitlines()
     found = [_parameter(statement, lines, where) for statement in statements]
-    return {parameter.name: parameter for parameter in found}
+    cell = {parameter.name: parameter for parameter in found}
+    return Parameters(cell, _configuration(cell.get(FURTHER), where), where)
 
 
 def _parameter(statement: ast.stmt, lines: list[str], where: str) -> Parameter:
@@ -99,7 +145,8 @@ def _parameter(statement: ast.stmt, lines: list[str], where: str) -> Parameter:
             f"Parameter {target.id} of {where}: the default must be a plain value and its type "
             f"made of {', '.join(TYPES)}: {line!r}"
         ) from error
-    after = line[statement.end_col_offset :] if statement.end_lineno == statement.lineno else ""
+    one_line = statement.end_lineno == statement.lineno
+    after = line[statement.end_col_offset :] if one_line else line
     return Parameter(target.id, kind, default, after.partition("#")[2].strip())
 
 
@@ -118,35 +165,78 @@ def _type_from(annotation: ast.expr) -> Any:
     raise ValueError(ast.unparse(annotation))
 
 
+def _configuration(further: Parameter | None, where: str) -> type[Configuration] | None:
+    """The class that the comment of `further` names."""
+    if further is None:
+        return None
+    named = CONFIGURATION.search(further.comment)
+    try:
+        found = getattr(importlib.import_module(named[1]), named[2]) if named else None
+    except (ImportError, AttributeError):
+        found = None
+    if not (isinstance(found, type) and issubclass(found, Configuration)):
+        raise ConfigError(
+            f"The comment of {FURTHER} in {where} must name the configuration whose fields it "
+            f"holds, as localmi.train.config.TrainConfig: {further.comment!r}"
+        )
+    return found
+
+
 def resolve(
-    parameters: Mapping[str, Parameter],
-    from_file: Mapping[str, Any],
-    from_command: Mapping[str, str],
-    where: str,
+    parameters: Parameters, from_file: Mapping[str, Any], from_command: Mapping[str, str]
 ) -> dict[str, Any]:
-    """The full set of values: defaults, then the parameter file's, then the command line's.
+    """The values of the cell: defaults, then the parameter file's, then the command line's.
+
+    A field of the configuration is set by its name, wherever it stands: in the cell, or in
+    `further`.
 
     Raises:
         ConfigError: an unknown name (with the closest known one), a wrong type, a value that
-            `TrainConfig` does not allow.
+            the notebook's configuration does not allow.
         DataError: a folder named by a parameter `*_dir` does not exist.
     """
+    known = {**parameters.cell, **parameters.further}
     for name in [*from_file, *from_command]:
-        if name not in parameters:
-            raise ConfigError(_unknown(name, parameters, where))
-    values = {name: parameter.default for name, parameter in parameters.items()}
-    for name, value in from_file.items():
-        values[name] = check_value(parameters[name], value)
+        if name not in known:
+            raise ConfigError(_unknown(name, known, parameters))
+    given = {name: check_value(known[name], value) for name, value in from_file.items()}
     for name, text in from_command.items():
-        values[name] = check_value(parameters[name], parse_text(parameters[name], text))
-    checked(**{name: value for name, value in values.items() if name in TrainConfig.model_fields})
+        given[name] = check_value(known[name], parse_text(known[name], text))
+    values = {name: parameter.default for name, parameter in parameters.cell.items()}
+    if FURTHER in values:
+        others = {name: value for name, value in given.items() if name not in values}
+        given[FURTHER] = {**values[FURTHER], **given.get(FURTHER, {}), **others}
+    values |= {name: value for name, value in given.items() if name in values}
+    if parameters.configuration is not None:
+        configure(parameters.configuration, values)
     return {name: _existing_folder(name, value) for name, value in values.items()}
 
 
-def _unknown(name: str, parameters: Mapping[str, Parameter], where: str) -> str:
-    close = difflib.get_close_matches(name, parameters, n=1)
+def configure(configuration: type[Configuration], values: Mapping[str, Any]) -> Configuration:
+    """The configuration that a notebook makes of its parameters.
+
+    Raises:
+        ConfigError: as `Configuration.checked`; a field stands in the cell and in `further`.
+    """
+    own = {name: value for name, value in values.items() if name in configuration.model_fields}
+    if twice := sorted(own.keys() & values.get(FURTHER, {}).keys()):
+        raise ConfigError(f"{', '.join(twice)}: in the parameters cell, and in {FURTHER} too.")
+    return configuration.checked(**own, **values.get(FURTHER, {}))
+
+
+def recorded(parameters: Parameters, values: Mapping[str, Any]) -> dict[str, Any]:
+    """All parameters as a run had them, by name: every field of its configuration, and others."""
+    plain = {name: value for name, value in values.items() if name != FURTHER}
+    if parameters.configuration is None:
+        return plain
+    return {**plain, **configure(parameters.configuration, values).as_record()}
+
+
+def _unknown(name: str, known: Mapping[str, Parameter], parameters: Parameters) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
     hint = f" Did you mean {close[0]}?" if close else ""
-    return f"{where} has no parameter {name}.{hint} It has: {', '.join(parameters) or 'none'}."
+    names = ", ".join(each for each in known if each != FURTHER) or "none"
+    return f"{parameters.where} has no parameter {name}.{hint} It has: {names}."
 
 
 def parse_text(parameter: Parameter, text: str) -> Any:
@@ -171,12 +261,13 @@ def check_value(parameter: Parameter, value: Any) -> Any:
     if parameter.type is float and isinstance(value, str):
         value = parse_text(parameter, value)  # YAML reads 5e-4 as a word
     try:
-        return TypeAdapter(parameter.type).validate_python(value, strict=True)
+        TypeAdapter(parameter.type).validate_python(value, strict=parameter.exact)
     except ValidationError as error:
         raise ConfigError(
             f"Parameter {parameter.name} must be {parameter.type_name}, as its default "
             f"{parameter.default!r} is; it was given {value!r}. ({error.errors()[0]['msg']}.)"
         ) from error
+    return float(value) if parameter.type is float else value
 
 
 def _existing_folder(name: str, value: Any) -> Any:
@@ -191,12 +282,19 @@ def _existing_folder(name: str, value: Any) -> Any:
     return str(folder)
 
 
-def table(parameters: Mapping[str, Parameter]) -> str:
-    """The parameters as a text table: name, type, default, comment."""
+def table(parameters: Parameters) -> str:
+    """The parameters as a text table: name, type, default, comment; then the further fields."""
+    cell = [each for name, each in parameters.cell.items() if name != FURTHER]
+    further = list(parameters.further.values())
     rows = [("name", "type", "default", "meaning")]
-    rows += [(p.name, p.type_name, repr(p.default), p.comment) for p in parameters.values()]
+    rows += [(p.name, p.type_name, repr(p.default), p.comment) for p in (*cell, *further)]
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
-    return "\n".join(
-        "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[3]])
+    lines = [
+        "  ".join([*(part.ljust(width) for part, width in zip(row, widths, strict=False)), row[3]])
         for row in rows
-    )
+    ]
+    if further:
+        assert parameters.configuration is not None
+        kind = parameters.configuration
+        lines.insert(1 + len(cell), f"\nFurther fields of {kind.__module__}.{kind.__name__}:")
+    return "\n".join(line.rstrip() for line in lines)

@@ -21,6 +21,7 @@ from nbformat.v4 import new_markdown_cell
 from localmi.files import write_text
 from localmi.notebook.render import KERNEL_CONFIG
 from localmi.privacy.rules import ID_COLUMN, MIMIC_ID, masked
+from localmi.record import MEASURED, RESULTS
 
 NOT_STORED = """**The outputs of this run are not stored.** Its data has ids of MIMIC-CXR, which is
 credentialed: no text, pixel or id of it may be passed on. Metrics stand in `metrics.jsonl` and
@@ -92,6 +93,12 @@ def execute_without_outputs(
         stored.cells[0].source += f"\n\nIt failed in {failed}."
     nbformat.write(stored, executed)
     return failed
+
+
+def mask_records(run_dir: Path) -> list[Path]:
+    """Masks the ids in the records of a run; those that had some."""
+    records = (run_dir / name for name in (RESULTS, MEASURED))
+    return [record for record in records if record.is_file() and mask_ids(record)]
 
 
 def mask_ids(record: Path) -> bool:

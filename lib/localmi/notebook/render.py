@@ -95,8 +95,8 @@ def text_of(notebook: nbformat.NotebookNode) -> str:
     return text
 
 
-def main(notebooks: Sequence[Path]) -> int:
-    """The command `python -m localmi render`; exit code 1 when a notebook failed."""
+def render_notebooks(notebooks: Sequence[Path]) -> int:
+    """Executes and stores notebooks, saying what it does; 1 when a notebook failed, else 0."""
     for path in notebooks:
         began = time.monotonic()
         print(f"{path} ... ", end="", flush=True)

@@ -1,52 +1,44 @@
 """Headless runs: `python -m localmi run NOTEBOOK -p name value ...`, papermill underneath.
 
 Everything that can be refused is refused before anything is executed. What a run leaves lies in
-one folder: the executed notebook, parameters.yaml, run.log, and what the notebook itself writes to
-`run_dir` (results.json, checkpoints). On credentialed data nothing a cell shows is kept or
-printed, unless --allow-outputs is given: see `private_run`.
+one folder: the executed notebook, parameters.yaml, run.log, what the notebook itself writes to
+`run_dir` (checkpoints, metrics), and results.json, the record, which is written here and last. On
+credentialed data nothing a cell shows is kept or printed, unless --allow-outputs is given: see
+`private_run`.
 """
 
-import argparse
 import itertools
 import json
 import logging
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TextIO
 
 import yaml
+from filelock import FileLock, Timeout
 
-from localmi.errors import ConfigError, LocalMIError
+from localmi.configuration import differences
+from localmi.errors import ConfigError
+from localmi.files import ASIDE, write_text
 from localmi.notebook import parameters as notebook_parameters
+from localmi.notebook.parameters import Parameters
 from localmi.privacy.credentialed import folders, is_credentialed
+from localmi.record import RESULTS, finish_record
 
-DONE, FAILED, REFUSED = 0, 1, 2  # exit codes
+DONE, FAILED = 0, 1  # exit codes; what is refused is an error, and `__main__` makes it 2
 RUN_DIR = "run_dir"  # the parameter a notebook writes its results to; "" keeps nothing
-PARAMETERS_FILE = "parameters.yaml"
+RESUME = "resume"  # the parameter of a notebook that can go on from a checkpoint
+CHECKPOINT = "checkpoint.pt"  # from this one
 ALLOW_OUTPUTS = "allow_outputs"  # a parameter a notebook may have; as the flag
-RESULTS = "results.json"
+PARAMETERS_FILE = "parameters.yaml"
 NOT_KEPT = """The data has ids of MIMIC-CXR: what the cells show is neither stored nor printed, and
 of an error only its type. Metrics come in metrics.jsonl and results.json. --allow-outputs stores
 and prints it all."""
 KEPT = """The data has ids of MIMIC-CXR, and --allow-outputs was given: the notebook and the log of
 this run hold what the cells show. They must stay where the data may lie, and in no repository."""
-
-USAGE = """python -m localmi run NOTEBOOK [-p NAME VALUE]... [-f FILE] [--out FOLDER]
-       [--resume | --once]
-
-Execute a notebook without opening it, with other parameters than its own defaults.
-
-  -p NAME VALUE   set one parameter (may be given several times)
-  -f FILE         set the parameters named in a YAML file; -p goes over it
-  --out FOLDER    where the run is kept; default runs/<notebook>-001, -002, ... under this folder
-  --resume        go on with the run in --out FOLDER, with its own parameters
-  --once          begin the run in --out FOLDER, go on with it, or leave it where it is finished
-  --allow-outputs store and print what the cells show, although the data is MIMIC-CXR's
-  --help          this text; with NOTEBOOK, the table of its parameters
-
-Exit codes: 0 done, 1 the notebook failed, 2 refused before anything was executed."""
 
 
 @dataclass(frozen=True)
@@ -55,13 +47,19 @@ class Plan:
 
     notebook: Path
     run_dir: Path
-    values: Mapping[str, Any]  # every parameter of the notebook, run_dir excepted
-    changed: Mapping[str, Any]  # those that differ from the notebook's defaults
+    parameters: Parameters
+    values: Mapping[str, Any]  # every parameter of the cell, run_dir excepted
     keeps_results: bool  # the notebook has the parameter run_dir
     resume: bool
     numbered: bool  # run_dir was not asked for by name
     credentialed: bool = False  # the data has ids of MIMIC-CXR
     allow_outputs: bool = False  # to be stored and printed even so
+
+    @property
+    def changed(self) -> dict[str, Any]:
+        """The values that differ from the notebook's defaults."""
+        known = self.parameters.cell
+        return {name: value for name, value in self.values.items() if value != known[name].default}
 
 
 def plan_run(
@@ -76,6 +74,12 @@ def plan_run(
     """Checks everything that can be checked beforehand; changes nothing on disk.
 
     Whether data is credentialed is decided by its ids, here and not by the notebook.
+
+    Args:
+        from_file, from_command: values by name; the command's go over the file's.
+        out: folder of the run; None: the next free `runs/<notebook>-NNN` under the working folder.
+        resume: go on with the run in `out`, with its own parameters, from its checkpoint where it
+            has one.
 
     Raises:
         ConfigError: an unknown parameter, a wrong type or value, a run folder that exists
@@ -92,16 +96,16 @@ def plan_run(
     run_dir = _run_folder(notebook, out, resume)
     if resume:
         from_file = {**read_yaml(run_dir / PARAMETERS_FILE), **from_file}
-    values = notebook_parameters.resolve(known, from_file, from_command, notebook.name)
-    keeps_results = values.pop(RUN_DIR, None) is not None
-    changed = {name: value for name, value in values.items() if value != known[name].default}
+    values = notebook_parameters.resolve(known, from_file, from_command)
+    if resume and RESUME in values:
+        values[RESUME] = (run_dir / CHECKPOINT).is_file()
     return Plan(
         notebook,
         run_dir,
-        values,
-        changed,
-        keeps_results,
-        resume,
+        known,
+        {name: value for name, value in values.items() if name != RUN_DIR},
+        keeps_results=RUN_DIR in values,
+        resume=resume,
         numbered=out is None,
         credentialed=any(map(is_credentialed, folders(values))),
         allow_outputs=allow_outputs or values.get(ALLOW_OUTPUTS) is True,
@@ -146,7 +150,91 @@ def _take_folder(plan: Plan) -> Plan:
             return plan
 
 
+def run_once(
+    notebook: Path,
+    *,
+    from_file: Mapping[str, Any] | None = None,
+    from_command: Mapping[str, str] | None = None,
+    out: Path | None = None,
+    allow_outputs: bool = False,
+) -> int:
+    """What a sweep calls again and again: begins a run, goes on with it, or finds it finished.
+
+    Two at once on one folder: the second waits, and finds the run finished. The lock goes with
+    its process, so a killed one leaves none behind.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        ConfigError: no `out`, or the folder holds a run with other parameters; and what
+            `plan_run` refuses.
+        DataError: as `plan_run`.
+    """
+    if out is None:
+        raise ConfigError("--once needs --out FOLDER, the folder of the run.")
+    out = out.expanduser().resolve()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with _held(out):
+        begun = (out / PARAMETERS_FILE).is_file()
+        if begun:
+            _check_same(notebook, from_file or {}, from_command or {}, out)
+            if (out / RESULTS).is_file():
+                print(f"Finished before: {out}")
+                return DONE
+        elif out.is_dir() and all(path.name.endswith(ASIDE) for path in out.iterdir()):
+            for path in out.iterdir():  # of a run that was killed before it began
+                path.unlink()
+            out.rmdir()  # workflow managers make the folder of what they expect
+        plan = plan_run(
+            notebook,
+            from_file=from_file,
+            from_command=from_command,
+            out=out,
+            resume=begun,
+            allow_outputs=allow_outputs,
+        )
+        return execute_plan(plan)
+
+
+def _held(out: Path) -> FileLock:
+    """The lock of a run, beside its folder; says so where it has to wait."""
+    lock = FileLock(out.with_name(f".{out.name}.lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        print(f"Another process is at {out}: waiting for it.", flush=True)
+        lock.acquire()
+    return lock
+
+
+def _check_same(
+    notebook: Path, from_file: Mapping[str, Any], from_command: Mapping[str, str], out: Path
+) -> None:
+    known = notebook_parameters.parameters_of(
+        notebook_parameters.read_notebook(notebook), notebook.name
+    )
+    stored = read_yaml(out / PARAMETERS_FILE)
+    then = notebook_parameters.recorded(known, notebook_parameters.resolve(known, stored, {}))
+    asked = notebook_parameters.resolve(known, from_file, from_command)
+    now = notebook_parameters.recorded(known, asked)
+    for name in (RUN_DIR, RESUME):
+        now.pop(name, None)
+        then.pop(name, None)
+    if changed := differences(then, now):
+        raise ConfigError(
+            f"{out} holds a run with other parameters:\n  "
+            + "\n  ".join(changed)
+            + "\nGive another --out, or remove that folder."
+        )
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
+    """A file of parameters.
+
+    Raises:
+        ConfigError: it cannot be read, or holds something else.
+    """
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError) as error:
@@ -179,11 +267,10 @@ def execute_plan(plan: Plan) -> int:
     from localmi.notebook import private_run
 
     logging.getLogger("papermill").setLevel(logging.ERROR)
+    began = time.perf_counter()
     plan = _take_folder(plan)
     written = yaml.safe_dump(dict(plan.values), sort_keys=False, allow_unicode=True)
-    aside = plan.run_dir.with_name(f".{plan.run_dir.name}.writing")
-    aside.write_text(written, encoding="utf-8")
-    aside.replace(plan.run_dir / PARAMETERS_FILE)  # whole or not at all, whenever a kill comes
+    write_text(written, plan.run_dir / PARAMETERS_FILE)
     executed = plan.run_dir / plan.notebook.name
     injected = {**plan.changed, **({RUN_DIR: str(plan.run_dir)} if plan.keeps_results else {})}
     with (plan.run_dir / "run.log").open("a", encoding="utf-8") as log:
@@ -201,9 +288,16 @@ def execute_plan(plan: Plan) -> int:
                 else str(plan.notebook)
             )
             failed = _execute_in_the_open(notebook, executed, injected, log)
-        results = plan.run_dir / RESULTS
-        if plan.credentialed and results.is_file() and private_run.mask_ids(results):
-            screen.write(f"{results} held ids of the data: they are masked.\n")
+        if plan.keeps_results and not failed:
+            finish_record(
+                plan.run_dir,
+                notebook=plan.notebook.stem,
+                parameters=notebook_parameters.recorded(plan.parameters, plan.values),
+                seconds=time.perf_counter() - began,
+            )
+        if plan.credentialed:
+            for left in private_run.mask_records(plan.run_dir):
+                screen.write(f"{left} held ids of the data: they are masked.\n")
         if failed:
             screen.write(failed)
             return FAILED
@@ -262,38 +356,3 @@ def _say_end(plan: Plan, screen: _Tee) -> None:
                 for number in (metric["value"], *metric["interval95"])
             )
             screen.write(f"  {name}: {value} [{low}, {high}]\n")
-
-
-def main(words: Sequence[str]) -> int:
-    """The command `python -m localmi run`; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m localmi run", usage=USAGE, add_help=False)
-    parser.add_argument("notebook", type=Path, nargs="?")
-    parser.add_argument("-p", dest="pairs", nargs=2, action="append", default=[])
-    parser.add_argument("-f", dest="file", type=Path)
-    parser.add_argument("--out", type=Path)
-    parser.add_argument("--resume", action="store_true")
-    parser.add_argument("--once", action="store_true")
-    parser.add_argument("--allow-outputs", action="store_true")
-    parser.add_argument("-h", "--help", action="store_true")
-    asked = parser.parse_args(words)
-    try:
-        if asked.notebook is None:
-            print(USAGE)
-            return DONE if asked.help else REFUSED
-        if asked.help:
-            notebook = notebook_parameters.read_notebook(asked.notebook)
-            known = notebook_parameters.parameters_of(notebook, asked.notebook.name)
-            print(notebook_parameters.table(known))
-            return DONE
-        from_file = read_yaml(asked.file) if asked.file else {}
-        asked_for: dict[str, Any] = {"from_file": from_file, "from_command": dict(asked.pairs)}
-        asked_for |= {"out": asked.out, "allow_outputs": asked.allow_outputs}
-        if asked.once:
-            from localmi.notebook.once import run_once
-
-            return run_once(asked.notebook, **asked_for)
-        plan = plan_run(asked.notebook, **asked_for, resume=asked.resume)
-    except LocalMIError as error:
-        print(f"Refused, nothing was executed.\n{error}", file=sys.stderr)
-        return REFUSED
-    return execute_plan(plan)

@@ -1,1 +1,15 @@
-"""The synthetic study: chest radiographs and reports whose true MI and regions are known."""
+"""The synthetic study: images and reports with a known answer."""
+
+from localmi.lazy import exports
+
+__getattr__, __dir__, __all__ = exports(
+    __name__,
+    {
+        "config": "PhantomConfig ReportNoise",
+        "latents": "Finding Study",
+        "image": "render",
+        "report": "compose_report",
+        "truth": "true_mi",
+        "read": "Truth finding_sentences read_truth",
+    },
+)

@@ -56,15 +56,3 @@ def regenerate(
         if out.exists():
             os.replace(out, Path(scratch) / "old")
         os.replace(new, out)
-
-
-def main(out: Path, *, patients: int = EXAMPLE_PATIENTS, seed: int = 0, workers: int = 0) -> int:
-    """The commands `python -m localmi example` and `phantom`; returns the exit code.
-
-    Raises: as `regenerate`.
-    """
-    regenerate(out, patients=patients, seed=seed, workers=workers)
-    files = [path for path in out.rglob("*") if path.is_file()]
-    size = sum(path.stat().st_size for path in files) / 1e6
-    print(f"{out}: {len(files)} files, {size:.1f} MB")
-    return 0

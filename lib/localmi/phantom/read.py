@@ -1,6 +1,7 @@
 """The truth of a synthetic study, read back: which finding each sentence speaks of, and where."""
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,11 @@ class Truth:
             )
         size = self.summary["config"]["image_size"]
         return np.unpackbits(self.archive[key], axis=1, count=size).astype(bool)
+
+    def masks(self, dicom_ids: Iterable[str], findings: Iterable[str]) -> np.ndarray:
+        """[S, H, W] bool: `mask` of each image and finding, one after the other."""
+        pairs = zip(dicom_ids, findings, strict=True)
+        return np.stack([self.mask(image, finding) for image, finding in pairs])
 
 
 def read_truth(folder: Path) -> Truth:

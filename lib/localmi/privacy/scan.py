@@ -7,18 +7,17 @@ The pre-commit hook (`make hooks`) runs it on what is about to be committed. Wha
 
 import json
 import subprocess
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
-from localmi.errors import DataError, LocalMIError
+from localmi.errors import DataError
 from localmi.privacy import file_texts as reading
 from localmi.privacy.credentialed import folders, is_credentialed, parameter_values
 from localmi.privacy.known_text import KnownText, known_text
 from localmi.privacy.rules import find, masked
 
-CLEAN, FOUND, REFUSED = 0, 1, 2  # exit codes
+CLEAN, FOUND = 0, 1  # exit codes
 PER_FILE = 3  # findings of a file that are shown
 SUBMODULE = "160000"  # its mode in git
 
@@ -175,17 +174,24 @@ def report(findings: Iterable[Leak]) -> int:
     return FOUND
 
 
-def main(paths: Sequence[Path], *, staged: bool = False, against: Path | None = None) -> int:
-    """The command `python -m localmi scan`. Exit code 0: nothing found, 1: found, 2: refused."""
-    try:
-        if staged and paths:
-            raise DataError("--staged looks at what is staged: name no paths with it.")
-        known = known_text(against) if against else None
-        if known is not None:
-            print(f"Looking for {len(known):,} sentences of the study as well.")
-        if staged:
-            return report(scan_staged(known))
-        return report(scan_files(files_below(paths) if paths else files_of_the_project(), known))
-    except LocalMIError as error:
-        print(f"Refused: {error}", file=sys.stderr)
-        return REFUSED
+def scan_and_report(
+    paths: Sequence[Path], *, staged: bool = False, against: Path | None = None
+) -> int:
+    """Scans and prints; the exit code is 1 where something was found.
+
+    Args:
+        paths: files and folders; none: what git has or would take up.
+        staged: what the next commit would add instead.
+        against: a study or cache, whose sentences are looked for as well.
+
+    Raises:
+        DataError: paths beside `staged`, or what cannot be read.
+    """
+    if staged and paths:
+        raise DataError("--staged looks at what is staged: name no paths with it.")
+    known = known_text(against) if against else None
+    if known is not None:
+        print(f"Looking for {len(known):,} sentences of the study as well.")
+    if staged:
+        return report(scan_staged(known))
+    return report(scan_files(files_below(paths) if paths else files_of_the_project(), known))

@@ -1,1 +1,13 @@
-"""How it is trained: configuration, the loop, checkpoints."""
+"""Representation learning: the configuration, the step, the loop, what is kept."""
+
+from localmi.lazy import exports
+
+__getattr__, __dir__, __all__ = exports(
+    __name__,
+    {
+        "config": "TrainConfig",
+        "pretraining": "Pretraining SplitResult",
+        "loop": "fit",
+        "trained_model": "TrainedModel load_trained_model read_config",
+    },
+)

@@ -7,9 +7,10 @@ from typing import Any
 
 import torch
 
-from localmi.errors import CheckpointError
+from localmi.configuration import differences
+from localmi.errors import CheckpointError, ConfigError
 from localmi.files import whole_file
-from localmi.train.config import differences
+from localmi.train.config import TrainConfig
 
 ALWAYS_THERE = ("config", "data_hash", "step")
 
@@ -31,44 +32,81 @@ def save_checkpoint(state: dict[str, Any], path: Path) -> None:
         ) from error
 
 
-def load_checkpoint(path: Path, *, map_location: torch.device | str = "cpu") -> dict[str, Any]:
-    """Read a checkpoint; tensors and plain values only, no code is run.
+def read_state(path: Path, *, map_location: torch.device | str = "cpu") -> dict[str, Any]:
+    """A dictionary of tensors and plain values from a file; no code of the file is run.
 
     Raises:
-        CheckpointError: there is none, or it is damaged.
+        CheckpointError: no such file, damaged, or something else.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"No checkpoint {path}. Set the path of one, or pretrain first.")
+    try:
+        if zipfile.is_zipfile(path):  # what torch.save has written since torch 1.6
+            with zipfile.ZipFile(path) as archive:
+                if archive.testzip() is not None:
+                    raise ValueError("a checksum is wrong")  # torch.load would not notice
+        state = torch.load(path, map_location=map_location, weights_only=True)
+    except Exception as error:  # on random bytes an unpickler raises whatever it likes
+        raise CheckpointError(
+            f"Checkpoint {path} cannot be read ({type(error).__name__}): it is damaged, or holds "
+            "more than tensors and plain values. Put back a copy; of a model of your own, save "
+            "the state_dict, not the model itself."
+        ) from error
+    if not isinstance(state, dict) or not all(isinstance(name, str) for name in state):
+        raise CheckpointError(
+            f"{path} holds a {type(state).__name__}, not a state dict. Save model.state_dict()."
+        )
+    return state
+
+
+def is_ours(state: Mapping[str, Any]) -> bool:
+    """Whether a file was written by `save_checkpoint` for a run, or is an export of one."""
+    return all(name in state for name in ALWAYS_THERE)
+
+
+def load_checkpoint(path: Path, *, map_location: torch.device | str = "cpu") -> dict[str, Any]:
+    """Read a checkpoint of a run.
+
+    Raises:
+        CheckpointError: there is none, it is damaged, or not one of ours.
     """
     if not path.is_file():
         raise CheckpointError(
             f"No checkpoint {path.name} in {path.parent}. Start without resuming."
         )
-    try:
-        return _read(path, map_location)
-    except Exception as error:  # on random bytes an unpickler raises whatever it likes
+    state = read_state(path, map_location=map_location)
+    if not is_ours(state):
+        missing = [name for name in ALWAYS_THERE if name not in state]
         raise CheckpointError(
-            f"Checkpoint {path} cannot be read ({type(error).__name__}): it is damaged or not one "
-            "of ours. Remove it and start anew, or put back a copy."
-        ) from error
-
-
-def _read(path: Path, map_location: torch.device | str) -> dict[str, Any]:
-    with zipfile.ZipFile(path) as archive:  # which is what torch.save writes
-        if archive.testzip() is not None:
-            raise ValueError("a checksum is wrong")  # torch.load would not notice
-    state: dict[str, Any] = torch.load(path, map_location=map_location, weights_only=True)
-    if missing := [name for name in ALWAYS_THERE if name not in state]:
-        raise ValueError(f"it does not hold {missing}")
+            f"Checkpoint {path} is not one of ours: it does not hold {', '.join(missing)}. "
+            "Remove it and start anew, or put back a copy."
+        )
     return state
 
 
+def config_of(state: Mapping[str, Any], path: Path) -> TrainConfig:
+    """The configuration in a checkpoint of ours.
+
+    Raises:
+        CheckpointError: this version does not know it.
+    """
+    try:
+        return TrainConfig.of_record(state["config"])
+    except (ConfigError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"Another version of localmi has written {path}. {error}") from error
+
+
 def check_same_run(
-    state: dict[str, Any], *, config: dict[str, Any], data_hash: str, path: Path
+    state: dict[str, Any], *, config: TrainConfig, data_hash: str, path: Path
 ) -> None:
     """Refuse to go on with another configuration or with changed data.
 
     Raises:
-        CheckpointError: names every parameter that differs, or says that the data did.
+        CheckpointError: names every parameter that differs, says that the data did, or that
+            another version has written it.
     """
-    if changed := differences(state["config"], config):
+    then = config_of(state, path).as_record()
+    if changed := differences(then, config.as_record()):
         raise CheckpointError(
             f"{path.name} belongs to a run with other parameters:\n  "
             + "\n  ".join(changed)

@@ -1,26 +1,23 @@
 """Everything one training run depends on, in one object that is checked at the door."""
 
-from collections.abc import Mapping
-from typing import Any, Literal, Self
+from typing import ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
+from pydantic import Field, PositiveInt, model_validator
 
-from localmi.errors import ConfigError
-from localmi.mi.names import Direction, RegionSelection
-
-# Names the defaults of notebook 07 too: its parameters cell is checked against this object.
+from localmi import names
+from localmi.configuration import Configuration
 
 
-class TrainConfig(BaseModel):
+class TrainConfig(Configuration):
     """Parameters of representation learning. Paper: Sec. 4; see each group."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=False, allow_inf_nan=False)
+    FORMER: ClassVar[frozenset[str]] = frozenset({"checkpoint_every"})  # one at each look
 
     # What is maximised (Eq. 3-5)
-    objective: Literal["local", "global"] = "local"
-    bound: Literal["infonce", "mine", "dv"] = "infonce"
-    direction: Direction = "symmetric"
-    region_select: RegionSelection = "soft"
+    objective: names.Objective = "local"
+    bound: names.Bound = "infonce"
+    direction: names.Direction = "symmetric"
+    region_select: names.RegionSelection = "soft"
     temperature: float = Field(1.0, gt=0)
     temperature_end: float = Field(1.0, gt=0)
     sentences: Literal["one", "all"] = "one"
@@ -39,7 +36,7 @@ class TrainConfig(BaseModel):
     text_encoder: str = "minilm"
     text_pooling: Literal["cls", "mean"] = "cls"
     max_tokens: int = Field(64, ge=8, le=512)
-    critic: Literal["concat", "bilinear", "separable", "centred"] = "concat"
+    critic: names.Critic = "concat"
     critic_hidden: tuple[PositiveInt, ...] = Field((1024, 512), min_length=1)
     critic_chunk: int = Field(0, ge=0)  # 0: all at once
 
@@ -58,9 +55,7 @@ class TrainConfig(BaseModel):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     seed: int = Field(0, ge=0)
 
-    # What is kept
-    evaluate_every: int = Field(200, ge=1)
-    checkpoint_every: int = Field(200, ge=1)
+    evaluate_every: int = Field(200, ge=1)  # steps between two looks, and two checkpoints
 
     @property
     def text_is_frozen(self) -> bool:
@@ -77,30 +72,3 @@ class TrainConfig(BaseModel):
                 "last block of the regions"
             )
         return self
-
-
-def checked(**parameters: Any) -> TrainConfig:
-    """A `TrainConfig`, or a ConfigError that names each wrong parameter in words."""
-    try:
-        return TrainConfig(**parameters)
-    except ValidationError as error:
-        raise in_words(error) from error
-
-
-def in_words(error: ValidationError) -> ConfigError:
-    """Each wrong parameter on a line of its own."""
-    lines = [
-        f"  {'.'.join(map(str, issue['loc'])) or 'parameters'}: {issue['msg']}"
-        + ("" if issue["type"] == "value_error" else f" (found {issue['input']!r})")
-        for issue in error.errors()
-    ]
-    return ConfigError("Parameters that cannot be used:\n" + "\n".join(lines))
-
-
-def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """What two sets of parameters do not share, a line each by name: "steps: 5 then, 6 now"."""
-    return [
-        f"{name}: {then.get(name)!r} then, {now.get(name)!r} now"
-        for name in sorted(then.keys() | now.keys())
-        if then.get(name) != now.get(name)
-    ]

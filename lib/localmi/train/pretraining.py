@@ -1,14 +1,15 @@
-"""Representation learning, Eq. 2: the loop in plain torch.
+"""Representation learning, Eq. 2: one training step from its equations, in plain torch.
 
-    for each step: batch -> encoders -> critic -> max over regions -> bound -> gradient step
+    batch -> encoders -> critic -> max over regions -> bound -> gradient step
 
 A step depends on (config, data, step number, weights) alone: batch, augmentation and dropout draw
 from streams seeded by the step. A checkpoint therefore needs no sampler or random state, and a run
-that was killed goes on to the same numbers.
+that was killed goes on to the same numbers. The loop around the step is `localmi.train.loop`.
 """
 
 import copy
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,20 +21,20 @@ from localmi.data.augment import Augmentation
 from localmi.data.batches import Batch, SplitData, TrainingBatches, normalise
 from localmi.data.cache.cache import Cache
 from localmi.data.labels import check_test_patients
-from localmi.errors import ConfigError, NoNegativesError, TrainingError
-from localmi.evaluate.held_out import SplitScores, best_region
-from localmi.mi import bounds
-from localmi.mi.critics import Critic
+from localmi.errors import NoNegativesError, TrainingError
+from localmi.evaluate.held_out import HeldOutBound, SplitScores, best_region, held_out_bound
+from localmi.mi.critics import Critic, build_critic
+from localmi.mi.estimators import EstimatorInTraining
 from localmi.mi.scores import may_mismatch
-from localmi.model.alignment import global_scores, local_scores, winners_only_scores
+from localmi.model.alignment import Alignment, Objective, build_objective
+from localmi.model.image import build_image_encoder
+from localmi.model.text import TextEncoder
+from localmi.names import Bound
 from localmi.train.checkpoint import check_same_run, load_checkpoint, restore, save_checkpoint
 from localmi.train.config import TrainConfig
-from localmi.train.networks import (
+from localmi.train.device import autocast, choose_device, choose_dtype
+from localmi.train.optimisers import (
     annealed_temperature,
-    autocast,
-    build_alignment,
-    choose_device,
-    choose_dtype,
     control_optimiser,
     image_optimiser,
     text_optimiser,
@@ -41,6 +42,16 @@ from localmi.train.networks import (
 from localmi.train.text_features import TextFeatures
 
 CONTROL_EVERY = 4  # steps between two of the control critic's
+
+
+@dataclass(frozen=True)
+class SplitResult:
+    """What a model reached on a split: the bound on matched pairs; and the control, the same on
+    shuffled pairs, by the critic that was trained on shuffled pairs."""
+
+    held_out: HeldOutBound
+    shuffled: HeldOutBound
+    scores: SplitScores
 
 
 class Pretraining:
@@ -64,29 +75,29 @@ class Pretraining:
     """
 
     def __init__(self, config: TrainConfig, cache: Cache, *, workers: int = 0) -> None:
-        if config.image_size != cache.image_size:
-            raise ConfigError(
-                f"image_size={config.image_size}, but the images of {cache.name} were prepared at "
-                f"{cache.image_size}. Use that size, or prepare the data anew."
-            )
+        cache.check_image_size(config.image_size)
         check_test_patients(cache.manifest)
         self.config = config
         self.cache = cache
         self.device = choose_device(config.device)
         self.dtype = choose_dtype(config.precision, self.device)
-        local = config.objective == "local"
-        self.train_data = SplitData(cache, "train", unit="sentence" if local else "report")
-        every = local and config.sentences == "all"
+        self.objective = objective_of(config)
+        self.train_data = SplitData(cache, "train", unit=self.objective.unit)
         self.batches = TrainingBatches(
-            self.train_data, size=config.batch_size, seed=config.seed, every=every
+            self.train_data,
+            size=config.batch_size,
+            seed=config.seed,
+            every=config.sentences == "all",
         )
         self.workers = workers
-        self.alignment = build_alignment(config).to(self.device)
+        self.alignment = build_alignment(config, self.objective).to(self.device)
         self.control = copy.deepcopy(self.alignment.critic)
+        self.estimator = self._estimator(config.bound)
+        free = self.estimator.row.free_constant  # then any critic of the control will do
+        self.control_estimator = self._estimator("infonce" if free else config.bound)
         self.image_optimiser = image_optimiser(config, self.alignment)
         self.text_optimiser = text_optimiser(config, self.alignment)
         self.control_optimiser = control_optimiser(config, self.control, every=CONTROL_EVERY)
-        self.mine = bounds.MINE(config.mine_decay)
         self.augmentation = Augmentation(crop=config.smallest_crop) if config.augment else None
         self.text_features = TextFeatures(
             self.alignment.text_encoder,
@@ -101,15 +112,11 @@ class Pretraining:
             self.tokens = self.text_features.tokens(self.train_data.texts)
         self.step = 0
 
-    def run(self, until: int | None = None) -> Iterator[tuple[int, float]]:
-        """Train to step `until` (default: all steps); yields (step, training bound in nats).
+    def _estimator(self, name: Bound) -> EstimatorInTraining:
+        config = self.config
+        return EstimatorInTraining(name, direction=config.direction, decay=config.mine_decay)
 
-        Raises:
-            TrainingError: the bound is not a number; names the step.
-        """
-        end = self.config.steps if until is None else until
-        for batch in self.batches.steps(self.step, end, workers=self.workers):
-            yield self.step, self.train_step(batch)
+    # --- The step ---
 
     def train_step(self, batch: Batch | None = None) -> float:
         """One gradient step on the batch of this step; the value of the bound on it, in nats."""
@@ -118,21 +125,25 @@ class Pretraining:
             batch = batch.shuffled()
         self.alignment.train()
         self.control.train()
-        pixels = self._augmented(normalise(batch.images.to(self.device)))
+        pixels = self._augmented(normalise(batch.images.to(self.device)))  # [B, 1, H, W]
         torch.manual_seed(_step_seed(self.config.seed, self.step, purpose=0))
         with autocast(self.device, self.dtype):
-            images, texts = self._features(batch, pixels)
-            scores = self._scores(self.alignment.critic, images, texts, batch.owner)
-        value, objective = self._bound(scores, batch)
-        if not torch.isfinite(value):
-            raise TrainingError(
-                f"The bound is {value.item()} at step {self.step}. Usual causes: too high a "
-                "learning_rate, damaged images. The last checkpoint is from before; lower "
-                "learning_rate or use precision='float32'."
-            )
-        self.text_optimiser.optimiser.zero_grad(set_to_none=True)
-        self.image_optimiser.descend(-objective)
-        self.text_optimiser.step()
+            images = self.objective.image_features(self.alignment.image_encoder, pixels)
+            texts = self._text_features(batch)  # z^I [B, N, D] above, z^R [M, E] here
+            scores = self._scores(self.alignment.critic, images, texts, batch.owner)  # Eq. 5
+        allowed = may_mismatch(
+            batch.image_study[batch.owner],
+            batch.text_study,
+            batch.text,
+            same_text=self.config.same_text_is_mismatch,
+        )  # [M, M]
+        value, bound = self.estimator(scores, allowed)  # Eq. 3 or 4, in nats
+        self._check_finite(value)
+        for optimiser in (self.image_optimiser, self.text_optimiser):
+            optimiser.zero_grad()
+        (-bound).backward()  # Eq. 2: encoders and critic climb the bound together
+        for optimiser in (self.image_optimiser, self.text_optimiser):
+            optimiser.step()
         if self.step % CONTROL_EVERY == 0:
             self._control_step(batch, images.detach(), texts.detach())
         self.step += 1
@@ -144,48 +155,27 @@ class Pretraining:
         seed = _step_seed(self.config.seed, self.step, purpose=1)
         return self.augmentation(pixels, torch.Generator().manual_seed(seed))
 
-    def _features(self, batch: Batch, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """Regions [B, N, D] (or pooled [B, P]) and text features [M, E]."""
-        encoder = self.alignment.image_encoder
-        local = self.config.objective == "local"
-        images = encoder.regions(pixels) if local else encoder.pooled(pixels)
+    def _text_features(self, batch: Batch) -> Tensor:
+        """z^R of the batch's texts, [M, E]."""
         if self.frozen_texts is not None:
-            return images, self.frozen_texts[batch.text]
-        return images, self.alignment.text_encoder(self.tokens.select(batch.text).to(self.device))
+            return self.frozen_texts[batch.text]
+        features: Tensor = self.alignment.text_encoder(
+            self.tokens.select(batch.text).to(self.device)
+        )
+        return features
 
     def _scores(self, critic: Critic, images: Tensor, texts: Tensor, owner: Tensor) -> Tensor:
         """[M, M], the matched pairs on the diagonal."""
-        config = self.config
-        if config.objective == "global":
-            return global_scores(critic, images[owner], texts)
-        if config.winners_only:
-            return winners_only_scores(critic, images, texts, owner)
-        return local_scores(
-            critic,
-            images,
-            texts,
-            owner,
-            region_select=config.region_select,
-            temperature=annealed_temperature(config, self.step),
-        )
+        temperature = annealed_temperature(self.config, self.step)
+        return self.objective.scores(critic, images, texts, owner, temperature=temperature)
 
-    def _bound(self, scores: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-        """(value in nats, what is maximised): Eq. 3 or Eq. 4."""
-        config = self.config
-        allowed = may_mismatch(
-            batch.image_study[batch.owner],
-            batch.text_study,
-            batch.text,
-            same_text=config.same_text_is_mismatch,
-        )
-        if config.bound == "mine":
-            estimate = self.mine(scores, allowed)
-            return estimate.value, estimate.surrogate
-        if config.bound == "dv":
-            value = bounds.dv(scores, allowed)
-        else:
-            value = bounds.infonce(scores, allowed, config.direction)
-        return value.detach(), value
+    def _check_finite(self, value: Tensor) -> None:
+        if not torch.isfinite(value):
+            raise TrainingError(
+                f"The bound is {value.item()} at step {self.step}. Usual causes: too high a "
+                "learning_rate, damaged images. The last checkpoint is from before; lower "
+                "learning_rate or use precision='float32'."
+            )
 
     def _control_step(self, batch: Batch, images: Tensor, texts: Tensor) -> None:
         """The control critic sees the same features, with the texts shuffled."""
@@ -196,10 +186,53 @@ class Pretraining:
             batch.image_study[shuffled.owner], batch.text_study, batch.text, same_text=True
         )
         try:
-            value = bounds.infonce(scores, allowed, self.config.direction)
+            bound = self.control_estimator.maximised(scores, allowed)
         except NoNegativesError:  # two studies, shuffled, leave no third one to compare with
             return
-        self.control_optimiser.descend(-value)
+        self.control_optimiser.zero_grad()
+        (-bound).backward()
+        self.control_optimiser.step()
+
+    def run(self, until: int | None = None) -> Iterator[tuple[int, float]]:
+        """Train to step `until` (default: all steps); yields (step, training bound in nats).
+
+        Raises:
+            TrainingError: the bound is not a number; names the step.
+        """
+        end = self.config.steps if until is None else until
+        for batch in self.batches.steps(self.step, end, workers=self.workers):
+            yield self.step, self.train_step(batch)
+
+    # --- What was learnt ---
+
+    def evaluate(self, data: SplitData, *, batch_size: int = 128, rounds: int = 50) -> SplitResult:
+        """The held-out bound of a split by the hard max over regions, in nats, and the control.
+
+        What is reported is what the bound of the run reports (`mi.estimators`): a critic that was
+        trained by MINE or DV is measured by DV, one trained by InfoNCE by InfoNCE.
+
+        Taught in 07_train_local_mi.
+        """
+        scores, control = self.score_split(data)
+        free = self.estimator.row.free_constant
+        of_control = self.estimator if free else self.control_estimator
+        held_out, shuffled = (
+            held_out_bound(
+                found,
+                bound=estimator.name,
+                direction=estimator.direction,
+                log_baseline=estimator.log_baseline,
+                batch_size=batch_size,
+                rounds=rounds,
+                shuffled=is_control,
+                seed=self.config.seed,
+            )
+            for found, estimator, is_control in (
+                (scores, self.estimator, False),
+                (control, of_control, True),
+            )
+        )
+        return SplitResult(held_out=held_out, shuffled=shuffled, scores=scores)
 
     def score_split(
         self, data: SplitData, *, images_at_once: int = 32
@@ -240,10 +273,9 @@ class Pretraining:
         """
         self.alignment.eval()
         self.control.eval()
-        encoder, pixels = self.alignment.image_encoder, normalise(images.to(self.device))
+        pixels = normalise(images.to(self.device))
         with autocast(self.device, self.dtype):
-            local = self.config.objective == "local"
-            features = encoder.regions(pixels) if local else encoder.pooled(pixels)[:, None]
+            features = self.objective.image_features(self.alignment.image_encoder, pixels)
             own, control = self.alignment.critic(features, texts), self.control(features, texts)
         return own.float().cpu(), control.float().cpu()
 
@@ -251,11 +283,13 @@ class Pretraining:
         """Text features of many texts, [T, E], without gradient or dropout."""
         return self.text_features(texts)
 
+    # --- Checkpoints ---
+
     def save(self, path: Path) -> None:
         """Write everything that a later `load` needs to go on to the same numbers."""
         save_checkpoint(
             {
-                "config": self.config.model_dump(mode="json"),
+                "config": self.config.as_record(),
                 "data_hash": self.cache.data_hash,
                 "step": self.step,
                 **{name: part.state_dict() for name, part in self._stateful().items()},
@@ -270,12 +304,7 @@ class Pretraining:
             CheckpointError: missing, damaged, of another run or version, or the data changed.
         """
         state = load_checkpoint(path, map_location=self.device)
-        check_same_run(
-            state,
-            config=self.config.model_dump(mode="json"),
-            data_hash=self.cache.data_hash,
-            path=path,
-        )
+        check_same_run(state, config=self.config, data_hash=self.cache.data_hash, path=path)
         restore(self._stateful(), state, path=path)
         self.step = state["step"]
 
@@ -287,12 +316,45 @@ class Pretraining:
             "control": self.control,
             "image_optimiser": self.image_optimiser,
             "control_optimiser": self.control_optimiser,
-            "mine": self.mine,
+            "mine": self.estimator,
         }
+        if not self.estimator.row.free_constant:
+            parts["control_mine"] = self.control_estimator
         if not self.config.text_is_frozen:
             parts["text_encoder"] = self.alignment.text_encoder
             parts["text_optimiser"] = self.text_optimiser
         return parts
+
+
+def objective_of(config: TrainConfig) -> Objective:
+    """Local or global MI, as configured."""
+    return build_objective(
+        config.objective, region_select=config.region_select, winners_only=config.winners_only
+    )
+
+
+def build_alignment(config: TrainConfig, objective: Objective) -> Alignment:
+    """Image encoder, text encoder and critic of a configuration, seeded by `config.seed`."""
+    torch.manual_seed(config.seed)
+    image_encoder = build_image_encoder(
+        config.image_encoder,
+        image_size=config.image_size,
+        grid=config.grid,
+        context=config.region_context,
+        cells_after=config.cells_after,
+        local_block=config.local_stage,
+    )
+    text_encoder = TextEncoder(
+        config.text_encoder, pooling=config.text_pooling, max_tokens=config.max_tokens
+    )
+    critic = build_critic(
+        config.critic,
+        objective.image_dim(image_encoder),
+        text_encoder.dim,
+        hidden=config.critic_hidden,
+        chunk=config.critic_chunk or None,
+    )
+    return Alignment(image_encoder, text_encoder, critic)
 
 
 def _step_seed(seed: int, step: int, *, purpose: int) -> int:

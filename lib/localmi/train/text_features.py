@@ -9,7 +9,7 @@ from torch import Tensor
 
 from localmi.files import kept_array
 from localmi.model.text import WORTH_KEEPING, TextEncoder, TokenTable, words_key
-from localmi.train.networks import autocast
+from localmi.train.device import autocast
 
 TOKENS, FEATURES = "tokens", "text_features"  # folders in a cache's
 

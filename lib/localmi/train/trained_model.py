@@ -4,7 +4,6 @@ Most of a checkpoint of notebook 07 is the optimisers' state, which training nee
 `export_networks` keeps what was learnt. Taught in 09_reading_the_model.
 """
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,13 +15,12 @@ from torch import Tensor, nn
 
 from localmi.data.batches import SplitData
 from localmi.data.cache.cache import Cache
-from localmi.downstream.pretrained_encoder import config_of, read_state, shortened
-from localmi.errors import CheckpointError, LocalMIError
-from localmi.model.classifier import NUM_BLOCKS, parts_of
-from localmi.model.image import ImageEncoder
-from localmi.train.checkpoint import ALWAYS_THERE, save_checkpoint
+from localmi.errors import CheckpointError, shortened
+from localmi.model.alignment import Objective
+from localmi.model.image import Backbone, ImageEncoder, build_backbone
+from localmi.train.checkpoint import ALWAYS_THERE, config_of, read_state, save_checkpoint
 from localmi.train.config import TrainConfig
-from localmi.train.pretraining import Pretraining
+from localmi.train.pretraining import Pretraining, objective_of
 
 NETWORKS = ("image_encoder", "critic", "control")
 TEXT_ENCODER = "text_encoder"  # is there too where it was trained
@@ -92,7 +90,7 @@ def load_trained_model(path: Path | str, cache: Cache) -> TrainedModel:
     here = config.model_copy(update={"device": "auto", "precision": "float32"})
     training = Pretraining(here, cache)
     for name, network in _networks(training).items():
-        _fill(network, state.get(name, {}), config, where=f"{name} of {path}")
+        _fill(network, state.get(name, {}), training, where=f"{name} of {path}")
     training.step = state["step"]
     return TrainedModel(training, same_data=state["data_hash"] == cache.data_hash)
 
@@ -114,23 +112,17 @@ def export_networks(checkpoint: Path, out: Path) -> None:
             f"{out} exists and is not replaced. Name another file, or remove it."
         )
     kept = {name: state[name] for name in (*ALWAYS_THERE, *NETWORKS)}
+    backbone = build_backbone(
+        config.image_encoder, image_size=config.image_size, local_block=config.local_stage
+    )
     kept["image_encoder"] = {
-        name: value for name, value in kept["image_encoder"].items() if _is_trained(name, config)
+        name: value
+        for name, value in kept["image_encoder"].items()
+        if _is_trained(name, objective_of(config), backbone)
     }
     if TEXT_ENCODER in state:
         kept[TEXT_ENCODER] = state[TEXT_ENCODER]
     save_checkpoint(kept, out)
-
-
-def main(checkpoint: Path, out: Path) -> int:
-    """The command `python -m localmi export`; returns the exit code."""
-    try:
-        export_networks(checkpoint, out)
-    except LocalMIError as error:
-        print(error, file=sys.stderr)
-        return 1
-    print(f"{out}: {out.stat().st_size / 1e6:.1f} MB of {checkpoint.stat().st_size / 1e6:.1f} MB")
-    return 0
 
 
 def _read(path: Path) -> tuple[dict[str, Any], TrainConfig]:
@@ -155,17 +147,17 @@ def _networks(training: Pretraining) -> dict[str, nn.Module]:
     return found
 
 
-def _is_trained(name: str, config: TrainConfig) -> bool:
-    """Whether training can have changed this weight of the image encoder."""
-    if config.image_encoder != "resnet256_6_2_1":
-        return True
-    part = name.removeprefix("backbone.").split(".")[0]
-    if config.objective == "global":
-        return part in parts_of(NUM_BLOCKS)
-    return part == "place" or part in parts_of(config.local_stage)
+def _is_trained(name: str, objective: Objective, backbone: Backbone) -> bool:
+    """Whether training can have changed this weight of an image encoder."""
+    if not name.startswith("backbone."):
+        return True  # the places of the regions
+    blocks = objective.trained_blocks(backbone)
+    return backbone.holds(name.removeprefix("backbone."), blocks)
 
 
-def _fill(network: nn.Module, weights: dict[str, Any], config: TrainConfig, *, where: str) -> None:
+def _fill(
+    network: nn.Module, weights: dict[str, Any], training: Pretraining, *, where: str
+) -> None:
     """Gives a network its weights; only what training never touched may be missing."""
     try:
         found = network.load_state_dict(weights, strict=False)
@@ -173,7 +165,8 @@ def _fill(network: nn.Module, weights: dict[str, Any], config: TrainConfig, *, w
         raise CheckpointError(f"{where} does not fit its own configuration. {error}") from error
     missing, unexpected = found.missing_keys, found.unexpected_keys
     if isinstance(network, ImageEncoder):
-        missing = [name for name in missing if _is_trained(name, config)]
+        objective, backbone = training.objective, network.backbone
+        missing = [name for name in missing if _is_trained(name, objective, backbone)]
     if missing or unexpected:
         raise CheckpointError(
             f"{where} does not fit its own configuration: it is damaged, or another version of "

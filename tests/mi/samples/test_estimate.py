@@ -14,7 +14,8 @@ from localmi.mi.bounds import dv_terms, infonce_cap
 from localmi.mi.distributions import staircase, task
 from localmi.mi.samples import fitting
 from localmi.mi.samples.estimate import Estimate, estimate
-from localmi.mi.samples.fitting import METHODS, Training, blocks_of
+from localmi.mi.estimators import ESTIMATORS
+from localmi.mi.samples.fitting import Training, blocks_of
 from localmi.mi.samples.inputs import Part, check_pairs, split
 
 SHORT: dict[str, Any] = {"steps": 100, "batch_size": 128}
@@ -34,7 +35,7 @@ def independent(number: int = 3000, dim: int = 3, seed: int = 0) -> tuple[Tensor
 # --- values -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("method", [*METHODS, "doe"])
+@pytest.mark.parametrize("method", [*ESTIMATORS, "doe"])
 def test_every_method_finds_the_information_of_a_gaussian(method: str) -> None:
     x, y = gaussian(4000)
     found = estimate(x, y, method=method, **SHORT)
@@ -61,7 +62,7 @@ def test_a_network_learns_what_the_gaussian_start_cannot_see() -> None:
     assert learned.value > 0.5
 
 
-@pytest.mark.parametrize("method", [*METHODS, "doe"])
+@pytest.mark.parametrize("method", [*ESTIMATORS, "doe"])
 def test_independence_gives_zero(method: str) -> None:
     found = estimate(*independent(), method=method, **SHORT)
     assert abs(found.value) < 0.04
@@ -182,7 +183,7 @@ def test_the_report_split_is_read_once_and_after_training(monkeypatch: pytest.Mo
     for one in (splits, noisy):
         critic, step = fitting.fit_critic(
             one,
-            method=METHODS["infonce"],
+            method="infonce",
             critic="separable",
             start="gaussian",
             training=Training(steps=100),
@@ -296,12 +297,12 @@ def test_pooled_blocks_are_one_dv(monkeypatch: pytest.MonkeyPatch) -> None:
     splits, _ = split(*check_pairs(x, y), None, scaling="standardise")
     critic, _ = fitting.fit_critic(
         splits,
-        method=METHODS["js"],
+        method="js",
         critic="quadratic",
         start="gaussian",
         training=Training(steps=0),
     )
-    found = module._terms(critic, splits, METHODS["js"], size=90)
+    found = module._terms(critic, splits, "js", size=90)
     report = splits.report
     blocks = blocks_of(report, 90)
     block = torch.cat([torch.full((len(one.x),), k) for k, one in enumerate(blocks)])

@@ -64,6 +64,18 @@ class Cache:
     data_hash: str
     images: ImageRows
 
+    def check_image_size(self, image_size: int) -> None:
+        """Nothing if the images have this size.
+
+        Raises:
+            ConfigError: they have another one.
+        """
+        if image_size != self.image_size:
+            raise ConfigError(
+                f"image_size={image_size}, but the images of {self.name} were prepared at "
+                f"{self.image_size}. Use that size, or prepare the data anew."
+            )
+
     def describe(self) -> dict[str, Any]:
         """For the record of a run: name, hash, and studies in each split."""
         studies = self.manifest.groupby("split")["study_id"].nunique()

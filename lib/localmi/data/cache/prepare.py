@@ -5,7 +5,6 @@ Taught in 05_radiographs_and_reports.
 
 import os
 import shutil
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,9 +17,7 @@ from localmi.data.cache.shards import read_or_reason
 from localmi.data.cache.tables import make_sentences
 from localmi.data.sources.pairs import Pairs, Source, read_pairs, reasons
 from localmi.data.splits import Leaks
-from localmi.errors import LocalMIError
 
-DONE, FAILED, STOPPED = 0, 1, 130  # exit codes; 130 is what a shell says of Ctrl-C
 SAMPLE = 32  # files a worker that a dry run reads
 
 
@@ -53,15 +50,18 @@ def prepare(
     source: Source = "auto",
     reports_dir: Path | str | None = None,
     image_size: int = 256,
-    workers: int = 1,
+    workers: int = 0,
     leaks: Leaks = "refuse",
     dry_run: bool = False,
 ) -> None:
     """Prints what is found, prepares it in `out` unless `dry_run`, and prints the report.
 
+    Args: as `read_pairs` and `build_cache`; workers 0: one a core.
+
     Raises:
         LocalMIError: as `read_pairs` and `build_cache`; or another process prepares `out`.
     """
+    workers = workers or os.cpu_count() or 1
     pairs = read_pairs(data_dir, source, reports_dir=reports_dir, leaks=leaks, progress=True)
     print(describe_pairs(pairs))
     if dry_run:
@@ -135,35 +135,3 @@ def duration(seconds: float) -> str:
         return f"{seconds:.0f} s"
     hours, minutes = divmod(round(seconds / 60), 60)
     return f"{hours} h {minutes} min" if hours else f"{minutes} min"
-
-
-def main(
-    data_dir: Path,
-    out: Path,
-    *,
-    source: Source,
-    reports_dir: Path | None,
-    image_size: int,
-    workers: int,
-    leaks: Leaks,
-    dry_run: bool,
-) -> int:
-    """The command; returns the exit code."""
-    try:
-        prepare(
-            data_dir,
-            out,
-            source=source,
-            reports_dir=reports_dir,
-            image_size=image_size,
-            workers=workers or os.cpu_count() or 1,
-            leaks=leaks,
-            dry_run=dry_run,
-        )
-    except LocalMIError as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        return FAILED
-    except KeyboardInterrupt:
-        print("Stopped. The same command goes on from there.", file=sys.stderr)
-        return STOPPED
-    return DONE

@@ -5,7 +5,6 @@ Taught in 05_radiographs_and_reports.
 
 import hashlib
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from localmi.data.cache.folder import META
 from localmi.data.cache.shards import shard_file
 from localmi.data.cache.tables import data_hash
 from localmi.data.tables import examples
-from localmi.errors import DataError, LocalMIError
+from localmi.errors import DataError
 from localmi.files import file_hash
 
 MEND = "Prepare the study again into the same folder after deleting it, or put back a copy."
@@ -88,17 +87,3 @@ def _wrong_rows(pixels: Any, rows: pd.DataFrame) -> pd.Series:
         for row, known in zip(rows["row"], rows["sha256"], strict=True)
     ]
     return rows.loc[~np.array(good), "image_id"]
-
-
-def main(folder: Path) -> int:
-    """The command `python -m localmi verify`; returns the exit code."""
-    try:
-        damaged = verify_cache(folder, progress=True)
-    except LocalMIError as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        return 1
-    if damaged:
-        print("\n".join([f"{folder} is damaged:", *damaged, MEND]), file=sys.stderr)
-        return 1
-    print(f"{folder} is whole: every image, table and hash is as it was written.")
-    return 0

@@ -10,7 +10,6 @@ No value of training, and no best one of several reported, ever leaves this modu
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -19,12 +18,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from localmi.errors import ConfigError
-from localmi.mi.bounds import infonce_cap
 from localmi.mi.critics import Critic
+from localmi.mi.estimators import ESTIMATORS, caps, reported_terms
 from localmi.mi.samples.fitting import (
-    METHODS,
     CriticName,
-    Method,
     Start,
     Training,
     blocks_of,
@@ -41,7 +38,6 @@ from localmi.mi.samples.inputs import (
     split,
 )
 from localmi.mi.scores import log_mean_exp_mismatched, mismatched_pairs
-from localmi.mi.unnormalised import tuba_terms
 from localmi.statistics import Interval, mean_interval
 
 Terms = NDArray[np.float64]
@@ -149,17 +145,16 @@ def estimate(
         in_units = None if entropy is None else entropy - scale_y.log_volume()
         terms, step = held_out_densities(splits, entropy=in_units, training=training)
         return _result(terms, splits, math.inf, method, "", step, training)
-    chosen = METHODS[method]
-    fitted, step = fit_critic(splits, method=chosen, critic=critic, start=start, training=training)
+    fitted, step = fit_critic(splits, method=method, critic=critic, start=start, training=training)
     size = BLOCK_CONCAT if critic == "concat" else BLOCK
-    terms = _terms(fitted, splits, chosen, size)
+    terms = _terms(fitted, splits, method, size)
     cap = _cap(method, splits.report, size)
     return _result(terms, splits, cap, method, critic, step, training)
 
 
 def _check_method(method: str, entropy: float | None) -> None:
-    if method not in (*METHODS, *GENERATIVE):
-        known = ", ".join((*METHODS, *GENERATIVE))
+    if method not in (*ESTIMATORS, *GENERATIVE):
+        known = ", ".join((*ESTIMATORS, *GENERATIVE))
         raise ConfigError(f"Unknown method {method!r}; known are {known}.")
     if (method == "ba") != (entropy is not None):
         raise ConfigError(
@@ -178,18 +173,18 @@ def _to(part: Part, device: str) -> Part:
 
 
 @torch.no_grad()
-def _terms(critic: Critic, splits: Splits, method: Method, size: int) -> Tensor:
+def _terms(critic: Critic, splits: Splits, method: str, size: int) -> Tensor:
     """[n] what each report pair adds to the value, which is their mean."""
-    terms = method.terms
-    if method.baseline:
+    row, log_baseline = ESTIMATORS[method], torch.tensor(0.0)
+    if row.baseline:
         log_baseline = _log_mean_exp(critic, blocks_of(splits.stop, size))
-        terms = partial(tuba_terms, log_baseline=log_baseline)
+    terms = reported_terms(method, log_baseline=log_baseline)
     blocks = blocks_of(splits.report, size)
     found = []
     for block in blocks:
         scores = critic(block.x, block.y)
         found.append((scores.diagonal(), terms(scores, block.allowed()), _count(block)))
-    if method.log_of_mean:
+    if row.log_of_mean:
         return _pooled(found)
     return torch.cat([of_block for _, of_block, _ in found])
 
@@ -232,16 +227,13 @@ def _count(block: Part) -> int:
 
 
 def _cap(method: str, report: Part, size: int) -> float:
-    """What the value cannot exceed, nats: the mean of log K_i; inf where nothing caps it."""
-    if method not in ("infonce", "interpolated"):
-        return math.inf
-    caps = []
+    """What the value cannot exceed, nats: the mean over the pairs; inf where nothing caps it."""
+    found = []
     for block in blocks_of(report, size):
         allowed = block.allowed()
-        cap = infonce_cap(len(block.x) if allowed is None else allowed.cpu())
-        caps.append((cap, len(block.x)))
-    mean = sum(cap * number for cap, number in caps) / len(report.x)
-    return mean if method == "infonce" else 1 + mean + math.log(2)  # alpha = 1/2, K - 1 < K
+        every = torch.ones(len(block.x), len(block.x), dtype=torch.bool)
+        found.append(caps(method, every if allowed is None else allowed.cpu()))
+    return float(torch.cat(found).double().mean())
 
 
 def _result(
@@ -282,9 +274,9 @@ def _notes(
             f"At the cap: {value:.2f} of at most {cap:.2f} nats. The truth may be far above; give "
             "more pairs, or use js (DV) or doe."
         )
-    if method in METHODS and not METHODS[method].bound:
+    if method in ESTIMATORS and not ESTIMATORS[method].bound:
         notes.append(f"{method} is no bound: the truth may lie below or above.")
-    if method in METHODS and METHODS[method].log_of_mean:
+    if method in ESTIMATORS and ESTIMATORS[method].log_of_mean:
         # A pair with a share s of E_O[e^f] has -s * number in its term (`dv_terms`).
         share = (np.median(terms) - terms.min()) / number
         if share > CARRIED:

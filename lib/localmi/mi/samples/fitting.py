@@ -1,4 +1,4 @@
-"""Fitting a critic: what each method maximises, where it starts, when it stops."""
+"""Fitting a critic to samples: where it starts, what it climbs, when it stops."""
 
 import copy
 import math
@@ -13,60 +13,19 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from localmi.errors import ConfigError, TrainingError
-from localmi.mi.bounds import MINE, dv, dv_terms, infonce, infonce_terms
 from localmi.mi.critics import ConcatCritic, Critic, SeparableCritic, build_critic
-from localmi.mi.density_ratio import demi_terms, js_objective, smile_terms
+from localmi.mi.estimators import EstimatorInTraining, OfScores
 from localmi.mi.quadratic import QuadraticCritic
 from localmi.mi.samples.inputs import Part, Splits
-from localmi.mi.unnormalised import (
-    interpolated,
-    interpolated_terms,
-    nwj,
-    nwj_terms,
-)
+from localmi.names import Bound
 
 Model = TypeVar("Model", bound=nn.Module)
-Objective = Callable[[Tensor, Tensor | None], Tensor]  # scores, allowed -> scalar or terms
 CriticName = Literal["separable", "concat", "bilinear", "quadratic"]
 Start = Literal["gaussian", "random"]
 HIDDEN, WIDTH = (128, 128, 128), 64
 EVERY, PATIENCE = 50, 8  # steps between two looks at the stop split; looks without a gain
 SINGULAR = 1e-6  # smallest eigenvalue of a covariance of columns of variance 1
 AVERAGE = 0.99  # weights are a moving average: less noise of the last batches
-
-
-@dataclass(frozen=True)
-class Method:
-    """What is maximised in training, by what training is stopped, and what is reported."""
-
-    objective: Callable[[], Objective]  # a new one each fit: MINE has a memory
-    stop: Objective
-    terms: Objective  # [K] of each block
-    log_of_mean: bool = False  # the report has a log E_O[e^f]: blocks are pooled inside the log
-    baseline: bool = False  # the report is TUBA, with log a taken from the stop split
-    shift: float = 0.0  # best critic = log-ratio + shift
-    bound: bool = True
-
-
-def _mine() -> Objective:
-    mine = MINE()
-    return lambda scores, allowed: mine(scores, allowed).surrogate
-
-
-METHODS: dict[str, Method] = {
-    "infonce": Method(lambda: infonce, infonce, infonce_terms),
-    "dv": Method(lambda: dv, dv, dv_terms, log_of_mean=True),
-    "mine": Method(_mine, dv, dv_terms, log_of_mean=True),
-    "nwj": Method(lambda: nwj, nwj, nwj_terms, shift=1.0),
-    "tuba": Method(lambda: dv, dv, nwj_terms, baseline=True),
-    "interpolated": Method(lambda: interpolated, interpolated, interpolated_terms, shift=1.0),
-    # Stopped by what is reported: one mismatched pair far off costs JS little and DV all.
-    "js": Method(lambda: js_objective, dv, dv_terms, log_of_mean=True),
-    "smile": Method(
-        lambda: js_objective, js_objective, smile_terms, log_of_mean=True, bound=False
-    ),
-    "demi": Method(lambda: js_objective, js_objective, demi_terms, bound=False),
-}
 
 
 @dataclass(frozen=True)
@@ -107,12 +66,12 @@ class FromGaussian(Critic):
 
 
 def fit_critic(
-    splits: Splits, *, method: Method, critic: CriticName, start: Start, training: Training
+    splits: Splits, *, method: str, critic: CriticName, start: Start, training: Training
 ) -> tuple[Critic, int]:
     """A critic fitted on `fit` and stopped by `stop`, and the step it was taken at.
 
     Raises:
-        ConfigError: unknown critic or start.
+        ConfigError: unknown method, critic or start.
         TrainingError: the objective is not a number.
     """
     if critic not in get_args(CriticName) or start not in get_args(Start):
@@ -120,17 +79,20 @@ def fit_critic(
             f"Unknown critic or start, {critic!r}, {start!r}; known are "
             f"{', '.join(get_args(CriticName))} and {', '.join(get_args(Start))}."
         )
+    estimator = EstimatorInTraining(cast("Bound", method))
     stop_value = partial(
-        _mean_over_blocks, part=splits.stop, objective=method.stop, size=training.batch_size
+        _mean_over_blocks,
+        part=splits.stop,
+        value=estimator.row.stopped_by,
+        size=training.batch_size,
     )
-    candidates = _starts(splits.fit, critic, start, method.shift, training.seed)
+    candidates = _starts(splits.fit, critic, start, estimator.row.shift, training.seed)
     device = splits.fit.x.device
     model = max((one.to(device) for one in candidates), key=lambda one: stop_value(one))
-    objective = method.objective()
 
     def batch_value(model: nn.Module, index: Tensor) -> Tensor:
         batch = splits.fit.subset(index)
-        return objective(model(batch.x, batch.y), batch.allowed())
+        return estimator.maximised(model(batch.x, batch.y), batch.allowed())
 
     return fit(model, batch_value, stop_value, number=len(splits.fit.x), training=training)
 
@@ -188,10 +150,10 @@ def blocks_of(part: Part, size: int) -> list[Part]:
 
 
 @torch.no_grad()
-def _mean_over_blocks(model: nn.Module, *, part: Part, objective: Objective, size: int) -> float:
-    """The objective on the stop split, in blocks as large as the batches of training."""
+def _mean_over_blocks(model: nn.Module, *, part: Part, value: OfScores, size: int) -> float:
+    """The value on the stop split, in blocks as large as the batches of training."""
     blocks = blocks_of(part, size)
-    values = [objective(model(one.x, one.y), one.allowed()).item() for one in blocks]
+    values = [value(model(one.x, one.y), one.allowed()).item() for one in blocks]
     return sum(values) / len(values)
 
 

@@ -3,7 +3,7 @@ import random
 import numpy as np
 import torch
 
-from localmi.course.set_up import set_up
+from localmi.course.start import set_up
 
 
 def test_set_up_seeds_everything_and_shows_nothing_of_the_machine() -> None:
