@@ -41,9 +41,12 @@ tables: environment
 check: environment
 	@echo "== Style"
 	@$(PY) -m ruff check .
+	@$(PY) -m ruff check notebooks/text
 	@$(PY) -m ruff format --check .
 	@echo "== Types"
 	@$(PY) -m mypy
+	@echo "== Imports: one way, no circle"
+	@$(PY) -c "from importlinter.cli import lint_imports_command; lint_imports_command()" --no-logo
 	@echo "== Notebooks: lint"
 	@$(PY) -m localmi lint notebooks
 	@echo "== Unit tests"

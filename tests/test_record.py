@@ -7,7 +7,8 @@ import pytest
 import torch
 
 import localmi
-from localmi.record import MetricsLog, Result, write_results
+from localmi.errors import DataError
+from localmi.record import MetricsLog, Result, finish_record, record_metrics, write_results
 from localmi.statistics import Interval
 
 
@@ -99,6 +100,21 @@ def test_a_value_that_is_not_finite_is_null(run_dir: Path) -> None:
     assert math.isnan(found[0])
 
 
+def test_a_log_is_read_without_being_changed(run_dir: Path) -> None:
+    log = MetricsLog(run_dir)
+    log.write(0, bound=0.5)
+    log.write(10, bound=0.75)
+    with (run_dir / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 2')
+    before = (run_dir / "metrics.jsonl").read_bytes()
+    read = MetricsLog.read(run_dir)
+    assert read.rows == log.rows
+    read.write(20, bound=1.0)  # in memory
+    assert (run_dir / "metrics.jsonl").read_bytes() == before
+    with pytest.raises(DataError, match=r"has no metrics\.jsonl: name the folder of a run"):
+        MetricsLog.read(run_dir.parent)
+
+
 # --- results.json -----------------------------------------------------------------------------
 
 
@@ -153,6 +169,93 @@ def test_new_results_replace_the_old_ones_whole(run_dir: Path) -> None:
     assert strict((run_dir / "results.json").read_text())["metrics"] == {}
     write(run_dir, bound=Result(Interval(1.0, 0.0, 2.0), "test", {}))
     assert list(strict((run_dir / "results.json").read_text())["metrics"]) == ["bound"]
+
+
+# --- measured.json: what a notebook gives, and the runner completes ----------------------------
+
+BOUND = Result(Interval(1.5, 1.25, math.nan), "test", {"truth": 2.5, "cap": math.inf})
+
+
+def finish(run_dir: Path, **parameters: Any) -> Any:
+    finish_record(run_dir, notebook="07_train_local_mi", parameters=parameters, seconds=12.345)
+    return strict((run_dir / "results.json").read_text())
+
+
+@pytest.mark.parametrize("kind", [Path, str])
+def test_a_notebook_records_what_it_found(run_dir: Path, kind: type) -> None:
+    found = record_metrics({"bound": BOUND}, data={"name": "made"}, run_dir=kind(run_dir))
+    assert list(found) == ["data", "metrics", "environment"]
+    assert found["metrics"]["bound"]["cap"] == math.inf
+    assert found["environment"]["threads"] == torch.get_num_threads()
+    assert [path.name for path in run_dir.iterdir()] == ["measured.json"]
+    stored = strict((run_dir / "measured.json").read_text())
+    assert stored["data"] == {"name": "made"}
+    assert stored["environment"] == found["environment"]
+    assert stored["metrics"]["bound"] == {
+        "value": 1.5,
+        "interval95": [1.25, None],
+        "split": "test",
+        "truth": 2.5,
+        "cap": None,
+    }
+
+
+def test_without_a_folder_nothing_is_kept(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for where in ({}, {"run_dir": ""}):
+        found = record_metrics({"bound": BOUND}, data={"name": "made"}, **where)
+        assert found["data"] == {"name": "made"}
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_runner_makes_the_record_of_it(run_dir: Path) -> None:
+    record_metrics({"bound": BOUND}, data={"name": "made"}, run_dir=run_dir)
+    measured = strict((run_dir / "measured.json").read_text())
+    record = finish(run_dir, steps=3, critic_hidden=[16, 8], temperature=math.inf)
+    assert record == {
+        "notebook": "07_train_local_mi",
+        "parameters": {"steps": 3, "critic_hidden": [16, 8], "temperature": None},
+        **measured,
+        "seconds": 12.3,
+    }
+    assert [path.name for path in run_dir.iterdir()] == ["results.json"]
+
+
+def test_it_is_the_record_that_write_results_writes(run_dir: Path) -> None:
+    write(run_dir, bound=BOUND)
+    written = strict((run_dir / "results.json").read_text())
+    record_metrics({"bound": BOUND}, data={"name": "made"}, run_dir=run_dir)
+    record = finish(run_dir, steps=3, critic_hidden=(16, 8))
+    assert record == written
+    assert list(record) == list(written)
+
+
+def test_a_notebook_without_metrics_has_a_record_all_the_same(run_dir: Path) -> None:
+    record = finish(run_dir, steps=3)
+    assert record["parameters"] == {"steps": 3}
+    assert (record["data"], record["metrics"], record["environment"]) == ({}, {}, {})
+    assert record["seconds"] == 12.3
+
+
+def test_a_record_of_the_notebooks_own_stays(run_dir: Path) -> None:
+    (run_dir / "results.json").write_text('{"mine": 1}')
+    assert finish(run_dir, steps=3) == {"mine": 1}
+    record_metrics({"bound": BOUND}, data={}, run_dir=run_dir)  # then it asks for the runner's
+    assert finish(run_dir, steps=3)["metrics"]["bound"]["value"] == 1.5
+
+
+def test_a_kill_while_the_record_is_made_loses_nothing(run_dir: Path, monkeypatch) -> None:
+    record_metrics({"bound": BOUND}, data={"name": "made"}, run_dir=run_dir)
+
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("os.replace", killed)
+        with pytest.raises(KeyboardInterrupt):
+            finish(run_dir, steps=3)
+    assert [path.name for path in run_dir.iterdir()] == ["measured.json"]
+    assert finish(run_dir, steps=3)["data"] == {"name": "made"}
 
 
 def test_the_data_are_described_by_name_hash_and_studies(tiny_cache) -> None:

@@ -272,15 +272,21 @@ def tables(
 
 @app.command()
 def export(
-    checkpoint: Annotated[Path, typer.Argument(help="checkpoint.pt of a run of notebook 07.")],
-    out: Annotated[Path, typer.Argument(help="The file to write; it must not exist.")],
+    run: Annotated[Path, typer.Argument(help="A run of notebook 07, or its checkpoint.pt.")],
+    out: Annotated[Path, typer.Argument(help="A folder; of a checkpoint a file, a new one.")],
 ) -> None:
-    """Keep the trained networks of a checkpoint alone: a small file for notebooks 08 and 09."""
-    from localmi.train.trained_model import export_networks
+    """Keep what a run has learnt, without the optimisers: small, for notebooks 07, 08 and 09."""
+    from localmi.train.trained_model import export_networks, export_run
 
-    export_networks(checkpoint, out)
-    sizes = (path.stat().st_size / 1e6 for path in (out, checkpoint))
-    typer.echo(f"{out}: {next(sizes):.1f} MB of {next(sizes):.1f} MB")
+    keep = export_run if run.is_dir() else export_networks
+    keep(run, out)
+    before, after = (_megabytes(path) for path in (run, out))
+    typer.echo(f"{out}: {after:.1f} MB of {before:.1f} MB")
+
+
+def _megabytes(path: Path) -> float:
+    files = path.rglob("*") if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files if file.is_file()) / 1e6
 
 
 if __name__ == "__main__":

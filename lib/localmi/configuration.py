@@ -49,7 +49,7 @@ class Configuration(BaseModel):
         """What the source says behind each field."""
         lines = inspect.getsource(cls).splitlines()
         found = (re.match(r"    (\w+): .*?#\s*(.*)", line) for line in lines)
-        return {match[1]: match[2] for match in found if match}
+        return {match[1]: match[2] for match in found if match and match[1] in cls.model_fields}
 
     def as_record(self) -> dict[str, Any]:
         """Every field, as JSON can hold it."""

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import localmi
+from localmi.errors import DataError
 from localmi.files import write_json, write_text
 
 if TYPE_CHECKING:  # the runner does not wait for scipy
@@ -38,11 +39,25 @@ class MetricsLog:
     def __init__(self, run_dir: Path | None, *, resume_at: int = 0) -> None:
         self._path = run_dir / METRICS if run_dir else None
         self.rows: list[dict[str, Any]] = []
-        if self._path is not None and self._path.exists():
-            lines = self._path.read_text(encoding="utf-8").splitlines()
-            rows = [row for line in lines if (row := _parsed(line)) is not None]
+        if run_dir is not None and self._path is not None and self._path.exists():
+            rows = MetricsLog.read(run_dir).rows
             self.rows = [row for row in rows if row["step"] <= resume_at]
             write_text("".join(_line(row) for row in self.rows), self._path)
+
+    @classmethod
+    def read(cls, run_dir: Path) -> "MetricsLog":
+        """What a run has logged; its file stays as it is.
+
+        Raises:
+            DataError: there is none.
+        """
+        path = run_dir / METRICS
+        if not path.is_file():
+            raise DataError(f"{run_dir} has no {METRICS}: name the folder of a run.")
+        log = cls(None)
+        lines = path.read_text(encoding="utf-8").splitlines()
+        log.rows = [row for line in lines if (row := _parsed(line)) is not None]
+        return log
 
     def write(self, step: int, **values: float) -> None:
         """One line; on disk when this returns, so that a watcher sees it."""

@@ -27,13 +27,12 @@
 # **Data**: none. Everything is drawn from distributions whose answer is known.
 
 # %% tags=["setup"]
-import time
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from localmi.course import check
-from localmi.environment.check import set_up
-from localmi.course.plots import COLOURS, PALETTE, plt, show
-began = time.perf_counter()
+
+from localmi.course import COLOURS, PALETTE, check, set_up, show
+
 set_up()
 
 # %% tags=["parameters"]
@@ -403,7 +402,7 @@ check.exercise_1_3(my_gaussian_mi)
 # $$\hat I = \sum_{a,b} \frac{n_{ab}}{N} \log\frac{N\, n_{ab}}{n_{a\cdot}\, n_{\cdot b}}.$$
 
 # %%
-from localmi.mi.samples.baselines import histogram_mi
+from localmi.mi import histogram_mi
 from localmi.mi.distributions import staircase
 
 def my_histogram(x, y, bins):                 # [N], [N]
@@ -482,7 +481,7 @@ def my_ksg(x, y, k=3):                        # [N, dim_x], [N, dim_y]
 
 
 # %%
-from localmi.mi.samples.baselines import ksg
+from localmi.mi import ksg
 from localmi.mi.distributions import task
 
 for name in ("1v1-normal-0.75", "half_cube-1v1-normal-0.75", "wiggly-1v1-normal-0.75"):
@@ -507,7 +506,7 @@ for name in ("1v1-normal-0.75", "half_cube-1v1-normal-0.75", "wiggly-1v1-normal-
 # $$\hat I \le \psi(N) - \psi(k + 1) \approx \log N - \psi(k+1).$$
 
 # %%
-from localmi.mi.samples.baselines import ksg
+from localmi.mi import ksg
 from scipy.special import digamma
 
 generator = np.random.default_rng(seed)
@@ -547,7 +546,7 @@ def my_wide_histogram(x, y, bins=10):         # [N, d], [N, d]
 
 
 # %%
-from localmi.mi.samples.baselines import gaussian_mi, ksg
+from localmi.mi import gaussian_mi, ksg
 from localmi.mi.distributions import staircase
 
 METHODS = {
@@ -597,7 +596,7 @@ show(
 # The correlations are right: the samples *are* Gaussian, and that is all they ask. Just then.
 
 # %%
-from localmi.mi.samples.baselines import gaussian_mi, ksg
+from localmi.mi import gaussian_mi, ksg
 from localmi.mi.distributions import task
 
 rows = []
@@ -661,21 +660,16 @@ print("  ".join(f"{value:.2f}" for value in sorted(found)))
 #   Information, MICCAI. <https://doi.org/10.1007/978-3-030-87196-3_26>
 
 # %% tags=["record"]
-from pathlib import Path
-
+from localmi.record import Result, record_metrics
 from localmi.statistics import mean_interval
-from localmi.record import Result, write_results
 
 metrics = {}
 for (truth, dim, name), of_one in estimates.groupby(["truth", "dimensions", "method"]):
     if name.startswith("KSG"):
         interval = mean_interval(of_one["nats"].to_numpy(), np.arange(repeats))
         metrics[f"ksg_{truth:g}_nats_{dim}_dim"] = Result(interval, "fresh", {"truth": truth})
-record = write_results(
-    Path(run_dir) if run_dir else None,
-    notebook="01_mutual_information",
-    parameters={"seed": seed, "samples": samples, "repeats": repeats, "dimensions": dimensions},
+record = record_metrics(
+    metrics,
     data={"name": "Gaussians of known mutual information"},
-    metrics=metrics,
-    seconds=time.perf_counter() - began,
+    run_dir=run_dir,
 )

@@ -27,14 +27,14 @@
 
 # %% tags=["setup"]
 import math
-import time
+
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
-from localmi.course import check
-from localmi.environment.check import set_up
-from localmi.course.plots import COLOURS, PALETTE, plt, show
-began = time.perf_counter()
+
+from localmi.course import COLOURS, PALETTE, check, set_up, show
+
 set_up()
 
 # %% tags=["parameters"]
@@ -116,8 +116,8 @@ show(
 # \qquad\text{(Barber and Agakov 2003)}$$
 
 # %%
+from localmi.mi import ba_terms
 from localmi.mi.distributions import staircase
-from localmi.mi.samples.generative import ba_terms
 
 def my_ba(x, y, slope, variance):             # q(y | x) = N(slope x, variance), [n, d] both
     entropy = y.shape[1] / 2 * math.log(2 * math.pi * math.e)      # h(Y), known here
@@ -330,9 +330,8 @@ for mi in (0.5, 1.0, 1.5):
 # critic is $f^* + 1$. Every batch, however small, is right *on average*.
 
 # %%
-from localmi.mi.bounds import dv
+from localmi.mi import dv, nwj, tuba
 from localmi.mi.distributions import staircase
-from localmi.mi.unnormalised import nwj, tuba
 
 def my_tuba(scores, log_a=1.0):               # [K, K]; log a = 1 is NWJ
     off_diagonal = ~torch.eye(len(scores), dtype=torch.bool)
@@ -520,8 +519,8 @@ check.exercise_2_3(my_answer)
 # knows image $j$, so image $j$ is left out.
 
 # %%
+from localmi.mi import interpolated
 from localmi.mi.distributions import staircase
-from localmi.mi.unnormalised import interpolated
 
 def my_i_alpha(scores, alpha, a=1.0):         # [K, K], slow; column j: report j, which image?
     K, ratio = len(scores), scores.double().exp()
@@ -572,9 +571,8 @@ show(
 # All together, with the best critic, so that nothing here is the fault of a network.
 
 # %%
-from localmi.mi import bounds
+from localmi.mi import bounds, interpolated, nwj
 from localmi.mi.distributions import staircase
-from localmi.mi.unnormalised import interpolated, nwj
 
 METHODS = {
     "InfoNCE": bounds.infonce,
@@ -633,10 +631,9 @@ show(
 # | held-out | training | overfitting: the critic knows *these* pairs by heart |
 
 # %%
-from localmi.statistics import mean_interval
-from localmi.mi import bounds
-from localmi.mi.critics import build_critic
+from localmi.mi import bounds, build_critic
 from localmi.mi.distributions import staircase
+from localmi.statistics import mean_interval
 
 def fit(mi, bound):
     """A small critic that has seen `pairs` pairs for `steps` steps."""
@@ -756,21 +753,11 @@ verdict("at 2 nats InfoNCE's training value lies above the truth", (
 #   Information, MICCAI. <https://doi.org/10.1007/978-3-030-87196-3_26>
 
 # %% tags=["record"]
-from pathlib import Path
-
-from localmi.record import Result, write_results
+from localmi.record import Result, record_metrics
 
 metrics = {}
 for (name, mi), one in gaps.items():
     beside = {"truth": mi, "best_critic": one["best critic"].value}
     beside |= {"cap": math.log(batch_size)} if name == "InfoNCE" else {}
     metrics[f"{name}_nats_at_{mi:g}"] = Result(one["held-out"], "fresh", beside)
-record = write_results(
-    Path(run_dir) if run_dir else None,
-    notebook="02_variational_bounds",
-    parameters={"seed": seed, "batch_size": batch_size, "batches": batches, "pairs": pairs,
-                "steps": steps},
-    data={"name": "Gaussian staircase"},
-    metrics=metrics,
-    seconds=time.perf_counter() - began,
-)
+record = record_metrics(metrics, data={"name": "Gaussian staircase"}, run_dir=run_dir)

@@ -29,14 +29,14 @@
 
 # %% tags=["setup"]
 import math
-import time
+
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
-from localmi.course import check
-from localmi.environment.check import set_up
-from localmi.course.plots import COLOURS, PALETTE, plt, show
-began = time.perf_counter()
+
+from localmi.course import COLOURS, PALETTE, check, set_up, show
+
 set_up()
 
 # %% tags=["parameters"]
@@ -127,7 +127,7 @@ show(
 # which is the gradient of $\frac1K\sum_i f_{ii} - E_O[e^f]/a$ with $a$ held fixed: the **surrogate**.
 
 # %%
-from localmi.mi.bounds import MINE
+from localmi.mi import MINE
 
 def my_mine(scores, log_a, d=0.99):           # [K, K], log a or None at the first batch
     K = len(scores)
@@ -173,9 +173,8 @@ for K, number in ((4, 40_000), (16, 4000), (64, 400)):
 # a fresh batch each step, so that nothing is learned by heart. Only the gradient differs.
 
 # %%
-from localmi.mi.bounds import dv
+from localmi.mi import QuadraticCritic, dv
 from localmi.mi.distributions import staircase
-from localmi.mi.quadratic import QuadraticCritic
 
 def held_out_dv(K, with_mine, seed, known=staircase(1.0, dim=5)):
     """DV of 2,048 fresh pairs, after 600 batches of K."""
@@ -262,8 +261,7 @@ check.exercise_3_1(my_surrogate)
 # %%
 from torch.nn import functional
 
-from localmi.mi.bounds import dv, infonce
-from localmi.mi.density_ratio import demi
+from localmi.mi import demi, dv, infonce
 from localmi.mi.distributions import staircase
 
 def my_cpc(scores):                           # [K, K], rows are images
@@ -423,7 +421,7 @@ check.exercise_3_3(my_reading)
 # \theta = \frac{\sqrt{1 + 4\rho^2} - 1}{2\rho}.$$
 
 # %%
-from localmi.mi.critics import BilinearCritic
+from localmi.mi import BilinearCritic
 from localmi.mi.distributions import staircase
 
 for mi in (2.0, 4.0, 6.0, 8.0, 10.0):
@@ -444,9 +442,7 @@ assert torch.allclose(critic(x, y), theta * x @ y.T, atol=1e-4)
 # %% tags=["nbval-ignore-output"]
 from timeit import repeat
 
-from localmi.mi.bounds import infonce
-from localmi.mi.critics import build_critic
-from localmi.mi.quadratic import QuadraticCritic
+from localmi.mi import QuadraticCritic, build_critic, infonce
 
 x, y = torch.randn(2, 128, 20)
 for name in ("bilinear", "quadratic", "separable", "concat"):
@@ -461,10 +457,9 @@ for name in ("bilinear", "quadratic", "separable", "concat"):
 # What does the dear one buy? One fit each at 4 nats, fresh pairs at every step, batches of 64:
 
 # %%
-from localmi.statistics import mean_interval
-from localmi.mi.bounds import infonce_terms
-from localmi.mi.critics import build_critic
+from localmi.mi import build_critic, infonce_terms
 from localmi.mi.distributions import staircase
+from localmi.statistics import mean_interval
 
 def on_fresh_pairs(name, number, known=staircase(4.0), K=64):
     """A critic after a number of steps."""
@@ -510,9 +505,7 @@ print("concat less separable, pair by pair:", "above 0" if gain.low > 0 else "no
 # four readings, each of a batch that has not been trained on yet: every point is held out.
 
 # %%
-from localmi.mi.bounds import dv, infonce
-from localmi.mi.critics import build_critic
-from localmi.mi.density_ratio import demi, js_objective, smile
+from localmi.mi import build_critic, demi, dv, infonce, js_objective, smile
 from localmi.mi.distributions import staircase
 
 LEVELS = (2.0, 4.0, 6.0, 8.0, 10.0)
@@ -566,7 +559,7 @@ table.join(pd.DataFrame(last.std(axis=1), LEVELS, list(READINGS)), rsuffix=", sp
 # Gaussian with the correlations of the fit part, which a network then corrects.
 
 # %%
-from localmi.mi.samples.estimate import estimate
+from localmi.mi import estimate
 
 x, y = staircase(4.0).sample(samples, seed)
 size = {"steps": steps, "batch_size": batch_size, "seed": seed}
@@ -589,14 +582,14 @@ for start in ("gaussian", "random"):
 # the truth. `split` makes three parts: fitted on (60 %), stopped by (15 %), read on (25 %).
 
 # %%
-from localmi.mi.samples.fitting import METHODS, Training, fit_critic
-from localmi.mi.samples.inputs import split
+from localmi.mi import ESTIMATORS, Training, fit_critic, split
+
 
 def classifier(x, y, method, seed, start="gaussian"):
     """[n, n] scores of the report part by a critic that was trained as a classifier."""
     splits, _ = split(x.double().numpy(), y.double().numpy(), None, seed=seed)
     critic, _ = fit_critic(
-        splits, method=METHODS[method], critic="separable", start=start,
+        splits, method=method, critic="separable", start=start,
         training=Training(steps, batch_size, seed=seed),
     )  # fmt: skip
     with torch.no_grad():
@@ -604,9 +597,8 @@ def classifier(x, y, method, seed, start="gaussian"):
 
 
 # %%
+from localmi.mi import estimate, gaussian_mi, ksg
 from localmi.statistics import Interval, mean_interval
-from localmi.mi.samples.baselines import gaussian_mi, ksg
-from localmi.mi.samples.estimate import estimate
 
 NAIVE, SHARES = "DV of\nSMILE's\ncritic", {}
 
@@ -619,7 +611,7 @@ def top_ten(scores):
 
 def read(scores, name):
     """A reading with its interval."""
-    terms = METHODS[name].terms(scores, None).double().numpy()
+    terms = ESTIMATORS[name].terms(scores, None).double().numpy()
     return mean_interval(terms, np.arange(len(terms)), resamples=500)
 
 
@@ -641,7 +633,7 @@ def measure(known, seed):
 
 
 # %%
-from localmi.course.error_map import mean_errors, plot_errors
+from localmi.course import mean_errors, plot_errors
 from localmi.mi.distributions import TASKS, task
 
 EDGES, TAILS, DIMS, BENT = FEW = ["1v1-additive-0.1", "student-identity-2-2-1",
@@ -770,9 +762,9 @@ print(f"truth {known.true_mi:.2f}, Gaussian formula:", ", ".join(f"{one:.2f}" fo
 # wrongly now and then; $h$ cuts the upper half out. Phase and noise vary, and the truth is known *as well*.
 
 # %%
-from localmi.statistics import Interval
+from localmi.mi import estimate
 from localmi.mi.distributions import GridImages, processed, stacked
-from localmi.mi.samples.estimate import estimate
+from localmi.statistics import Interval
 
 pair = GridImages(side=1, states=4, flip=0.1).pair_task(1)
 print(f"I(x; y) = {pair.true_mi:.4f} nats")
@@ -843,8 +835,8 @@ show(
 # each starts as the Gaussian of the fit part and stays there (`steps=0`).
 
 # %%
+from localmi.mi import estimate
 from localmi.mi.distributions import mcallester_stratos
-from localmi.mi.samples.estimate import estimate
 
 known = mcallester_stratos()
 print(f"truth {known.true_mi:.4f} nats")
@@ -921,9 +913,7 @@ for method in ("infonce", "doe"):
 #   Information, MICCAI. <https://doi.org/10.1007/978-3-030-87196-3_26>
 
 # %% tags=["record"]
-from pathlib import Path
-
-from localmi.record import Result, write_results
+from localmi.record import Result, record_metrics
 
 truths = {"pairs": pair.true_mi, "shuffled": 0.0, "processed": pair.true_mi,
           "stacked": 2 * pair.true_mi}  # fmt: skip
@@ -931,12 +921,8 @@ metrics = {
     f"images_{name}_nats": Result(one, "report", {"truth": truths[name]})
     for name, one in nats.items()
 }
-record = write_results(
-    Path(run_dir) if run_dir else None,
-    notebook="03_neural_estimators",
-    parameters={"seed": seed, "tasks": tasks, "samples": samples, "steps": steps,
-                "batch_size": batch_size, "seeds": seeds},
+record = record_metrics(
+    metrics,
     data={"name": "distributions of known mutual information"},
-    metrics=metrics,
-    seconds=time.perf_counter() - began,
+    run_dir=run_dir,
 )

@@ -31,14 +31,14 @@
 
 # %% tags=["setup"]
 import math
-import time
+
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
-from localmi.course import check
-from localmi.environment.check import set_up
-from localmi.course.plots import COLOURS, PALETTE, plt, show
-began = time.perf_counter()
+
+from localmi.course import COLOURS, PALETTE, check, set_up, show
+
 set_up()
 
 # %% tags=["parameters"]
@@ -391,8 +391,7 @@ for R in (1, 2, 16, 64):
 # be their closeness. Every region is then selected equally often, so the last KL is 0.
 
 # %%
-from localmi.mi.bounds import dv
-from localmi.mi.selection import select_regions
+from localmi.mi import dv, select_regions
 
 
 def circle_scores(K, R, generator):  # [K, R, K], nothing depends on anything
@@ -452,7 +451,7 @@ show(
 # in every step, so that nothing can be learnt by heart:
 
 # %%
-from localmi.mi.critics import ConcatCritic
+from localmi.mi import ConcatCritic
 
 
 def learn_nothing(how, R=16, dim=4):
@@ -542,7 +541,7 @@ check.exercise_4_2(my_nothing)
 # $$\hat I = \log K + \frac1K \sum_i \Big[f_{ii} - \log \sum_j e^{f_{ij}}\Big].$$
 
 # %%
-from localmi.mi.bounds import dv, infonce
+from localmi.mi import dv, infonce
 
 
 def all_mismatched(f):  # [K, K] -> one log sum exp, and how many pairs it is over
@@ -600,7 +599,7 @@ show(
 # for bit but for rounding. The true InfoNCE trains another:
 
 # %%
-from localmi.mi.critics import ConcatCritic
+from localmi.mi import ConcatCritic
 
 
 def train(objective, number=60):
@@ -776,8 +775,7 @@ def nats(scores):  # [sets, K, K] -> the sum of their InfoNCE, symmetric
 
 
 # %%
-from localmi.mi.bounds import infonce
-from localmi.mi.selection import select_regions
+from localmi.mi import infonce, select_regions
 
 torch.manual_seed(seed)
 regions, sentences = study(9, seed)
@@ -790,7 +788,7 @@ assert torch.allclose(scores[0], soft, atol=1e-5)
 assert torch.isclose(nats(scores), sum(infonce(one) for one in scores), atol=1e-5)
 
 # %%
-from localmi.mi.samples.fitting import Training, fit
+from localmi.mi import Training, fit
 
 
 def learn(kind, number, seed):
@@ -940,9 +938,7 @@ compare("local, sought", "global, regions")
 #   <https://doi.org/10.48550/arXiv.1905.06922>
 
 # %% tags=["record"]
-from pathlib import Path
-
-from localmi.record import Result, write_results
+from localmi.record import Result, record_metrics
 
 metrics = {
     f"{kind.replace(', ', '_')}_nats": Result(
@@ -950,12 +946,8 @@ metrics = {
     )
     for kind, values in found.items()
 }
-record = write_results(
-    Path(run_dir) if run_dir else None,
-    notebook="04_local_mutual_information",
-    parameters={"seed": seed, "seeds": seeds, "samples": samples, "steps": steps,
-                "learning_rate": learning_rate},
+record = record_metrics(
+    metrics,
     data={"name": "images of known information", "side": 2, "states": 4, "flip": 0.1},
-    metrics=metrics,
-    seconds=time.perf_counter() - began,
-)  # fmt: skip
+    run_dir=run_dir,
+)

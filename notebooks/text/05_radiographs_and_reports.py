@@ -17,28 +17,28 @@
 #
 # **You will be able to** find your way in the files of MIMIC-CXR, say how a hidden state makes an
 # image and a sentence, cut a report into sections and sentences without breaking it, compute how
-# much image and sentence can share, choose what an uncertain or blank label counts as, turn a
-# download into a checked cache, and read a batch with its mask.
+# much image and sentence can share, choose what an uncertain or blank label counts as, and read a
+# batch with its mask.
 #
 # **Before this**: nothing but Python. Of mutual information it is enough to know that it says by
 # how many nats one thing narrows down another.
 #
-# **Reading time**: 50 minutes.
-# **Run time**: half a minute on one core; a GPU is not used. **Memory**: 1.2 GB.
+# **Reading time**: 40 minutes.
+# **Run time**: half a minute on one core; a GPU is not used. **Memory**: 1 GB.
 # **Data**: the example study, synthetic from end to end, in the layout of MIMIC-CXR. With `data_dir`
 # the same cells run on MIMIC-CXR, OpenI or a CSV of your own; what needs a known truth then says so
 # and is left out.
 
 # %% tags=["setup"]
-import time
 from textwrap import fill, shorten
+
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from localmi.course import check
-from localmi.environment.check import set_up
-from localmi.course.plots import COLOURS, contact_sheet, plot_radiograph, plt, show
+
+from localmi.course import COLOURS, check, contact_sheet, plot_radiograph, set_up, show
 from localmi.study import example_dir, load_study, load_truth
-began = time.perf_counter()
+
 set_up()
 
 # %% tags=["parameters"]
@@ -58,6 +58,8 @@ run_dir = ""  # where results are kept, "" keeps nothing
 # they may also lie under another root, or stay in `mimic-cxr-reports.zip`.
 
 # %%
+from localmi.data import reasons
+
 example = example_dir()
 files = {path.name: pd.read_csv(path) for path in sorted(example.rglob("*edema_severity.csv"))}
 files = {path.name: pd.read_csv(path) for path in sorted(example.glob("mimic*.csv*"))} | files
@@ -82,7 +84,8 @@ for name, table in files.items():
 # `chexpert` is what a program read in the report, `test-set-labeled` (version 2.1.0) what
 # radiologists read there; "Airspace Opacity" is the others' "Lung Opacity". Dates are shifted, by
 # another span for each patient: only their order within a patient means something. `load_study`
-# joins all this on the ids, checks it, and prepares images and sentences once (section 9).
+# joins all this on the ids, checks it, and prepares images and sentences once. How it does so with
+# a whole download is [chapter 13](13_preparing_mimic_cxr.ipynb).
 
 # %%
 study = load_study(data_dir, cache_dir)
@@ -95,8 +98,6 @@ counts["sentences"] = sentences["study_id"].map(split_of).value_counts()
 counts.reindex([name for name in ("train", "validate", "test") if name in counts.index])
 
 # %%
-from localmi.data.sources.pairs import reasons
-
 print(reasons(study.rejected))
 per_study = sentences.groupby("study_id").size()
 words = sentences["text"].str.split().str.len()
@@ -126,7 +127,7 @@ show(
 
 # %% [markdown]
 # The skeleton is that of one person: a network can learn to recognise it. That is why splits are
-# made by patient (section 8).
+# made by patient (chapter 13).
 #
 # **What could go wrong**: a study with two images is counted as two independent samples; its two
 # images, set against each other as "mismatched", punish the model for being right.
@@ -147,10 +148,7 @@ show(
 # into a program. Therefore we can do what nobody can do to a patient: change $H$ and nothing else.
 
 # %%
-from localmi.phantom.config import PhantomConfig
-from localmi.phantom.image import render
-from localmi.phantom.latents import Finding, Study
-from localmi.phantom.report import compose_report
+from localmi.phantom import Finding, PhantomConfig, Study, compose_report, render
 
 config = PhantomConfig(seed=seed)
 effusion = Finding("pleural_effusion", {"side": "left", "level": "large"}, contrast=1.0)
@@ -251,9 +249,7 @@ show(
 # heart looks larger. The **grade**: edema is graded 0 to 3, a task of the paper.
 
 # %%
-from localmi.phantom.config import PhantomConfig
-from localmi.phantom.image import render
-from localmi.phantom.latents import Finding, Study
+from localmi.phantom import Finding, PhantomConfig, Study, render
 
 
 def one_chest(view, **findings):
@@ -296,8 +292,7 @@ show(
 import re
 from pathlib import Path
 
-from localmi.data.reports import body_sections, sections, sentence_kind, split_sentences
-from localmi.data.sources.pairs import read_pairs
+from localmi.data import body_sections, read_pairs, sections, sentence_kind, split_sentences
 
 has_reports = data_dir and not (Path(data_dir) / "meta.json").is_file()  # a prepared cache has none
 pairs = read_pairs(data_dir if has_reports else example_dir()).table
@@ -471,7 +466,7 @@ show(
 # has fewer words and repeats more.
 #
 # The remedy is a mask: a pair whose words are those of the matched pair is no mismatched pair
-# (section 10). Its price: mismatched sentences are no longer drawn like matched ones, and the bound
+# (section 8). Its price: mismatched sentences are no longer drawn like matched ones, and the bound
 # moves up a little. So the course trains *with* the mask and reports *without* it.
 #
 # **What could go wrong**: twins in meaning. "No effusion." and "There is no pleural effusion." are
@@ -489,6 +484,9 @@ show(
 # $$I(H; S) = h(p') - h(\varepsilon) \quad\text{nats}.$$
 
 # %%
+from localmi.phantom import PhantomConfig, ReportNoise, true_mi
+
+
 def h(q):
     return -sum(x * np.log(x) for x in (q, 1 - q) if x > 0)
 
@@ -509,10 +507,6 @@ for p, error in ((0.5, 0.0), (0.3, 0.0), (0.3, 0.1), (0.05, 0.1)):
 # zones, levels, denials, hedges, fillers. It adds up all $2^9$ states. First, that it agrees:
 
 # %%
-from localmi.phantom.config import PhantomConfig, ReportNoise
-from localmi.phantom.truth import true_mi
-
-
 def single(p, error):
     """One finding, always spoken of, without side or level: the formula's own study."""
     return PhantomConfig(
@@ -600,7 +594,7 @@ check.exercise_5_2(my_mi)
 # mentioned. One row a study.
 
 # %%
-from localmi.data.labels import PATHOLOGY9, POLICIES, beside_table_1, class_counts
+from localmi.data import PATHOLOGY9, POLICIES, beside_table_1, class_counts
 
 study = load_study(data_dir, cache_dir)
 labels = study.manifest.drop_duplicates("study_id").set_index("study_id")
@@ -678,226 +672,7 @@ def my_targets(values):                       # array of 1, 0, -1 and NaN (blank
 check.exercise_5_3(my_targets)
 
 # %% [markdown]
-# ## 8 From a download to one table: what is refused?
-#
-# Three sources give one table, a row an image: ids, file, report, view, split. MIMIC-CXR names its
-# splits. OpenI names not even its patients: each report counts as one. A CSV needs three columns.
-
-# %%
-import tempfile
-from pathlib import Path
-
-from PIL import Image
-
-from localmi.data.sources.pairs import read_pairs
-
-scratch = tempfile.TemporaryDirectory()
-openi, ours = Path(scratch.name) / "openi", Path(scratch.name) / "ours"
-xml = """<r><uId id="CXR{0}"/><AbstractText Label="FINDINGS">Clear lungs.</AbstractText>
-<parentImage id="CXR{0}_IM-{0}-1001"/></r>"""
-(openi / "ecgen-radiology").mkdir(parents=True)
-ours.mkdir()
-lines = [f"{n}.png,FINDINGS: Clear lungs.,patient {n}" for n in (1, 2, 3)]
-(ours / "pairs.csv").write_text("\n".join(["image,report,patient_id", *lines]))
-for n in (1, 2, 3):  # a picture of any kind, and a report
-    for picture in (openi / f"CXR{n}_IM-{n}-1001.png", ours / f"{n}.png"):
-        Image.new("L", (64, 64), n).save(picture)
-    (openi / "ecgen-radiology" / f"{n}.xml").write_text(xml.format(n))
-
-# %%
-folders = {"MIMIC-CXR": example_dir(), "OpenI": openi, "CSV": ours}
-first = {name: read_pairs(folder).table.iloc[0] for name, folder in folders.items()}
-shown = pd.DataFrame(first).loc[["patient_id", "study_id", "image_id", "view", "split", "report"]]
-shown.loc["report"] = [" ".join(text.split())[:28] for text in shown.loc["report"]]
-shown.loc["image_id"] = shown.loc["image_id"].str[:20]
-shown
-
-# %% [markdown]
-# Real downloads have faults. Take ten patients of the example and plant some.
-
-# %%
-import shutil
-
-from localmi.data.sources.mimic import CHEXPERT, METADATA, SPLIT
-
-example, broken = example_dir(), Path(scratch.name) / "broken"
-tables = [pd.read_csv(example / name) for name in (METADATA, SPLIT, CHEXPERT.name)]
-ten = sorted(set(tables[0]["subject_id"]))[:10]
-metadata, split, chexpert = (table[table["subject_id"].isin(ten)].copy() for table in tables)
-for patient in ten:
-    shutil.copytree(example / f"files/p90/p{patient}", broken / f"files/p90/p{patient}")
-image = [next(broken.rglob(f"{name}.jpg")) for name in metadata["dicom_id"]]
-report = [path.parent.with_suffix(".txt") for path in image]
-
-# %%
-studies = metadata["study_id"]
-split.loc[split["study_id"] == studies[2], "split"] = "test"  # a patient with a study in train
-image[0].write_bytes(image[0].read_bytes()[:3000])  # a download that stopped
-image[4].unlink()  # one that never began
-report[6].unlink()
-report[14].write_text(" IMPRESSION: \n")
-metadata.loc[[8, 9], "ViewPosition"] = ["LATERAL", "SKULL"]
-chexpert = chexpert[chexpert["study_id"] != studies[13]]
-for name, table in zip((METADATA, SPLIT, CHEXPERT.name), (metadata, split, chexpert)):
-    table.to_csv(broken / name, index=False)
-
-# %% [markdown]
-# By default a patient in two splits stops everything:
-
-# %%
-from localmi.data.cache.prepare import describe_pairs, estimate_needs
-from localmi.errors import StudyLeakError
-
-try:
-    read_pairs(broken)
-except StudyLeakError as error:
-    print(fill(f"StudyLeakError: {error}", 95))
-pairs = read_pairs(broken, leaks="reject")
-print()
-for line in describe_pairs(pairs).splitlines():
-    print(fill(line, 95, subsequent_indent="    "))
-
-# %% [markdown]
-# *Rejected* is what was asked for and cannot be used; *not asked for* is left out by choice; a *note*
-# is neither. This is the first half of what the command says:
-# `python -m localmi prepare --source mimic --data-dir ... --out ... --leaks reject --dry-run`. The
-# second half is the cost, from a timed sample of files. For the whole example:
-
-# %% tags=["nbval-ignore-output"]
-whole = read_pairs(example)
-print(fill(str(estimate(whole, Path(scratch.name) / "cache")), 95))
-
-# %% [markdown]
-# Images are opened only when the cache is made. So the stopped download and the empty impression
-# are found now:
-
-# %%
-import json
-
-from localmi.data.cache.cache import build_cache
-
-cache = build_cache(pairs, Path(scratch.name) / "cache", leaks="reject")
-told = json.loads((cache.folder / "report.json").read_text())
-for reason, count in told["rejected"].items():
-    print(f"{count} {reason}")
-print(f"{told['images']} images are left of {len(metadata)}; not asked for: {told['left_out']}")
-scratch.cleanup()
-
-# %% [markdown]
-# With the counts of section 7 for each split, view and policy it lies in the cache as `report.txt`.
-# Killed at any moment, the command goes on from there, to the same bytes.
-#
-# A split of one's own is made by patient. A common mistake is to split *rows* at random. How many
-# patients would then be on both sides?
-
-# %%
-from localmi.data.splits import split_patients
-
-study = load_study(data_dir, cache_dir)
-rng = np.random.default_rng(seed)
-ids = study.manifest["patient_id"]
-at_random = rng.choice(["train", "validate", "test"], size=len(ids), p=(0.8, 0.1, 0.1))
-torn = ids.groupby(ids).size()[pd.Series(at_random).groupby(ids).nunique() > 1]
-print(f"rows at random:  {len(torn)} of {ids.nunique():,} patients are in more than one split")
-ours = split_patients(study.manifest, (0.8, 0.1, 0.1), seed)["split"]
-print(f"by patient:      {int((ours.groupby(ids).nunique() > 1).sum())}")
-
-# %% [markdown]
-# **What could go wrong**: the same image under two names. When the cache is made, the check compares
-# the pixels' fingerprints too. It cannot see the same image at another size, nor one person under
-# two ids. And who is rejected is not a random sample: read the reasons before you trust the rest.
-
-# %% [markdown]
-# ## 9 What does a JPEG cost, and what does the cache buy?
-#
-# A radiograph of MIMIC-CXR has some eight million pixels; the network sees 256 × 256. An epoch of all
-# frontal images would decode 243,334 files, and so would the next. Make three files of that size,
-# and take the time.
-
-# %%
-import hashlib
-import tempfile
-from pathlib import Path
-
-from PIL import Image
-
-from localmi.data.images import read_image
-
-study = load_study(data_dir, cache_dir)
-rng = np.random.default_rng(seed)
-scratch = tempfile.TemporaryDirectory()
-jpegs = [Path(scratch.name) / f"{number}.jpg" for number in range(3)]
-for jpeg in jpegs:  # smooth, with grain: real ones have about 1.5 MB
-    smooth = Image.fromarray(rng.integers(40, 216, (24, 20), np.uint8)).resize((2544, 3056))
-    grain = rng.standard_normal((3056, 2544), dtype=np.float32)
-    Image.fromarray((np.asarray(smooth) + 2 * grain).astype(np.uint8)).save(jpeg, quality=95)
-row = study.images[0]
-print(f"{len(study.images):,} rows of {row.shape}, {row.dtype}: {row.nbytes:,} bytes each")
-assert hashlib.sha256(row.tobytes()).hexdigest() == study.manifest["sha256"][0]
-
-# %% tags=["nbval-ignore-output"]
-def fastest(work, things):
-    """Milliseconds a thing, the best of three rounds: others use this machine too."""
-    took = []
-    for _ in range(3):
-        start = time.perf_counter()
-        for thing in things:
-            work(thing)
-        took.append(1e3 * (time.perf_counter() - start) / len(things))
-    return min(took)
-
-
-whole = fastest(lambda jpeg: Image.open(jpeg).resize((256, 256)), jpegs)
-quick = fastest(lambda jpeg: read_image(jpeg, 256), jpegs)
-row = fastest(lambda index: study.images[index], rng.integers(0, len(study.images), 2000))
-size = np.mean([jpeg.stat().st_size for jpeg in jpegs]) / 1e6
-print(f"a JPEG of {size:.1f} MB: {whole:.0f} ms; as prepare reads it: {quick:.0f} ms")
-print(f"a row of the cache: {row:.3f} ms, {quick / row:,.0f} times as fast")
-print(f"243,334 images: {243_334 * quick / 3.6e6:.1f} h once, then {243_334 * row / 1e3:.0f} s")
-
-# %% [markdown]
-# `prepare` uses a property of JPEG: at an eighth, a quarter or half of its size it can be decoded
-# without ever making all its pixels. Even so, a file costs hundreds of rows. A row is a copy from
-# memory, once the system has read it; the cache of all frontal images takes 15.9 GB.
-#
-# These were three files on one machine. The full measurements are programs of the repository:
-#
-# - `python benchmarks/data.py rehearse`: 20,000 images with fifteen kinds of planted fault, each
-#   accounted for; `grow`: time and memory by size; `decode`: hours for all of MIMIC-CXR;
-# - `python benchmarks/index.py`: the tables and reports of all 377,110 images joined. Where this was
-#   written that took 20 s of one core, and 0.7 GB;
-# - `python benchmarks/loading.py`: batches a second, against decoding and a training step.
-#
-# How does anybody know that the cache is still what was written? Flip one bit of one image.
-
-# %%
-from dataclasses import replace
-
-from localmi.data.cache.cache import build_cache
-from localmi.data.sources.pairs import read_pairs
-from localmi.data.cache.verify import verify_cache
-
-pairs = read_pairs(example_dir())
-small = build_cache(replace(pairs, table=pairs.table[:20]), Path(scratch.name) / "cache")
-print(f"as written: {verify_cache(small.folder)}")
-shard = small.folder / "shard-00000.npy"
-rotten = bytearray(shard.read_bytes())
-rotten[-1000] ^= 1  # one bit of ten million
-shard.write_bytes(rotten)
-for words in verify_cache(small.folder):
-    print(fill(words, 95))
-scratch.cleanup()
-
-# %% [markdown]
-# That is `python -m localmi verify CACHE`. One sha256 more goes over pixels, ids, splits, labels and
-# sentences: the `data_hash`, which every result of the course carries. Two runs with one
-# `data_hash` saw the same data; if somebody mends one label, it changes.
-#
-# **What could go wrong**: a cache that outlives its data. This one keeps the sizes and times of
-# the files and the code that made it, and is built anew when any of them changes.
-
-# %% [markdown]
-# ## 10 What does one step of training see?
+# ## 8 What does one step of training see?
 #
 # A batch: $B$ images, and of each image's report one sentence drawn at random (paper, Fig. 2). Row
 # $i$ is image $i$, column $j$ is sentence $j$; matched pairs stand on the diagonal. Which of the
@@ -909,7 +684,8 @@ scratch.cleanup()
 # %%
 import torch
 
-from localmi.data.batches import SplitData, may_mismatch, normalise
+from localmi.data import SplitData, TrainingBatches, epoch_order, normalise
+from localmi.mi import may_mismatch
 
 data = SplitData(load_study(data_dir, cache_dir), "train")
 twice = np.flatnonzero(data.manifest["study_id"].duplicated(keep=False))
@@ -963,8 +739,6 @@ show(
 # batch depends on the data, the seed and the number of the step, and on nothing else.
 
 # %%
-from localmi.data.batches import TrainingBatches, epoch_order
-
 size = min(32, len(data))
 steps = TrainingBatches(data, size=size, seed=seed)
 for step in range(42):  # a run without a break
@@ -1002,7 +776,7 @@ def my_allowed(study, text):                              # [B], [B]
 check.exercise_5_4(my_allowed)
 
 # %% [markdown]
-# ## 11 Why no flips?
+# ## 9 Why no flips?
 #
 # Training moves each image a little: rotated by up to 20°, shifted by up to 10 %, cropped (paper,
 # Sec. 4). What a sentence says stays true. Mirror the image, and "left" becomes a lie, and the
@@ -1013,8 +787,7 @@ import re
 
 import torch
 
-from localmi.data.augment import Augmentation
-from localmi.data.batches import SplitData, normalise
+from localmi.data import Augmentation, SplitData, normalise
 
 data = SplitData(load_study(data_dir, cache_dir), "train")
 pairs = [(i, data.texts[t]) for i, code in enumerate(data.study) for t in data.text_ids[code]]
@@ -1043,61 +816,6 @@ show(
 # nobody mirrored anything. Hence the modest crops.
 
 # %% [markdown]
-# ## 12 What must never be stored?
-#
-# The example may go anywhere. MIMIC-CXR may not: whoever downloads it has signed that no text, pixel
-# or id of it is passed on, and a notebook passes on what its outputs show. Two guards help. One
-# looks at files. (These ids are made up, inside MIMIC-CXR's ranges; written out, they would make it
-# refuse *this* notebook.)
-
-# %%
-from localmi.privacy.scan import scan_content
-
-patient, study_id = f"p{19_999_999}", f"s{59_999_999}"
-note = f"Seen today:\nthe tube of {patient},\nand {study_id}; not p90000000 of the example."
-for finding in scan_content("notes.md", note.encode()):
-    print(finding)
-
-# %% [markdown]
-# `python -m localmi scan` does this for a whole project, inside tables, archives and notebooks too,
-# and never repeats an id; `make hooks` makes git do it at each commit. With `--against` a study or
-# cache it looks for its sentences as well.
-#
-# The other is `python -m localmi run`. Before the first cell it looks at the ids of the data. Are
-# they MIMIC-CXR's, outputs are neither stored nor shown, not even an error's, which may quote what
-# it choked on. With a notebook of two cells:
-
-# %%
-import tempfile
-from pathlib import Path
-
-import nbformat
-from nbformat.v4 import new_code_cell, new_notebook
-
-from localmi.privacy.credentialed import is_credentialed
-from localmi.notebook.private_run import execute_without_outputs
-
-scratch = tempfile.TemporaryDirectory()
-folder = Path(scratch.name)
-(folder / "files" / "p19" / patient / study_id).mkdir(parents=True)
-print(f"credentialed: {is_credentialed(folder)}; the example: {is_credentialed(example_dir())}")
-
-cells = [f"print('{patient} has an effusion')", f"raise ValueError('no image of {patient}')"]
-nbformat.write(new_notebook(cells=[new_code_cell(cell) for cell in cells]), folder / "mine.ipynb")
-failed = execute_without_outputs(folder / "mine.ipynb", folder / "done.ipynb", {}, lambda line: 0)
-print(f"failed in {failed}")
-
-# %%
-stored = nbformat.read(folder / "done.ipynb", as_version=4)
-print(fill(stored.cells[0].source, 95))
-print([len(cell.outputs) for cell in stored.cells if cell.cell_type == "code"], "outputs")
-scratch.cleanup()
-
-# %% [markdown]
-# **What could go wrong**: guards know forms, not meanings. A sentence retyped by hand, a checkpoint
-# that has learnt a rare report by heart, a screenshot: they see none of these.
-
-# %% [markdown]
 # ## Key points
 #
 # - A study is one report and one or more images; the patient is what is split.
@@ -1108,10 +826,8 @@ scratch.cleanup()
 # - A flipped statement costs more information than one left out.
 # - What is labelled is not what is there. The policy for uncertain and blank labels decides how
 #   frequent a finding looks: name it beside every AUC.
-# - Every source becomes one table. What is refused is listed with its reason; leaks stop the run.
-# - The cache makes an epoch cheap, its fingerprint names the data, `verify` finds a flipped bit.
 # - A batch is a function of data, seed and step: a resumed run is the same run.
-# - No flips: a heart has a side. No outputs of credentialed data: an agreement was signed.
+# - No flips: a heart has a side.
 #
 # ## References
 #
@@ -1120,7 +836,7 @@ scratch.cleanup()
 # - Johnson et al. 2019, MIMIC-CXR, a de-identified publicly available database of chest
 #   radiographs with free-text reports, Scientific Data. <https://doi.org/10.1038/s41597-019-0322-0>
 # - Johnson et al. 2019, MIMIC-CXR-JPG, a large publicly available database of labeled chest
-#   radiographs. <https://arxiv.org/abs/1901.07042>. The official rules for sections:
+#   radiographs. <https://doi.org/10.48550/arXiv.1901.07042>. The official rules for sections:
 #   <https://github.com/MIT-LCP/mimic-cxr>
 # - Demner-Fushman et al. 2016, Preparing a collection of radiology examinations for distribution
 #   and retrieval (OpenI), JAMIA. <https://doi.org/10.1093/jamia/ocv080>
@@ -1131,15 +847,6 @@ scratch.cleanup()
 #   pneumonia in chest radiographs, PLOS Medicine. <https://doi.org/10.1371/journal.pmed.1002683>
 
 # %% tags=["record"]
-from pathlib import Path
+from localmi.record import record_metrics
 
-from localmi.record import describe_data, write_results
-
-record = write_results(
-    Path(run_dir) if run_dir else None,
-    notebook="05_radiographs_and_reports",
-    parameters={"seed": seed, "data_dir": data_dir, "cache_dir": cache_dir},
-    data=describe_data(load_study(data_dir, cache_dir)),
-    metrics={},
-    seconds=time.perf_counter() - began,
-)
+record = record_metrics({}, data=study.describe(), run_dir=run_dir)

@@ -27,15 +27,14 @@
 # as it was initialised, only the text encoder has been trained before, by others.
 
 # %% tags=["setup"]
-import time
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
-from localmi.course import check
-from localmi.environment.check import set_up
-from localmi.course.plots import COLOURS, plot_radiograph, plt, show
+
+from localmi.course import check, plot_radiograph, set_up, show
 from localmi.study import load_study
-began = time.perf_counter()
+
 set_up()
 
 # %% tags=["parameters"]
@@ -57,9 +56,8 @@ run_dir = ""  # where results are kept, "" keeps nothing
 # That is all the method asks. Whatever network gives these three shapes will do.
 
 # %%
-from localmi.data.batches import normalise
-from localmi.model.image import build_image_encoder
-from localmi.model.text import TextEncoder
+from localmi.data import normalise
+from localmi.model import TextEncoder, build_image_encoder
 
 torch.manual_seed(seed)
 study = load_study(data_dir, cache_dir)
@@ -85,8 +83,8 @@ print(f"texts   {list(texts.shape)}        [M, E]")
 # pixels a side, six stages of two residual blocks. Each stage halves the side.
 
 # %%
-from localmi.data.batches import normalise
-from localmi.model.image import ResNet256
+from localmi.data import normalise
+from localmi.model import ResNet256
 
 torch.manual_seed(seed)
 network = ResNet256(num_classes=1).eval()
@@ -94,7 +92,7 @@ picture = normalise(load_study(data_dir, cache_dir).images[:1])  # [1, 1, 256, 2
 rows, blocks, stem = [("image", picture, 0)], {}, [network.conv1, network.bn1]
 with torch.no_grad():
     for k in range(7):
-        block = network.stage(picture, k)
+        block = network.blocks(picture, 1, k)
         parts = stem if k == 0 else [network.get_submodule(f"layer{k}")]
         size = sum(p.numel() for part in parts for p in part.parameters())
         rows.append(("conv1" if k == 0 else f"stage {k}", block, size))
@@ -151,13 +149,13 @@ show(
 # %%
 from torch.nn import functional
 
-from localmi.model.image import build_image_encoder
+from localmi.model import build_image_encoder
 
 torch.manual_seed(seed)
 encoder = build_image_encoder("resnet256_6_2_1", image_size=256, grid=4).eval()
 images = torch.randn(2, 1, 256, 256)
 with torch.no_grad():
-    block = encoder.backbone.stage(images, 5)  # [B, 128, 8, 8]
+    block = encoder.backbone.blocks(images, 1, 5)  # [B, 128, 8, 8]
     regions = encoder.regions(images)  # [B, 16, 512]
 folded = functional.pixel_unshuffle(block, 2)  # [B, 512, 4, 4]
 print(list(block.shape), "->", list(folded.shape), "->", list(regions.shape))
@@ -226,8 +224,8 @@ table
 # the network alone and can see nothing else.
 
 # %%
-from localmi.data.batches import normalise
-from localmi.model.image import build_image_encoder
+from localmi.data import normalise
+from localmi.model import build_image_encoder
 
 images = normalise(load_study(data_dir, cache_dir).images[:8])
 REGION = 5  # second row, second column: rows 64 to 127, columns 64 to 127
@@ -248,7 +246,7 @@ def influence(**options):
 # %%
 maps = {
     'stage 5, context "image"': influence(),
-    'stage 3, context "image"': influence(local_stage=3),
+    'stage 3, context "image"': influence(local_block=3),
     'stage 5, context "region"': influence(context="region"),
 }
 for name, seen in maps.items():
@@ -318,7 +316,7 @@ check.exercise_6_2(my_receptive_field)
 
 # %%
 from localmi.errors import ConfigError
-from localmi.model.image import build_image_encoder
+from localmi.model import build_image_encoder
 
 choices = [
     ("resnet256_6_2_1", 256, 4), ("resnet256_6_2_1", 256, 8), ("resnet18", 256, 4),
@@ -355,7 +353,7 @@ for options in ({"name": "resnet81"}, {"name": "resnet18", "image_size": 256, "g
 # feature $z^R$ is the vector of [CLS] (paper, Sec. 4) or the mean over all pieces.
 
 # %%
-from localmi.model.text import TextEncoder
+from localmi.model import TextEncoder
 
 language = TextEncoder(text_encoder).eval()
 for text in ("No pneumothorax.", "Small left pleural effusion."):
@@ -521,7 +519,7 @@ check.exercise_6_3(my_mean)
 # then costs $BN + B$ products, not $B^2N$.
 
 # %%
-from localmi.mi.critics import ConcatCritic
+from localmi.mi import ConcatCritic
 
 def my_scores(critic, z, t):  # [B, N, D], [M, E]
     first, second, last = critic.mlp[0], critic.mlp[2], critic.mlp[4]
@@ -607,7 +605,7 @@ f = torch.tensor(
 # %%
 import math
 
-from localmi.mi.selection import select_regions
+from localmi.mi import select_regions
 
 image = torch.arange(3)
 soft = f.logsumexp(dim=1) - math.log(4)  # every region a little
@@ -659,7 +657,7 @@ show(
 # Only b3 and b4 may be put into a lower bound.
 
 # %%
-from localmi.mi.bounds import dv
+from localmi.mi import dv
 
 noise = torch.Generator().manual_seed(seed)
 K, R, rounds = 256, 16, 20
@@ -707,15 +705,6 @@ for (name, nats), label in zip(found.items(), labels):
 #   EMNLP. <https://doi.org/10.18653/v1/D19-1410>
 
 # %% tags=["record"]
-from pathlib import Path
+from localmi.record import record_metrics
 
-from localmi.record import describe_data, write_results
-
-record = write_results(
-    Path(run_dir) if run_dir else None,
-    notebook="06_encoders",
-    parameters={"seed": seed, "text_encoder": text_encoder, "data_dir": data_dir},
-    data=describe_data(load_study(data_dir, cache_dir)),
-    metrics={},
-    seconds=time.perf_counter() - began,
-)
+record = record_metrics({}, data=load_study(data_dir, cache_dir).describe(), run_dir=run_dir)

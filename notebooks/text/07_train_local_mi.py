@@ -21,7 +21,7 @@
 #
 # **Before this**: [radiographs and reports](05_radiographs_and_reports.ipynb),
 # [encoders](06_encoders.ipynb).
-# **Reading time**: 30 minutes.
+# **Reading time**: 40 minutes.
 # **Run time**: 1 minute on 2 cores at these defaults; `make run`, the same notebook with more
 # steps, 10 minutes. **Memory**: 2 GB.
 # **Data**: the example study; any other by `data_dir`.
@@ -29,11 +29,11 @@
 # %% tags=["setup"]
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import torch
 
-from localmi.course import check
-from localmi.environment.check import set_up
+from localmi.course import check, set_up, show
 
 set_up()
 
@@ -43,30 +43,28 @@ cache_dir = ""  # where decoded images are kept, "" is beside the data
 run_dir = ""  # where results and checkpoints are kept, "" keeps nothing
 resume = False  # go on from the checkpoint in run_dir
 objective = "local"  # local or global
-bound = "infonce"  # infonce, mine or dv
+bound = "infonce"  # infonce, mine, dv, nwj, tuba, interpolated, js, smile or demi
 region_select = "soft"  # soft, per_pair_max, positive_argmax or matched_max
-temperature = 1.0  # of the soft selection, at the first step
-temperature_end = 0.05  # and at the last: nearly the hard maximum
-sentences = "all"  # of a report: one (drawn at random) or all
-image_encoder = "resnet256_6_2_1"  # or a ResNet or ViT of torchvision
-region_context = "region"  # what a region sees: its own cell (region), or all (image)
-cells_after = 2  # block of the encoder after which the cells are cut
-local_stage = 4  # block of the encoder that gives the regions
-grid = 4  # regions a side
-image_size = 128  # pixels a side
-text_encoder = "minilm"  # or the folder or hub name of a BERT
-text_pooling = "mean"  # cls or mean
-text_learning_rate = 0.0  # 0 leaves the text encoder as it is
 critic = "separable"  # concat, bilinear, separable or centred
-critic_hidden: list[int] = [256]  # widths of its hidden layers
-learning_rate = 0.002  # of image encoder and critic
-learning_rate_end = 0.02  # share of it that is left at the end
-weight_decay = 0.3  # of image encoder and critic
-smallest_crop = 0.75  # of the augmentation, as a share of the side
+image_size = 128  # pixels a side
 batch_size = 32  # images a step
+learning_rate = 0.002  # of image encoder and critic
 steps = 40  # gradient steps
 evaluate_every = 20  # steps between two looks at the validation split
 seed = 0  # of everything random
+further: dict = {  # any other field of localmi.train.config.TrainConfig, here a small profile
+    "sentences": "all",
+    "temperature_end": 0.05,
+    "region_context": "region",
+    "cells_after": 2,
+    "local_stage": 4,
+    "text_pooling": "mean",
+    "text_learning_rate": 0.0,
+    "critic_hidden": [256],
+    "learning_rate_end": 0.02,
+    "weight_decay": 0.3,
+    "smallest_crop": 0.75,
+}
 
 # %% [markdown]
 # ## 1 What is known before anything is trained?
@@ -74,65 +72,59 @@ seed = 0  # of everything random
 # The study is read, checked for patients in two splits, decoded once and kept. The example study
 # was generated, so the mutual information of an image and one sentence of its report is known
 # exactly (chapter 5): the dashed line in the figure below.
+#
+# Everything that a run depends on is one object, checked at the door. The parameters above are what
+# this chapter is about; `further` can name any other of its fields. On the command line all are set
+# alike, `-p steps 3500 -p max_tokens 128`.
 
 # %%
-import time
-
-from localmi.data.batches import SplitData
+from localmi.data import SplitData, reasons
 from localmi.study import load_study, load_truth
-from localmi.data.sources.pairs import reasons
-from localmi.train.config import TrainConfig, checked
+from localmi.train import Pretraining, TrainConfig
 
-start = time.time()
-names = set(TrainConfig.model_fields) & set(globals())
-config = checked(**{name: globals()[name] for name in sorted(names)})
+config = TrainConfig.checked(
+    objective=objective,
+    bound=bound,
+    region_select=region_select,
+    critic=critic,
+    image_size=image_size,
+    batch_size=batch_size,
+    learning_rate=learning_rate,
+    steps=steps,
+    evaluate_every=evaluate_every,
+    seed=seed,
+    **further,
+)
+
+# %%
 cache = load_study(data_dir, cache_dir, image_size=config.image_size)
 truth = load_truth(data_dir)
-unit = "sentence" if config.objective == "local" else "report"
+training = Pretraining(config, cache)
+unit = training.objective.unit  # what a text is: a sentence, or a whole report
 validate, test = (SplitData(cache, split, unit=unit) for split in ("validate", "test"))
-studies = cache.manifest.groupby("split")["study_id"].nunique().to_dict()
 true_mi = truth.summary["true_mi_nats"][unit] if truth else None
-print(f"studies: {studies}.", reasons(cache.rejected))
+print(f"studies: {cache.describe()['studies']}.", reasons(cache.rejected))
 print(f"true MI of an image and a {unit}:", f"{true_mi:.3f} nats" if truth else "not known")
 
 # %% [markdown]
 # ## 2 What happens in one step?
 #
-# A critic scores every region of every image against every sentence of the batch. For each pair of
-# image and sentence the regions become one score; the matched pairs must stand out.
+# A critic $f$ scores every region of every image against every sentence of the batch. For each pair
+# of image and sentence the scores of the regions become one; the matched pairs must stand out.
 #
 # $$f_{ij} = \max_n f(z^I_{i,n}, z^R_j) \qquad\text{(the max of Eq. 5)}$$
-# $$\hat I = \frac1K\sum_i\Big[f_{ii} - \log\sum_j e^{f_{ij}}\Big] + \log K
+# $$\hat I = \frac1K\sum_i\Big[f_{ii} - \log\sum_{j} e^{f_{ij}} + \log K_i\Big]
 # \qquad\text{(Eq. 4, plus the } \log K \text{ that the print leaves out)}$$
 #
-# Here are the two lines of the idea, on eight images and one sentence of each.
-
-# %%
-from localmi.data.batches import normalise
-from localmi.mi.bounds import infonce
-from localmi.train.pretraining import Pretraining
-
-training = Pretraining(config, cache)
-encoder, critic_network = training.alignment.image_encoder, training.alignment.critic
-rng = np.random.default_rng(seed)
-batch = training.train_data.batch(np.arange(8), rng)
-texts = training.encode_texts([training.train_data.texts[number] for number in batch.text])
-pixels = normalise(batch.images.to(training.device))  # uint8 -> float32, [B, 1, H, W]
-images = encoder.regions(pixels) if unit == "sentence" else encoder.pooled(pixels)
-scores = critic_network(images.reshape(8, -1, images.shape[-1]), texts)  # [8, N, 8]
-
-pair_scores = scores.amax(dim=1)  # [8, 8], each pair its own best region
-matched, everyone = pair_scores.diagonal(), pair_scores.logsumexp(dim=1)
-my_infonce = (matched - everyone).mean() + np.log(8)
-assert torch.allclose(my_infonce, infonce(pair_scores, direction="image_to_text"), atol=1e-5)
-print(f"{scores.shape[1]} regions, untrained: {abs(my_infonce.item()):.1f} nats")
-
-# %% [markdown]
-# The hard max sends its gradient through one region a pair, and at the start that region is
-# chosen by chance. So we train with its soft form, the mean of $e^f$ over the regions, and report
-# with the hard max, which is the same kind of critic: every pair, matched or not, chooses for
-# itself. **What could go wrong:** let the matched pair choose and give the mismatched ones no
-# choice, and the number is up to $\log N$ nats too high (chapter 4 measures it).
+# The sum runs over the matched sentence and those that may serve as mismatched ones, $K_i$ in all:
+# no sentence of the same study, and none that reads the same, for "no effusion" of another patient
+# is true of this image too. All networks climb the bound together,
+# $\max_\theta \hat I$ (Eq. 2). So much for the equations; one decision is left. The hard max sends its
+# gradient through one region a pair, and at the start that region is chosen by chance. So we train
+# with its soft form, the mean of $e^{f}$ over the regions, and report with the hard max: with both,
+# every pair, matched or not, chooses for itself. **What could go wrong:** let the matched pair choose
+# and give the mismatched ones no choice, and the number is up to $\log N$ nats too high (chapter 4
+# measures it).
 #
 # ### Exercise 7.1
 #
@@ -155,6 +147,85 @@ def my_soft_max(scores, temperature):  # [B, N, B] -> [B, B]
 check.exercise_7_1(my_soft_max)
 
 # %% [markdown]
+# Here is the whole step, in plain torch: B images with their M sentences, N regions an image.
+
+# %%
+from localmi.data import normalise
+
+
+def my_infonce(scores, allowed):  # [M, M] each; the matched pairs on the diagonal
+    choices = allowed | torch.eye(len(scores), dtype=torch.bool)
+    log_sum = scores.masked_fill(~choices, -np.inf).logsumexp(dim=1)
+    return (scores.diagonal() - log_sum + choices.sum(dim=1).log()).mean()
+
+
+def my_step(batch, encoder, critic, texts, optimiser, temperature):
+    images = normalise(batch.images)  # [B, 1, H, W]
+    regions = encoder.regions(images)  # [B, N, D], z^I
+    sentences = texts[batch.text]  # [M, E], z^R
+    scores = critic(regions, sentences)[batch.owner]  # [M, N, M], f of all regions and sentences
+    pairs = my_soft_max(scores, temperature)  # [M, M], the max of Eq. 5
+    of_another_study = batch.text_study[:, None] != batch.text_study  # [M, M]
+    allowed = of_another_study & (batch.text[:, None] != batch.text)
+    bound = (my_infonce(pairs, allowed) + my_infonce(pairs.T, allowed.T)) / 2  # Eq. 4, both ways
+    optimiser.zero_grad()
+    (-bound).backward()  # Eq. 2: up the bound
+    optimiser.step()
+    return bound.item()
+
+
+# %% [markdown]
+# The library's step does the same, and lets every part be another: the objective, the reading of the
+# max, the bound, a text encoder that is trained too, and augmented images. Both start with equal
+# weights; after three steps of each the values must agree, and every weight. (In a headless run, and
+# on other data than the example, these cells are left out.)
+
+# %%
+reading = not run_dir and not data_dir
+as_above = {"objective": "local", "bound": "infonce", "region_select": "soft", "temperature": 1.0}
+as_above |= {"temperature_end": 1.0, "text_learning_rate": 0.0, "direction": "symmetric"}
+as_above |= {"winners_only": False, "shuffle_pairs": False, "same_text_is_mismatch": False}
+as_above |= {"augment": False, "precision": "float32", "device": "cpu"}
+if reading:
+    plain = TrainConfig.checked(**config.as_record() | as_above)
+    mine, theirs = Pretraining(plain, cache), Pretraining(plain, cache)
+    parts = mine.alignment.image_encoder, mine.alignment.critic
+    texts = mine.encode_texts(mine.train_data.texts)
+    for step in range(3):
+        value = my_step(mine.batches[step], *parts, texts, mine.image_optimiser, temperature=1.0)
+        assert abs(value - theirs.train_step()) < 1e-6
+        print(f"step {step}: {value:.3f} nats by both")
+    both = zip(*(one.alignment.parameters() for one in (mine, theirs)), strict=True)
+    print("every weight agrees:", all(torch.allclose(a, b, atol=1e-6) for a, b in both))
+
+# %% [markdown]
+# ### Exercise 7.2
+#
+# Now you, with nothing but the equations: one step on B images with one sentence each (the paper's
+# Figure 2), by the **hard** max, InfoNCE from image to text. `encoder(images)` gives the regions.
+# Some images are of one study. Return the bound in nats.
+
+# %%
+def my_own_step(encoder, critic, optimiser, images, sentences, study):
+    # encoder: [B, ...] -> [B, N, D]. critic: [B, N, D], [B, E] -> [B, N, B]. study: [B]
+    ...
+
+
+check.exercise_7_2(my_own_step)
+
+# %% jupyter={"source_hidden": true} tags=["solution"]
+def my_own_step(encoder, critic, optimiser, images, sentences, study):
+    pairs = critic(encoder(images), sentences).amax(dim=1)  # [B, B]
+    bound = my_infonce(pairs, study[:, None] != study)
+    optimiser.zero_grad()
+    (-bound).backward()
+    optimiser.step()
+    return bound.item()
+
+
+check.exercise_7_2(my_own_step)
+
+# %% [markdown]
 # ## 3 The loop
 #
 # What a region may see decides what it learns. In a deep network every region sees the whole image,
@@ -169,37 +240,47 @@ check.exercise_7_1(my_soft_max)
 # **control**: a second critic of the same build, trained on the same features with the sentences
 # shuffled among the images. There is nothing for it to find, and on held-out shuffled pairs it must
 # report 0. A checkpoint is written aside and moved into place, so a kill loses only the steps since.
+# This is the loop, whatever is trained and however it is started:
 
 # %%
-from tqdm import tqdm
+import inspect
 
-from localmi.train.evaluation import evaluate_split
-from localmi.record import MetricsLog
+from localmi.train import fit
 
+signature, _, body = inspect.getsource(fit).split('"""')
+print(signature.rstrip() + body.rstrip())
+
+# %%
 folder = Path(run_dir) if run_dir else None
-if resume:
-    training.load(folder / "checkpoint.pt")
-log = MetricsLog(folder, resume_at=training.step)
+log = fit(training, validate, run_dir=folder, resume=resume)
+print(f"{len(log.column('training')[0])} steps, {len(log.column('held_out')[0])} looks")
+
+# %% [markdown]
+# In forty steps a network learns nothing. So while you read, with fewer than 400 steps on the
+# example study, all that follows is shown of a **kept run**: `make run`, this notebook with
+# 3,500 steps, whose curves and trained networks lie beside the example data. Train longer, on your
+# data or with a run folder, and what follows is your own.
 
 # %%
-bar = tqdm(training.run(), total=config.steps, initial=training.step, desc="steps")
-for step, nats in bar:
-    done = training.step
-    log.write(done, training=nats)
-    if done % config.evaluate_every == 0 or done == config.steps:
-        found = evaluate_split(training, validate)
-        held_out = found.held_out.bound
-        log.write(done, held_out=held_out.value, low=held_out.low, high=held_out.high)
-        log.write(done, shuffled=found.shuffled.bound.value, cap=found.held_out.cap)
-        bar.set_postfix(held_out=str(held_out), shuffled=str(found.shuffled.bound))
-        if folder:
-            training.save(folder / "checkpoint.pt")
+from localmi.record import MetricsLog
+from localmi.study import example_results
+from localmi.train import load_trained_model, read_config
+
+kept = example_results() / "main_run" if reading and steps < 400 else None
+shown = training
+if kept:
+    its_cache = load_study(image_size=read_config(kept / "networks.pt").image_size)
+    shown, log = load_trained_model(kept / "networks.pt", its_cache).training, MetricsLog.read(kept)
+    unit = shown.objective.unit
+    test, true_mi = SplitData(its_cache, "test", unit=unit), truth.summary["true_mi_nats"][unit]
+name = f"{shown.config.objective} MI by {shown.config.bound}, step {shown.step:,}"
+print(f"shown from here on: {'the kept run' if kept else 'the run above'} ({name})")
 
 # %%
-from localmi.course.plots import Curve, plot_mi, plot_radiograph, plt, show
+from localmi.course import Curve, plot_mi
 
 steps_seen, nats = log.column("training")
-window = min(10, len(nats))
+window = min(len(nats), 1 + len(nats) // 50)
 smooth = np.convolve(nats, np.ones(window) / window, mode="valid")
 looks, held_out = log.column("held_out")
 low, high = log.column("low")[1], log.column("high")[1]
@@ -228,13 +309,14 @@ show(
 # of the bound; the interval resamples patients.
 
 # %%
-result = evaluate_split(training, test)
+result = shown.evaluate(test)
 held_out, shuffled = result.held_out.bound, result.shuffled.bound
 cap = result.held_out.cap
 verdict = "ok" if held_out.low <= cap and abs(shuffled.value) < 0.05 else "not ok"
-print(f"{verdict}: held-out bound below the cap of {cap:.1f} nats, shuffled control within .05 of 0")
+print(f"{verdict}: held-out bound below its cap, shuffled control within .05 of 0")
 # %% tags=["nbval-ignore-output"]
-print(f"held-out {bound}: {held_out} nats (test, {len(test)} images, K = {result.held_out.batch_size})")
+size = result.held_out.batch_size
+print(f"held-out {shown.config.bound}: {held_out} nats (test, {len(test)} images, K = {size})")
 print(f"shuffled pairs: {shuffled} nats; true MI: {true_mi or float('nan'):.2f}; cap: {cap:.2f}")
 
 # %% [markdown]
@@ -245,24 +327,42 @@ print(f"shuffled pairs: {shuffled} nats; true MI: {true_mi or float('nan'):.2f};
 # pixels of it (at 256 pixels a side). Nobody told the model where anything is.
 
 # %%
-from localmi.phantom.read import finding_sentences
+from localmi.evaluate import find_lenders, pointing_game
+from localmi.phantom import finding_sentences
 from localmi.statistics import mean_interval
-from localmi.train.evaluation import point, point_elsewhere
+
+winners, grid = result.scores.winners.numpy(), shown.config.grid
+
+
+def point(rows, masks):  # sentences, [S, H, W] -> hits and chance of the pointing game
+    return pointing_game(winners[rows["image"], rows["number"]], masks, grid=grid)
+
 
 pointing = denial = None
 if truth and unit == "sentence":
     spoken = finding_sentences(truth, test)
     present = spoken[spoken["polarity"] == "present"]
-    denied = spoken[(spoken["polarity"] == "absent") & ~spoken["names_place"]]
-    winners = result.scores.winners
-    on_finding = point(present, truth, winners, grid=config.grid)
+    on_finding = point(present, truth.masks(present["image_id"], present["finding"]))
     pointing = mean_interval(on_finding.hit, present["patient_id"].to_numpy())
-    elsewhere, asked = point_elsewhere(denied, present, truth, winners, grid=config.grid)
-    denial = mean_interval(elsewhere.hit, asked["patient_id"].to_numpy())
-    print(f"{len(present)} sentences on a present finding, {len(asked)} that deny one")
-    print(f"chance: {on_finding.chance.mean():.3f} and {elsewhere.chance.mean():.3f}")
+    print(f"{len(present)} sentences on a present finding, chance {on_finding.chance.mean():.3f}")
 else:
     print("no truth beside these data, or whole reports: nothing to point at")
+
+# %% [markdown]
+# A sentence that denies a finding has nothing to point at in its own image. The control asks where
+# it looks all the same: its winning region against the finding's outline **in another patient**.
+# Above chance, it may know the finding's place by the word alone, without anything to see; or it
+# looks at the lungs whatever it denies, for there all findings are. Chapter 9 tells the two apart.
+
+# %%
+if pointing:
+    denied = spoken[(spoken["polarity"] == "absent") & ~spoken["names_place"]]
+    owners = denied["patient_id"], present["patient_id"]
+    lender = find_lenders(denied["finding"], owners[0], present["finding"], owners[1])
+    asked, lent = denied[lender >= 0], present.iloc[lender[lender >= 0]]
+    elsewhere = point(asked, truth.masks(lent["image_id"], asked["finding"]))
+    denial = mean_interval(elsewhere.hit, asked["patient_id"].to_numpy())
+    print(f"{len(asked)} sentences that deny one, chance {elsewhere.chance.mean():.3f}")
 
 # %% tags=["nbval-ignore-output"]
 if pointing:
@@ -272,12 +372,7 @@ if pointing:
         print(f"{finding:17} {hit:.2f} (chance {chance:.2f}, {len(rows)} sentences)")
 
 # %% [markdown]
-# A sentence that denies a finding has nothing to point at in its own image. The control asks where
-# it looks all the same: its winning region against the finding's outline **in another patient**.
-# Above chance, it may know the finding's place by the word alone, without anything to see; or it
-# looks at the lungs whatever it denies, for there all findings are. Chapter 9 tells the two apart.
-#
-# ### Exercise 7.2
+# ### Exercise 7.3
 #
 # What would a model reach that chooses a region at random? Write the share of the regions of a
 # `grid` by `grid` image whose centre pixel lies on the mask (no tolerance).
@@ -287,7 +382,7 @@ def my_chance(mask, grid):  # [H, H] bool -> share of the regions
     ...
 
 
-check.exercise_7_2(my_chance)
+check.exercise_7_3(my_chance)
 
 # %% jupyter={"source_hidden": true} tags=["solution"]
 def my_chance(mask, grid):  # [H, H] bool -> share of the regions
@@ -295,7 +390,7 @@ def my_chance(mask, grid):  # [H, H] bool -> share of the regions
     return mask[np.ix_(centres, centres)].mean()
 
 
-check.exercise_7_2(my_chance)
+check.exercise_7_3(my_chance)
 
 # %% [markdown]
 # And this is what it looks like: eight sentences on held-out images, the score of each region as
@@ -306,27 +401,26 @@ from textwrap import fill
 
 import pandas as pd
 
-
-def look(row):  # a row of `spoken` -> [grid, grid], the score of each region
-    text = training.encode_texts([row.text])
-    own, _ = training.region_scores(test.images(np.array([row.image])), text)
-    return own[0, :, 0].reshape(config.grid, config.grid)
+from localmi.course import plot_radiograph
 
 
 def draw(axes, row):
-    image = cache.images[int(test.manifest["index_in_cache"][row.image])]
+    text = shown.encode_texts([row.text])
+    own, _ = shown.region_scores(test.images(np.array([row.image])), text)  # [1, N, 1]
+    image = test.images(np.array([row.image]))[0, 0].numpy()
     outlines = {}
     if row.polarity == "present":
         mask = truth.mask(row.image_id, row.finding)
         outlines[row.finding] = mask[:: len(mask) // len(image), :: len(mask) // len(image)]
-    plot_radiograph(axes, image, title=fill(row.text, 32), outlines=outlines, heat=look(row))
+    heat = own[0, :, 0].reshape(grid, grid)
+    plot_radiograph(axes, image, title=fill(row.text, 32), outlines=outlines, heat=heat)
 
 
 # %%
 if pointing:
-    shown = pd.concat([present.drop_duplicates("finding")[:6], denied.drop_duplicates("finding")[:2]])
-    figure, grid_axes = plt.subplots(2, 4, figsize=(12, 6.8))
-    for axes, row in zip(grid_axes.flat, shown.itertuples(), strict=False):
+    rows = pd.concat([present.drop_duplicates("finding")[:6], denied.drop_duplicates("finding")[:2]])
+    figure, panels = plt.subplots(2, 4, figsize=(12, 6.8))
+    for axes, row in zip(panels.flat, rows.itertuples(), strict=False):
         draw(axes, row)
     show(
         figure,
@@ -338,8 +432,8 @@ if pointing:
 # %% [markdown]
 # ## Key points
 #
-# - One step: encode, score every region against every sentence, take each pair's best region, and
-#   let the matched pairs stand out.
+# - One step: encode, score every region against every sentence, take each pair's best region, let
+#   the matched pairs stand out among those that may mismatch, and climb.
 # - Train with the soft maximum, report with the hard one; both let mismatched pairs choose too.
 # - A number in nats is worth what stands beside it: an interval over patients, a control that must
 #   be 0, the cap, and here the truth.
@@ -356,18 +450,13 @@ if pointing:
 #   <https://doi.org/10.1007/s11263-017-1059-x>
 
 # %% tags=["record"]
-from localmi.record import Result, describe_data, write_results
+from localmi.record import Result, record_metrics
 
-beside = {"cap": cap, "shuffled": shuffled.value, "truth": true_mi}
-metrics = {f"{objective}_mi_nats": Result(held_out, "test", beside)}
-if pointing:
-    metrics["pointing"] = Result(pointing, "test", {"chance": on_finding.chance.mean()})
-    metrics["denial_pointing"] = Result(denial, "test", {"chance": elsewhere.chance.mean()})
-record = write_results(
-    folder,
-    notebook="07_train_local_mi",
-    parameters=config.model_dump(mode="json"),
-    data=describe_data(cache),
-    metrics=metrics,
-    seconds=time.time() - start,
-)
+metrics = {}
+if shown is training:  # the kept run has a record of its own
+    beside = {"cap": cap, "shuffled": shuffled.value, "truth": true_mi}
+    metrics[f"{objective}_mi_nats"] = Result(held_out, "test", beside)
+    if pointing:
+        metrics["pointing"] = Result(pointing, "test", {"chance": on_finding.chance.mean()})
+        metrics["denial_pointing"] = Result(denial, "test", {"chance": elsewhere.chance.mean()})
+record = record_metrics(metrics, data=cache.describe(), run_dir=run_dir)

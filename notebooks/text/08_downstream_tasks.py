@@ -36,12 +36,12 @@
 # %% tags=["setup"]
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
-from localmi.course import check
-from localmi.environment.check import set_up
-from localmi.course.plots import COLOURS, PALETTE, plt, show
+
+from localmi.course import COLOURS, PALETTE, check, set_up, show
 
 set_up()
 
@@ -50,21 +50,17 @@ task = "pathology9"  # pathology9 or edema
 init = ""  # checkpoint of an encoder, "" starts anew: image-only
 mode = "tuned"  # tuned, frozen or probe; the last two need init
 fraction = 1.0  # of the training patients whose labels are used
-policy = "explicit"  # what uncertain and blank labels count as
+label_policy = "explicit"  # what uncertain and blank labels count as
 compare = "random"  # a probe of random weights, "" is nothing, or the folder of another run
-region_context = "image"  # what pretrained blocks see: the whole image, or cells (region)
-frozen_blocks = 5  # frozen at most, never one that was not pretrained
 epochs = 8  # looks at the validation split
-steps_per_epoch = 0  # gradient steps between two looks, 0 is every image once: few at 1 %
 batch_size = 32  # images a step
 learning_rate = 0.002  # of all that is trained
-weight_decay = 0.0  # of all that is trained
-augment = False  # rotate, shift and crop the training images
 image_size = 64  # pixels a side
 seed = 0  # of new weights, the order, and which patients are a fraction
 data_dir = ""  # folder of a study or a CSV of pairs, "" is the example study
 cache_dir = ""  # where decoded images are kept, "" is beside the data
 run_dir = ""  # where results are kept, "" keeps nothing
+further: dict = {}  # any other field of localmi.downstream.config.DownstreamConfig
 
 # %% [markdown]
 # ## 1 What are the two tasks, and which labels count?
@@ -77,20 +73,27 @@ run_dir = ""  # where results are kept, "" keeps nothing
 # Table 1 fit "explicit": only a 1 and a 0 count.
 
 # %%
-import time
-
-from localmi.data.labels import PATHOLOGY9, POLICIES, SEVERITIES, label_targets
+from localmi.data import PATHOLOGY9, POLICIES, SEVERITIES, label_targets
+from localmi.downstream import DownstreamConfig
 from localmi.study import load_study
-from localmi.downstream.config import DownstreamConfig, checked_downstream
 
-start = time.time()
-names = (set(DownstreamConfig.model_fields) & set(globals())) - {"label_policy"}
-config = checked_downstream(
-    label_policy=policy, **{name: globals()[name] for name in sorted(names)}
+config = DownstreamConfig.checked(
+    task=task,
+    init=init,
+    mode=mode,
+    fraction=fraction,
+    label_policy=label_policy,
+    epochs=epochs,
+    batch_size=batch_size,
+    learning_rate=learning_rate,
+    image_size=image_size,
+    seed=seed,
+    **further,
 )
 cache = load_study(data_dir, cache_dir, image_size=image_size)
 manifest = cache.manifest
 
+# %%
 codes = pd.Series([1, 0, -1, np.nan], ["present", "absent", "uncertain", "blank"])
 counted = {}
 for name in POLICIES:
@@ -140,7 +143,7 @@ for name in [name for name in SEVERITIES if name in manifest]:
 # nothing:
 
 # %%
-from localmi.downstream.network import task_loss
+from localmi.downstream import task_loss
 
 scores = torch.zeros(1, 3, requires_grad=True)  # one image, three findings
 targets, mask = label_targets([[1, 0, np.nan]], "explicit")
@@ -183,8 +186,8 @@ check.exercise_8_1(my_loss)
 # the rule, and what the course says to each before anything is trained.
 
 # %%
+from localmi.data import check_test_patients
 from localmi.errors import StudyLeakError
-from localmi.data.labels import check_test_patients
 
 three = pd.DataFrame({"patient_id": ["A", "A", "B"], "split": ["test", "train", "train"]})
 three = three.assign(study_id=["s1", "s2", "s3"], image_id=["i1", "i2", "i3"])
@@ -207,7 +210,7 @@ print("this study: no test patient in training or validation")
 # $$P_{.01} \subset P_{.1} \subset P_1, \qquad |P_f| = f\,|P_1|$$
 
 # %%
-from localmi.downstream.labelled_images import labelled_images, nested_share
+from localmi.downstream import labelled_images, nested_share
 
 rows, chosen = [], {}
 for share in (1.0, 0.1, 0.01):
@@ -246,13 +249,17 @@ table.T.rename_axis("images with ...")
 # alike, the paper freezes the same five in both. How much of the network is that?
 
 # %%
-from localmi.model.classifier import Classifier
-from localmi.downstream.pretrained_encoder import load_image_encoder
+from localmi.downstream import load_image_encoder
+from localmi.model import Classifier, build_backbone
 
+encoder = load_image_encoder(init) if init else None
+architecture = encoder.architecture if encoder else config.image_encoder or "resnet256_6_2_1"
 torch.manual_seed(seed)
-network = Classifier(len(classes), frozen_blocks=5)
-if init:
-    network.load_blocks(load_image_encoder(init).weights)
+backbone = build_backbone(architecture, image_size=image_size, num_classes=len(classes))
+last = backbone.num_blocks - 1  # that is frozen: 5
+network = Classifier(backbone, frozen_blocks=last)
+if encoder:
+    network.load_blocks(encoder.weights)
 sizes = [(part.numel(), part.requires_grad) for part in network.parameters()]
 total, trained = sum(n for n, _ in sizes), sum(n for n, free in sizes if free)
 print(f"{total:,} weights, of which {trained:,} are trained: {trained / total:.0%}")
@@ -269,7 +276,7 @@ print(f"{total:,} weights, of which {trained:,} are trained: {trained / total:.0
 # %%
 import copy
 
-from localmi.data.batches import normalise
+from localmi.data import normalise
 
 pixels = normalise(torch.from_numpy(cache.images[:64]))  # [64, 1, H, W]
 
@@ -277,11 +284,11 @@ pixels = normalise(torch.from_numpy(cache.images[:64]))  # [64, 1, H, W]
 @torch.no_grad()
 def change(into_training):  # how to switch to training mode -> relative change of block 5
     net = copy.deepcopy(network).eval()
-    before = net.stage(pixels, 5)
+    before = net.block(pixels, last)
     into_training(net)
     for batch in pixels.split(16):
         net(batch)
-    return ((net.eval().stage(pixels, 5) - before).norm() / before.norm()).item()
+    return ((net.eval().block(pixels, last) - before).norm() / before.norm()).item()
 
 
 as_torch_does, as_we_do = change(torch.nn.Module.train), change(Classifier.train)
@@ -313,7 +320,7 @@ print("block 5 of one image:", list(stored.shape[1:]))
 # the model; then it predicts the test split, once.
 
 # %%
-from localmi.downstream.finetuning import run_downstream
+from localmi.downstream import run_downstream
 
 folder = Path(run_dir) if run_dir else None
 run = run_downstream(cache, config, folder / "downstream" if folder else None)
@@ -396,20 +403,20 @@ show(
 # where $C$ is chosen on the validation patients, for each finding.
 
 # %%
-from localmi.model.image import ResNet256
-from localmi.downstream.finetuning import Finetuning
-from localmi.downstream.probe import fit_probe
-from localmi.downstream.result import predictions_of, read_predictions
-from localmi.downstream.pretrained_encoder import PretrainedEncoder
+from localmi.downstream import (
+    Finetuning, PretrainedEncoder, fit_probe, predictions_of, read_predictions,
+)
 
 other, other_name = None, Path(compare).name  # the predictions that this run is compared with
 if compare == "random":
     torch.manual_seed(seed)
-    weights = {k: v for k, v in ResNet256().state_dict().items() if not k.startswith("fc1")}
+    fresh = build_backbone(architecture, image_size=image_size)
+    weights = {k: v for k, v in fresh.state_dict().items() if not k.startswith("fc1")}
+    untrained = PretrainedEncoder(weights, fresh.num_blocks, architecture)
     anew = {"mode": "probe", "init": "random", "region_context": "image", "augment": False}
     parts = labelled_images(cache, config)
     frozen = config.model_copy(update=anew)
-    probing = Finetuning(cache, frozen, parts, PretrainedEncoder(weights, blocks=6))
+    probing = Finetuning(cache, frozen, parts, untrained)
     features = {split: probing.features(split) for split in parts}  # [n, 768] each
     fitted = fit_probe(task, features, parts)
     other = predictions_of(task, parts["test"], fitted.probabilities)
@@ -463,9 +470,8 @@ if compare == "random":
 # %%
 from scipy.stats import rankdata
 
-from localmi.evaluate.classification import binary_metrics, multi_label_metrics
-from localmi.evaluate.edema import EDEMA_TASKS
-from localmi.downstream.labelled_images import auc_columns
+from localmi.downstream import auc_columns
+from localmi.evaluate import EDEMA_TASKS, binary_metrics, multi_label_metrics
 
 
 def columns(predictions):  # -> names [C]; targets, scores, mask: [n, C]
@@ -598,7 +604,7 @@ check.exercise_8_2(my_auc)
 # called healthy at the first cut. Simulated, with grades that a model sees through noise:
 
 # %%
-from localmi.evaluate.edema import edema_metrics, edema_tails, edema_targets
+from localmi.evaluate import edema_metrics, edema_tails, edema_targets
 
 rng = np.random.default_rng(seed)
 grades = rng.choice(4, size=400, p=[0.55, 0.15, 0.15, 0.15])
@@ -766,7 +772,7 @@ if other:
 # %%
 from scipy.special import expit, logit
 
-from localmi.evaluate.calibration import reliability
+from localmi.evaluate import reliability
 
 rng = np.random.default_rng(seed)
 right = rng.uniform(0.05, 0.95, size=1000)
@@ -872,18 +878,11 @@ if other:
 # - Guo et al. 2017, On calibration of modern neural networks. <https://arxiv.org/abs/1706.04599>
 
 # %% tags=["record"]
-from localmi.record import Result, describe_data, write_results
+from localmi.record import Result, record_metrics
 
 metrics = dict(run.metrics)
 if other:
     metrics["auc mean, compared with"] = Result(found[other_name].mean_auc, "test", {})
     beside = {"p_value": overall.p_value}
     metrics["auc mean, difference"] = Result(overall.difference, "test", beside)
-record = write_results(
-    folder,
-    notebook="08_downstream_tasks",
-    parameters=config.model_dump(mode="json") | {"compare": compare},
-    data=describe_data(cache) | {"encoder": run.encoder},
-    metrics=metrics,
-    seconds=time.time() - start,
-)
+record = record_metrics(metrics, data=cache.describe() | {"encoder": run.encoder}, run_dir=run_dir)

@@ -32,11 +32,11 @@
 # %% tags=["setup"]
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from localmi.course import check
-from localmi.environment.check import set_up
-from localmi.course.plots import COLOURS, PALETTE, plot_radiograph, plt, show
+
+from localmi.course import COLOURS, PALETTE, check, plot_radiograph, set_up, show
 
 set_up()
 
@@ -60,14 +60,11 @@ run_dir = ""  # where results are kept, "" keeps nothing
 # float32, so that every machine reads the same.
 
 # %%
-import time
-
-from localmi.data.batches import SplitData
+from localmi.data import SplitData
 from localmi.study import example_results, load_study, load_truth
-from localmi.train.trained_model import load_trained_model, read_config
+from localmi.train import load_trained_model, read_config
 
-start = time.time()
-file = Path(init) if init else example_results() / "local_mi.pt"
+file = Path(init) if init else example_results() / "main_run" / "networks.pt"
 config = read_config(file)
 cache = load_study(data_dir, cache_dir, image_size=config.image_size)
 truth = load_truth(data_dir)
@@ -81,9 +78,7 @@ print(f"{split}: {len(new)} patients, {len(data)} images, {len(data.texts)} dist
 print(f"patients of {split} who are in train: {len(new & seen)}")
 
 # %%
-from localmi.train.evaluation import evaluate_split
-
-measured = evaluate_split(training, data)
+measured = training.evaluate(data)
 bound, shuffled = measured.held_out.bound, measured.shuffled.bound
 true_mi = truth.summary["true_mi_nats"][unit] if truth else float("nan")
 readable = truth is not None and unit == "sentence"
@@ -105,7 +100,7 @@ print("sections 2 to 7 and 9:", "read" if readable else "left out (no regions, o
 # $$m(n) = f(z^I_n, z^R_s), \qquad \hat n = \arg\max_n m(n) \qquad\text{(the max of Eq. 5)}$$
 
 # %%
-from localmi.phantom.read import finding_sentences
+from localmi.phantom import finding_sentences
 
 chosen_on = {"test": "validate", "validate": "train"}[split]
 earlier = SplitData(cache, chosen_on, unit=unit)  # where everything is chosen
@@ -193,7 +188,7 @@ show(
 # %%
 from scipy.ndimage import distance_transform_edt
 
-from localmi.evaluate.grounding import pointing_game, region_centres
+from localmi.evaluate import pointing_game, region_centres
 from localmi.statistics import mean_interval
 
 
@@ -292,7 +287,7 @@ def shuffled_regions(maps, rng):
 
 
 # %%
-from localmi.evaluate.grounding import best_threshold, find_lenders, contrast_to_noise, overlap
+from localmi.evaluate import best_threshold, contrast_to_noise, find_lenders, overlap
 
 
 def by_rulers(maps, masks, maps_before):  # -> ruler -> [S]
@@ -360,7 +355,7 @@ if readable:
 # and the little that is left prefers the top and bottom rows, where no finding lies. By groups:
 
 # %%
-from localmi.evaluate.grounding import by_group, size_names
+from localmi.evaluate import by_group, size_names
 
 if readable:
     sizes = size_names(masks.mean(axis=(1, 2)))
@@ -554,8 +549,7 @@ if readable:
 # perfect critic is the log odds of being affirmed (chapter 2).
 
 # %%
-from localmi.evaluate.classification import multi_label_metrics
-from localmi.evaluate.retrieval import zero_shot_scores
+from localmi.evaluate import multi_label_metrics, zero_shot_scores
 
 if readable:
     states = truth.latents.set_index("study_id").loc[data.manifest["study_id"]]
@@ -649,7 +643,7 @@ for column, words in (("side", sides), ("zone", zones)) if readable else ():
     )
 
 # %%
-from localmi.evaluate.grounding import place_names, region_confusion
+from localmi.evaluate import place_names, region_confusion
 
 if readable:
     rows = present[present["side"].isin(sides)]
@@ -721,7 +715,7 @@ if readable:
     assert np.array_equal(drawn_without(first, [""]), stored)  # with nothing left out
 
 # %%
-from localmi.evaluate.occlusion import move, paint_over
+from localmi.evaluate import move, paint_over
 
 
 def another(row):  # a finding of the image that the sentence does not speak of, "" if none
@@ -867,7 +861,7 @@ check.exercise_9_3(my_recall)
 # is the share of them that have it.
 
 # %%
-from localmi.evaluate.retrieval import class_retrieval
+from localmi.evaluate import class_retrieval
 
 if readable:
     classes = class_retrieval(zero_shot, has, owners, names=findings, ks=(5, 10), seed=seed)
@@ -981,7 +975,7 @@ print(pd.DataFrame(rows).T.to_string() if rows else "no devices, or nothing to c
 #   painting over misleads). <https://arxiv.org/abs/1806.10758>
 
 # %%
-from localmi.record import Result, describe_data, write_results
+from localmi.record import Result, record_metrics
 
 beside = {"cap": measured.held_out.cap, "shuffled": shuffled.value, "truth": true_mi}
 metrics = {f"{config.objective}_mi_nats": Result(bound, split, beside)}
@@ -1003,11 +997,4 @@ if readable:
     metrics["fall without the finding"] = Result(caused["drawn without it"][0].mean, split, {})
 
 # %% tags=["record"]
-record = write_results(
-    Path(run_dir) if run_dir else None,
-    notebook="09_reading_the_model",
-    parameters=config.model_dump(mode="json") | {"init": Path(init).name, "split": split},
-    data=describe_data(cache),
-    metrics=metrics,
-    seconds=time.time() - start,
-)
+record = record_metrics(metrics, data=cache.describe(), run_dir=run_dir)

@@ -31,14 +31,13 @@
 # Sections 2 to 6 go on with what section 1 has read; section 7 stands alone.
 
 # %% tags=["setup"]
-from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
-from localmi.course import check
-from localmi.environment.check import set_up
-from localmi.course.plots import COLOURS, PALETTE, plt, show
+
+from localmi.course import COLOURS, PALETTE, check, set_up, show
 
 set_up()
 
@@ -62,8 +61,7 @@ run_dir = ""  # where results are kept, "" keeps nothing
 # computed.
 
 # %%
-from localmi.downstream.tables import read_tables
-from localmi.downstream.paper_tables import paper_aucs
+from localmi.downstream import paper_aucs, read_tables
 
 def percent(share):
     return f"{100 * share:g} %"
@@ -135,7 +133,7 @@ check.exercise_10_1(my_standard_error)
 # is the paper's best variant, local tuned, better than image-only?
 
 # %%
-from localmi.data.labels import TABLE_1
+from localmi.data import TABLE_1
 
 printed = paper.pivot(index="finding", columns="variant", values="auc")
 rows = []
@@ -494,8 +492,7 @@ pd.DataFrame(rows, columns=["claim", "labels", *WORDS])
 # mean of 3:
 
 # %%
-from localmi.mi.bounds import MINE, dv
-from localmi.mi.critics import build_critic
+from localmi.mi import MINE, build_critic, dv
 
 
 def train(bound, critic, steps=400, correlation=0.6, size=64):  # -> nats on batches, [steps]
@@ -600,19 +597,16 @@ show(
 #   <https://arxiv.org/abs/2103.03098>
 
 # %% tags=["record"]
+from localmi.record import Result, record_metrics
 from localmi.statistics import Interval
-from localmi.record import Result, write_results
 
 metrics = {}
 for row in on_means.itertuples():
     beside = {"p_holm": row.p_holm, "sd_over_seeds": row.difference_sd}
     interval = Interval(row.difference, row.low, row.high)
     metrics[f"{row.task} {row.fraction:g} {row.claim}"] = Result(interval, "test", beside)
-record = write_results(
-    Path(run_dir) if run_dir else None,
-    notebook="10_the_papers_tables",
-    parameters={"tables_dir": tables_dir, "seed": seed},
+record = record_metrics(
+    metrics,
     data={"name": "tables", "images": means["images"].groupby("task").max().to_dict()},
-    metrics=metrics,
-    seconds=0.0,
+    run_dir=run_dir,
 )

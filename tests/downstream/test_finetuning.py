@@ -13,14 +13,17 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from localmi.data.cache.cache import Cache
 from localmi.downstream import finetuning as downstream
 from localmi.downstream import result as downstream_result
-from localmi.downstream.config import DownstreamConfig, checked_downstream
+from localmi.downstream import tables
+from localmi.downstream.config import DownstreamConfig
 from localmi.downstream.finetuning import Finetuning, run_downstream
-from localmi.downstream.labelled_images import labelled_images
 from localmi.downstream.pretrained_encoder import load_image_encoder
 from localmi.downstream.result import DownstreamResult, read_predictions
+from localmi.downstream.tables_text import tables_as_markdown
+from localmi.downstream.tasks import labelled_images
 from localmi.errors import CheckpointError, ConfigError, StudyLeakError, TrainingError
-from localmi.model.classifier import Classifier
+from localmi.model.image import ResNet256
 from localmi.record import MetricsLog
+from localmi.train.pretraining import Pretraining
 
 Small = Callable[..., DownstreamConfig]
 
@@ -40,7 +43,7 @@ def cache() -> Cache:
 def init(tmp_path: Path) -> str:
     """A network with statistics that fit the images a little."""
     torch.manual_seed(3)
-    network = Classifier(1)
+    network = ResNet256(1)
     with torch.no_grad():
         network(torch.randn(8, 1, 32, 32))
     torch.save(network.state_dict(), tmp_path / "model.pt")
@@ -58,7 +61,7 @@ def small() -> Small:
             "precision": "float32",
             "device": "cpu",
         }
-        return checked_downstream(**(few | changes))
+        return DownstreamConfig.checked(**(few | changes))
 
     return make
 
@@ -136,7 +139,7 @@ def test_frozen_blocks_stay_and_tuned_ones_do_not(cache, small, init) -> None:
         run.fit(MetricsLog(None))
         moved = {
             name.split(".")[0]
-            for name, value in run.network.state_dict().items()
+            for name, value in run.network.backbone.state_dict().items()
             if name in before and not torch.equal(value, before[name])
         }
         blocks = {"layer6"} if mode == "frozen" else {name.split(".")[0] for name in before}
@@ -177,6 +180,65 @@ def test_augmentation_moves_training_images_alone(cache, small, init, mode: str)
     assert not torch.equal(moved._inputs("train", index, 0), moved._inputs("train", index, 1))
     assert torch.equal(moved._inputs("train", index, 1), moved._inputs("train", index, 1))
     assert torch.equal(moved._inputs("test", index), plain._inputs("test", index))
+
+
+# --- Other networks ---------------------------------------------------------------------------
+
+
+def pretrained(build: Callable[..., Pretraining], path: Path, **changes: Any) -> str:
+    run = build(**changes)
+    list(run.run(until=2))
+    run.save(path)
+    return str(path)
+
+
+def test_another_network_goes_on_to_the_tables(build, small, tiny_cache, tmp_path: Path) -> None:
+    """Pretrained locally, then tuned, frozen, probed, and beside it image-only of its own kind."""
+    init = pretrained(build, tmp_path / "local.pt", image_encoder="resnet18")
+    few = {"task": "edema", "image_size": 64, "epochs": 1, "batch_size": 4}
+    words = {
+        "tuned": "resnet18, local infonce, step 2: blocks 1 to 3 are loaded; blocks 4 and fc1",
+        "frozen": "blocks 1 to 3 are frozen",
+        "probe": "blocks 1 to 3 are frozen",
+    }
+    variants = {mode: {"init": init, "mode": mode} for mode in words}
+    variants |= {"alone": {"image_encoder": "resnet18"}, "paper": {}}
+    for name, changes in variants.items():
+        found = run_downstream(tiny_cache, small(**few, **changes), tmp_path / "runs" / name)
+        assert words.get(name, "image-only: all blocks") in found.encoder
+        assert "other data" not in found.encoder
+        assert np.isfinite(found.predictions.probabilities).all()
+
+    made = tables.make_tables(tmp_path / "runs", permutations=9)
+    own = [f"resnet18 local-infonce-{mode}" for mode in ("frozen", "probe", "tuned")]
+    names = ["image-only", "resnet18 image-only", *own]
+    assert list(dict.fromkeys(made.auc["variant"])) == names
+    tests = made.comparisons
+    assert list(dict.fromkeys(zip(tests["a"], tests["b"], strict=True))) == [
+        ("resnet18 local-infonce-tuned", "resnet18 image-only"),
+        ("resnet18 local-infonce-frozen", "resnet18 image-only"),
+    ]
+    text = tables_as_markdown(made.auc, tests)
+    assert "| resnet18 local-infonce-tuned | resnet18 image-only | " in text
+
+
+def test_a_vit_goes_on_too(build, small, small_vit, tiny_cache, tmp_path: Path) -> None:
+    init = pretrained(build, tmp_path / "local.pt", image_encoder="vit_b_16")
+    few = {"image_size": 64, "epochs": 1, "batch_size": 4}
+    frozen = {"tuned": "anew", "frozen": "1 to 2 are frozen", "probe": "1 to 3 are frozen"}
+    for mode, words in frozen.items():
+        found = run_downstream(tiny_cache, small(init=init, mode=mode, **few))
+        assert "vit_b_16, local infonce, step 2: blocks 1 to 3 are loaded" in found.encoder
+        assert found.encoder.endswith(words)
+
+
+def test_a_vit_of_another_image_size_is_refused(
+    build, small, small_vit, cache, tmp_path: Path
+) -> None:
+    """Its positions are those of the patches of one size."""
+    init = pretrained(build, tmp_path / "local.pt", image_encoder="vit_b_16")
+    with pytest.raises((CheckpointError, ConfigError), match="64"):
+        run_downstream(cache, small(init=init))
 
 
 # --- Selection --------------------------------------------------------------------------------
@@ -302,6 +364,51 @@ def test_a_finished_run_is_read_and_not_repeated(
     assert np.array_equal(stored.targets[counted], found.predictions.targets[counted])
 
 
+@pytest.mark.parametrize("mode", ["tuned", "probe"])
+def test_a_run_that_the_version_before_has_finished_is_read(
+    cache, small, init, tmp_path, monkeypatch, mode: str
+) -> None:
+    """It knew of no other network, and said what it started from in words alone."""
+    config = small(init=init, mode=mode)
+    found = run_downstream(cache, config, tmp_path)
+    path = tmp_path / "results.json"
+    record = json.loads(path.read_text())
+    del record["parameters"]["image_encoder"]
+    for name in ("architecture", "objective", "bound"):
+        del record["data"][name]
+    path.write_text(json.dumps(record))
+    monkeypatch.setattr(downstream, "Finetuning", None)
+    assert same(found, run_downstream(cache, config, tmp_path))
+    other = config.model_copy(update={"image_encoder": "resnet18"})
+    with pytest.raises(ConfigError, match="image_encoder: '' then, 'resnet18' now"):
+        run_downstream(cache, other, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"objective": "global", "bound": "smile"}, ("resnet256_6_2_1", "global", "smile")),
+        ({"image_encoder": "resnet18", "bound": "mine"}, ("resnet18", "local", "mine")),
+    ],
+)
+def test_the_record_says_what_it_was_trained_by(
+    build, small, tiny_cache, tmp_path: Path, changes: dict[str, str], expected: tuple[str, ...]
+) -> None:
+    init = pretrained(build, tmp_path / "model.pt", **changes)
+    config = small(init=init, mode="frozen", image_size=64, epochs=1, batch_size=4)
+    run_downstream(tiny_cache, config, tmp_path / "run")
+    data = json.loads((tmp_path / "run" / "results.json").read_text())["data"]
+    assert (data["architecture"], data["objective"], data["bound"]) == expected
+
+
+def test_the_record_of_what_says_nothing_of_its_training(cache, small, init, tmp_path) -> None:
+    for name, changes in (("alone", {}), ("tuned", {"init": init})):
+        run_downstream(cache, small(epochs=1, **changes), tmp_path / name)
+        data = json.loads((tmp_path / name / "results.json").read_text())["data"]
+        found = (data["architecture"], data["objective"], data["bound"])
+        assert found == ("resnet256_6_2_1", "", "")
+
+
 def test_a_run_that_was_killed_starts_anew(cache, small, tmp_path, monkeypatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(downstream, "store_result", lambda *_, **__: 1 / 0)
@@ -319,7 +426,7 @@ def test_a_folder_of_another_run_is_refused(cache, small, init, tmp_path) -> Non
         run_downstream(cache, small(init=init, mode="probe", fraction=0.5), run_dir)
     with pytest.raises(ConfigError, match=r"data: 'ddd.*then, 'eee"):
         run_downstream(replace(cache, data_hash="e" * 64), config, run_dir)
-    torch.save(Classifier(1).state_dict(), init)
+    torch.save(ResNet256(1).state_dict(), init)
     with pytest.raises(ConfigError, match="the file of init: '"):
         run_downstream(cache, config, run_dir)
 
@@ -350,7 +457,7 @@ def test_what_cannot_be_run_is_said(cache, small, tmp_path) -> None:
 
 def test_a_loss_that_is_no_number_stops_the_run(cache, small) -> None:
     run = training(cache, small())
-    torch.nn.init.constant_(run.network.fc1.bias, float("nan"))
+    torch.nn.init.constant_(run.network.backbone.fc1.bias, float("nan"))
     with pytest.raises(TrainingError, match="loss is nan at step 0. Lower learning_rate"):
         run.fit(MetricsLog(None))
 

@@ -10,13 +10,14 @@ from localmi.downstream.network import build_classifier, class_weights, origin, 
 from localmi.downstream.pretrained_encoder import PretrainedEncoder, load_image_encoder
 from localmi.errors import ConfigError
 from localmi.model.classifier import Classifier
+from localmi.model.image import PAPERS, ResNet256, TorchvisionResNet, build_backbone
 
 
 @pytest.fixture
 def encoder(tmp_path: Path) -> PretrainedEncoder:
     """All six blocks, other than those of seed 0."""
     torch.manual_seed(7)
-    torch.save(Classifier(1).state_dict(), tmp_path / "model.pt")
+    torch.save(ResNet256(1).state_dict(), tmp_path / "model.pt")
     return load_image_encoder(tmp_path / "model.pt")
 
 
@@ -27,10 +28,10 @@ def config(**changes) -> DownstreamConfig:
 def test_what_is_not_pretrained_starts_anew_by_the_seed(encoder: PretrainedEncoder) -> None:
     weights = {name: value for name, value in encoder.weights.items() if "layer6" not in name}
     five = PretrainedEncoder(weights, blocks=5)
-    tuned = build_classifier(config(), five).state_dict()
-    again = build_classifier(config(), five).state_dict()
-    other = build_classifier(config(seed=1), five).state_dict()
-    alone = build_classifier(DownstreamConfig(), None).state_dict()
+    tuned = build_classifier(config(), five).backbone.state_dict()
+    again = build_classifier(config(), five).backbone.state_dict()
+    other = build_classifier(config(seed=1), five).backbone.state_dict()
+    alone = build_classifier(DownstreamConfig(), None).backbone.state_dict()
     for name, value in tuned.items():
         assert torch.equal(value, again[name])
         if name in weights:
@@ -49,6 +50,7 @@ def test_what_is_not_pretrained_starts_anew_by_the_seed(encoder: PretrainedEncod
         ({"mode": "frozen"}, 6, 5),
         ({"mode": "frozen"}, 4, 4),  # never a block that was not pretrained
         ({"mode": "frozen", "frozen_blocks": 3}, 4, 3),
+        ({"mode": "frozen", "frozen_blocks": 9}, 6, 5),  # never the last one
         ({"mode": "probe"}, 6, 6),
         ({"mode": "probe"}, 4, 4),
     ],
@@ -59,9 +61,9 @@ def test_what_is_frozen(encoder, changes: dict, blocks: int, frozen: int) -> Non
 
 
 def test_cells_where_it_was_pretrained_on_them(encoder: PretrainedEncoder) -> None:
-    on_cells = PretrainedEncoder(encoder.weights, 4, grid=4, cells_after=2, local_stage=4)
+    on_cells = PretrainedEncoder(encoder.weights, 4, grid=4, cells_after=2, local_block=4)
     network = build_classifier(config(region_context="region"), on_cells)
-    assert (network.grid, network.cells_after, network.local_stage) == (4, 2, 4)
+    assert (network.grid, network.cells_after, network.backbone.local_block) == (4, 2, 4)
     assert build_classifier(config(), on_cells).grid == 1
     with pytest.raises(ConfigError, match="pretrained on whole images.*Use 'image'"):
         build_classifier(config(region_context="region"), encoder)
@@ -70,13 +72,65 @@ def test_cells_where_it_was_pretrained_on_them(encoder: PretrainedEncoder) -> No
 
 
 def test_what_it_started_from_in_words(encoder: PretrainedEncoder) -> None:
-    cache, network = labelled_cache(8), Classifier(4, frozen_blocks=5)
-    assert origin(None, Classifier(4), cache) == "image-only: all blocks and fc1 start anew"
+    cache, network = labelled_cache(8), Classifier(ResNet256(4), frozen_blocks=5)
+    assert (
+        origin(None, Classifier(ResNet256(4)), cache)
+        == "image-only: all blocks and fc1 start anew"
+    )
     words = origin(encoder, network, cache)
     assert "blocks 1 to 6 are loaded; fc1 starts anew; blocks 1 to 5 are frozen" in words
     assert "pretrained on other data" in words
     same = PretrainedEncoder(encoder.weights, 6, data_hash=cache.data_hash)
     assert "other data" not in origin(same, network, cache)
+
+
+def of_resnet18(blocks: int) -> PretrainedEncoder:
+    torch.manual_seed(7)
+    weights = build_backbone("resnet18", image_size=64).state_dict()
+    return PretrainedEncoder(weights, blocks, architecture="resnet18", local_block=3)
+
+
+@pytest.mark.parametrize(
+    ("changes", "blocks", "frozen"),
+    [
+        ({"mode": "tuned"}, 3, 0),
+        ({"mode": "frozen"}, 3, 3),  # of a local run
+        ({"mode": "frozen"}, 4, 3),  # of a global one
+        ({"mode": "frozen", "frozen_blocks": 2}, 4, 2),
+        ({"mode": "probe"}, 3, 3),
+        ({"mode": "probe"}, 4, 4),
+    ],
+)
+def test_another_network_is_that_of_its_checkpoint(
+    changes: dict, blocks: int, frozen: int
+) -> None:
+    encoder = of_resnet18(blocks)
+    network = build_classifier(config(**changes), encoder)
+    named = build_classifier(config(image_encoder="resnet18", **changes), encoder)
+    assert isinstance(network.backbone, TorchvisionResNet)
+    assert network.frozen_blocks == named.frozen_blocks == frozen
+    assert network.backbone.fc1.out_features == 9
+    one, other = (each.backbone.state_dict() for each in (network, named))
+    assert all(torch.equal(value, other[name]) for name, value in one.items())
+    assert all(torch.equal(value, one[name]) for name, value in encoder.weights.items())
+
+
+def test_image_only_can_be_another_network() -> None:
+    alone = build_classifier(DownstreamConfig(image_encoder="resnet18", image_size=64), None)
+    assert isinstance(alone.backbone, TorchvisionResNet)
+    assert (alone.frozen_blocks, alone.grid) == (0, 1)
+    papers = DownstreamConfig(image_encoder=PAPERS, image_size=64)
+    for one in (papers, DownstreamConfig(image_size=64)):
+        assert isinstance(build_classifier(one, None).backbone, ResNet256)
+    with pytest.raises(ConfigError, match="image_encoder='resnet512' is not known"):
+        build_classifier(DownstreamConfig(image_encoder="resnet512"), None)
+
+
+def test_another_network_than_that_of_the_checkpoint_is_refused(encoder) -> None:
+    with pytest.raises(ConfigError, match=r"image_encoder='resnet18', but model\.pt holds a res"):
+        build_classifier(config(image_encoder="resnet18"), encoder)
+    with pytest.raises(ConfigError, match=r"='resnet256_6_2_1', but model\.pt holds a resnet18"):
+        build_classifier(config(image_encoder=PAPERS), of_resnet18(3))
 
 
 # --- Loss -------------------------------------------------------------------------------------

@@ -11,8 +11,9 @@ from torchvision.models import resnet18
 from localmi.downstream.pretrained_encoder import load_image_encoder
 from localmi.errors import CheckpointError
 from localmi.model.classifier import Classifier
-from localmi.model.image import ResNet256
+from localmi.model.image import PAPERS, ResNet256
 from localmi.train.checkpoint import load_checkpoint, save_checkpoint
+from localmi.train.trained_model import export_networks
 
 State = dict[str, Any]
 
@@ -44,9 +45,11 @@ def test_of_a_local_run_the_blocks_up_to_its_regions_are_loaded(build, tiny_cach
     run.save(path)
     found = load_image_encoder(path)
     assert found.blocks == 4
-    assert (found.grid, found.cells_after, found.local_stage) == (4, 1, 4)
+    assert (found.grid, found.cells_after, found.local_block) == (4, 1, 4)
     assert found.data_hash == tiny_cache.data_hash
     assert found.image_size == 64
+    assert (found.architecture, found.objective, found.bound) == (PAPERS, "local", "infonce")
+    assert found.step == 1
     assert found.not_used == ("place",)
     trained = run.alignment.image_encoder.backbone.state_dict()
     assert set(found.weights) == {
@@ -63,12 +66,72 @@ def test_of_a_global_run_all_blocks_are_loaded(build, path) -> None:
     build(objective="global", bound="mine").save(path)
     found = load_image_encoder(path)
     assert (found.blocks, found.grid, found.not_used) == (6, 1, ())
+    assert (found.objective, found.bound, found.step) == ("global", "mine", 0)
     assert str(found) == "global mine, step 0: blocks 1 to 6 are loaded; fc1 starts anew"
 
 
-def test_another_encoder_of_ours_is_refused(build, path) -> None:
+@pytest.mark.parametrize(
+    ("architecture", "objective", "blocks", "words"),
+    [
+        ("resnet18", "local", 3, "blocks 1 to 3 are loaded; blocks 4 and fc1 start anew"),
+        ("resnet18", "global", 4, "blocks 1 to 4 are loaded; fc1 starts anew"),
+        ("vit_b_16", "local", 3, "blocks 1 to 3 are loaded; fc1 starts anew"),
+    ],
+)
+def test_another_encoder_of_ours_is_loaded(
+    build, small_vit, path, tmp_path, architecture: str, objective: str, blocks: int, words: str
+) -> None:
+    run = build(image_encoder=architecture, objective=objective)
+    next(run.run(until=1))
+    run.save(path)
+    export_networks(path, tmp_path / "export.pt")
+    trained = run.alignment.image_encoder.backbone
+    weights = trained.state_dict()
+    for file in (path, tmp_path / "export.pt"):
+        found = load_image_encoder(file)
+        assert (found.architecture, found.blocks, found.grid) == (architecture, blocks, 1)
+        assert (found.local_block, found.image_size) == (trained.local_block, 64)
+        assert str(found) == f"{architecture}, {objective} infonce, step 1: {words}"
+        assert set(found.weights) == {name for name in weights if trained.holds(name, blocks)}
+        assert all(torch.equal(value, weights[name]) for name, value in found.weights.items())
+
+
+def test_cells_of_another_encoder(build, path) -> None:
+    build(image_encoder="resnet18", region_context="region").save(path)
+    found = load_image_encoder(path)
+    assert (found.grid, found.cells_after, found.local_block) == (4, 0, 3)
+    assert found.not_used == ("place",)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (
+            lambda found: found.pop("backbone.features.layer2.0.conv1.weight"),
+            r"does not hold a resnet18\.\n1 missing: features\.layer2\.0\.conv1\.weight\.\n0 un",
+        ),
+        (
+            lambda found: found.update({"backbone.features.layer9.bias": torch.ones(1)}),
+            r"does not hold a resnet18\.\n0 missing: none\.\n1 unexpected: features\.layer9\.bias",
+        ),
+        (
+            lambda found: found.update({"backbone.features.bn1.bias": torch.ones(3)}),
+            r"other sizes than resnet18:\n  features\.bn1\.bias is \[3\], must be \[64\]",
+        ),
+        (
+            lambda found: found["backbone.features.bn1.bias"].fill_(torch.nan),
+            r"not numbers in features\.bn1\.bias",
+        ),
+        (lambda found: found.clear(), r"does not hold a resnet18\.\n\d+ missing: features\.conv1"),
+    ],
+    ids=["missing", "unexpected", "shape", "nan", "empty"],
+)
+def test_another_encoder_of_ours_that_is_damaged(build, path, change, words: str) -> None:
     build(image_encoder="resnet18").save(path)
-    with pytest.raises(CheckpointError, match="holds the image encoder 'resnet18'.*pretrain that"):
+    state = load_checkpoint(path)
+    change(state["image_encoder"])
+    save_checkpoint(state, path)
+    with pytest.raises(CheckpointError, match=words):
         load_image_encoder(path)
 
 
@@ -101,13 +164,13 @@ def test_a_state_dict_below_any_prefix(path: Path, prefix: str) -> None:
     found = load_image_encoder(path)
     assert found.blocks == 6
     assert found.data_hash == ""
-    classifier = Classifier(9)
+    classifier = Classifier(ResNet256(9))
     classifier.load_blocks(found.weights)
     classifier.eval()
     network = ResNet256()
     network.load_state_dict(state)
     images = torch.randn(2, 1, 64, 64)
-    assert torch.equal(classifier.pooled(images), network.eval().pooled(images))
+    assert torch.equal(classifier.backbone.pooled(images), network.eval().pooled(images))
 
 
 def test_the_public_codes_release(path: Path) -> None:
@@ -237,5 +300,5 @@ def test_no_file_a_folder_damage_and_a_pickled_model(path: Path) -> None:
     with pytest.raises(CheckpointError, match="cannot be read"):
         load_image_encoder(path)
     torch.save(ResNet256(), path)
-    with pytest.raises(CheckpointError, match="state_dict of the model, not the model itself"):
+    with pytest.raises(CheckpointError, match="save the state_dict, not the model itself"):
         load_image_encoder(path)

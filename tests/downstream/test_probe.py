@@ -7,8 +7,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from localmi.downstream.config import DownstreamConfig
-from localmi.downstream.labelled_images import LabelledImages, labelled_images, mean_auc
 from localmi.downstream.probe import STRENGTHS, fit_probe
+from localmi.downstream.tasks import LabelledImages, labelled_images, mean_auc
 from localmi.errors import TrainingError
 
 Parts = dict[str, LabelledImages]

@@ -9,18 +9,20 @@ import pytest
 from labelled_study import labelled_cache
 from sklearn.metrics import roc_auc_score
 
+from localmi.__main__ import app
 from localmi.data.cache.cache import Cache
 from localmi.data.labels import PATHOLOGY9
 from localmi.downstream import paper_tables as tables_paper
 from localmi.downstream import table_cells as tables_read
 from localmi.downstream import tables
-from localmi.downstream.config import checked_downstream
-from localmi.downstream.labelled_images import labelled_images
+from localmi.downstream.config import DownstreamConfig
 from localmi.downstream.pretrained_encoder import load_image_encoder
 from localmi.downstream.result import PREDICTIONS, predictions_of
+from localmi.downstream.tasks import labelled_images
 from localmi.errors import DataError
 from localmi.evaluate.edema import EDEMA_TASKS
 from localmi.files import write_table
+from localmi.model.image import PAPERS
 from localmi.record import write_results
 from localmi.statistics import holm
 from localmi.train.pretraining import Pretraining
@@ -32,28 +34,48 @@ Write = Callable[..., Path]
 
 @pytest.fixture
 def write(tmp_path: Path) -> Write:
-    """A run folder as `run_downstream` leaves it: predictions with the skill of its variant."""
+    """A run folder as `run_downstream` leaves it: predictions with the skill of its variant.
+
+    words_alone: as the version before left it, which knew of no other network.
+    """
 
     def make(
-        task: str, origin: str = "", *, seed: int = 0, name: str = "", **changes: Any
+        task: str,
+        origin: str = "",
+        *,
+        seed: int = 0,
+        name: str = "",
+        network: str = PAPERS,
+        words_alone: bool = False,
+        **changes: Any,
     ) -> Path:
         init = {"init": f"{origin}-{seed}.pt"} if origin else {}
-        config = checked_downstream(task=task, image_size=32, seed=seed, **init, **changes)
+        config = DownstreamConfig.checked(task=task, image_size=32, seed=seed, **init, **changes)
         part = labelled_images(labelled_cache(60), config)["test"]
         rng = np.random.default_rng([seed, len(origin)])
         scores = SKILL.get(origin, 0.5) * part.targets + rng.random(part.targets.shape)
         if task == "edema":
             scores /= scores.sum(axis=1, keepdims=True)
         predictions = predictions_of(task, part, scores)
-        folder = tmp_path / "runs" / (name or f"{task} {origin} {seed} {config.fraction}")
+        folder = (
+            tmp_path / "runs" / (name or f"{task} {origin} {seed} {config.fraction} {network}")
+        )
         folder.mkdir(parents=True)
         write_table(predictions.table(), folder / PREDICTIONS)
         encoder = f"{origin}, step 40: blocks 1 to 6 are loaded" if origin else "image-only: all"
+        data, parameters = {"sha256": "d" * 64, "encoder": encoder}, config.as_record()
+        if words_alone:  # as the version before
+            del parameters["image_encoder"]
+        else:
+            objective, _, bound = origin.partition(" ")
+            is_known = objective in ("local", "global")
+            known = {"objective": objective, "bound": bound} if is_known else {}
+            data |= {"architecture": network, "objective": "", "bound": ""} | known
         write_results(
             folder,
             notebook="downstream",
-            parameters=config.model_dump(mode="json"),
-            data={"sha256": "d" * 64, "encoder": encoder},
+            parameters=parameters,
+            data=data,
             metrics={},
             seconds=1,
         )
@@ -133,11 +155,18 @@ def test_holm_is_over_the_findings_of_both_tasks(grid: Path) -> None:
     np.testing.assert_allclose(family["p_holm"], holm(family["p"]))
 
 
+def command(*words: object) -> int:
+    """The exit code of `python -m localmi tables`."""
+    with pytest.raises(SystemExit) as ended:
+        app(["tables", *map(str, words)])
+    return int(ended.value.code or 0)
+
+
 def test_the_command_writes_parquet_csv_and_markdown(
     grid: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
-    assert tables.main(grid, out, permutations=19) == 0
+    assert command(grid, "--out", out, "--permutations", 19) == 0
     text = (out / "tables.md").read_text(encoding="utf-8")
     assert text in capsys.readouterr().out
     assert "## edema, 100 % of the labels" in text
@@ -154,16 +183,19 @@ def test_the_command_counts_the_labels_of_a_study(
     grid: Path, tiny_cache: Cache, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
-    assert tables.main(grid, out, data_dir=tiny_cache.folder, permutations=19) == 0
+    few = ("--permutations", 19)
+    assert command(grid, "--out", out, "--data-dir", tiny_cache.folder, *few) == 0
     counts = pd.read_csv(out / "counts.csv", index_col="finding")
     assert counts.loc["Consolidation", "train, paper"] == 20_074
-    assert tables.main(grid, tmp_path / "none", data_dir=grid, permutations=19) == 1
+    assert command(grid, "--out", tmp_path / "none", "--data-dir", grid, *few) == 2
     assert "holds no cache" in capsys.readouterr().err
     assert not (tmp_path / "none").exists()
 
 
 def test_tables_are_read_back(grid: Path, tiny_cache: Cache, tmp_path: Path) -> None:
-    tables.main(grid, tmp_path / "out", data_dir=tiny_cache.folder, permutations=19)
+    out = tmp_path / "out"
+    text = tables.write_tables(grid, out, data_dir=tiny_cache.folder, permutations=19)
+    assert text == (out / "tables.md").read_text(encoding="utf-8")
     made, read = tables.make_tables(grid, permutations=19), tables.read_tables(tmp_path / "out")
     pd.testing.assert_frame_equal(read.auc, made.auc)
     pd.testing.assert_frame_equal(read.comparisons, made.comparisons)
@@ -212,7 +244,7 @@ def test_a_grid_that_is_not_finished_has_tables_too(write: Write, tmp_path: Path
 
 
 def test_a_folder_without_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert tables.main(tmp_path, tmp_path / "tables") == 1
+    assert command(tmp_path) == 2
     assert "no finished downstream run" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
@@ -240,9 +272,10 @@ def test_runs_on_other_images(write: Write, tmp_path: Path) -> None:
         tables.make_tables(tmp_path)
 
 
-def test_a_checkpoint_of_unknown_origin(write: Write, tmp_path: Path) -> None:
-    write("edema", "weights without a record")
-    with pytest.raises(DataError, match="use a checkpoint of notebook 07"):
+@pytest.mark.parametrize("words_alone", [False, True])
+def test_a_checkpoint_of_unknown_origin(write: Write, tmp_path: Path, words_alone: bool) -> None:
+    write("edema", "weights without a record", words_alone=words_alone)
+    with pytest.raises(DataError, match="without a record, .*use a checkpoint of notebook 07"):
         tables.make_tables(tmp_path)
 
 
@@ -251,10 +284,61 @@ def test_a_checkpoint_of_unknown_origin(write: Write, tmp_path: Path) -> None:
 def test_the_origin_of_our_checkpoints_is_read(
     build: Callable[..., Pretraining], tmp_path: Path, objective: str, bound: str
 ) -> None:
+    """From the fields that a record takes over; the words still begin as those of old ones."""
     build(objective=objective, bound=bound).save(tmp_path / "checkpoint.pt")
-    found = tables_read.ORIGIN.match(str(load_image_encoder(tmp_path / "checkpoint.pt")))
+    encoder = load_image_encoder(tmp_path / "checkpoint.pt")
+    assert (encoder.objective, encoder.bound) == (objective, bound)
+    found = tables_read.ORIGIN.match(str(encoder))
     assert found is not None
     assert found.groups() == (objective, bound)
+
+
+def test_runs_of_the_version_before_are_sorted_by_their_words(
+    write: Write, tmp_path: Path
+) -> None:
+    """Beside new ones, and into the same cells."""
+    for origin in VARIANTS:
+        write("edema", origin, seed=0, words_alone=True)
+        write("edema", origin, seed=1)
+    cells = tables_read.cells_of(tables_read.read_runs(tmp_path))
+    assert {name for _, _, name in cells} == {
+        "image-only",
+        "global-infonce-tuned",
+        "local-infonce-tuned",
+    }
+    for cell in cells.values():
+        assert list(cell.runs) == [0, 1]
+        assert {run.architecture for run in cell.runs.values()} == {PAPERS}
+    old, new = cells["edema", 1.0, "local-infonce-tuned"].runs.values()
+    assert (old.objective, old.bound, old.mode) == (new.objective, new.bound, new.mode)
+
+
+def test_bounds_that_the_version_before_did_not_know(write: Write, tmp_path: Path) -> None:
+    for bound in ("nwj", "smile"):
+        write("edema", f"local {bound}")
+    variants = {run.variant for run in tables_read.read_runs(tmp_path)}
+    assert variants == {"local-nwj-tuned", "local-smile-tuned"}
+
+
+def test_another_network_is_compared_with_its_own_kind(write: Write, tmp_path: Path) -> None:
+    for origin in VARIANTS:
+        write("edema", origin)
+        write("edema", origin, network="resnet18", image_encoder="" if origin else "resnet18")
+    found = tables.make_tables(tmp_path, permutations=9)
+    papers = ["image-only", "global-infonce-tuned", "local-infonce-tuned"]
+    assert set(found.auc["variant"]) == {*papers, *(f"resnet18 {name}" for name in papers)}
+    tests = found.comparisons
+    pairs = set(zip(tests["a"], tests["b"], strict=True))
+    of_papers = {(a, b) for a, b in pairs if not a.startswith("resnet18 ")}
+    assert len(of_papers) == 3
+    assert pairs - of_papers == {(f"resnet18 {a}", f"resnet18 {b}") for a, b in of_papers}
+    assert all(" " not in b for _, b in of_papers)
+    (one,) = tests[
+        (tests["a"] == "resnet18 local-infonce-tuned")
+        & (tests["b"] == "resnet18 image-only")
+        & (tests["finding"] == "mean")
+    ].to_dict("records")
+    assert one["difference"] > 0.1
 
 
 def test_results_of_other_notebooks_are_passed_over(write: Write, tmp_path: Path) -> None:

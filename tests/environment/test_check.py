@@ -2,7 +2,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
+from localmi.__main__ import app
 from localmi.environment import check as environment
 from localmi.environment.check import Check
 
@@ -53,11 +55,25 @@ def test_no_gpu_says_what_runs_all_the_same(monkeypatch: pytest.MonkeyPatch) -> 
     assert "make run" in finding.found
 
 
-def test_the_exit_code_tells_problems_from_notes(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_exit_code_tells_problems_from_notes(monkeypatch: pytest.MonkeyPatch) -> None:
     for level, code in (("note", 0), ("ok", 0), ("problem", 1)):
         finding = Check(level, "this is so", "do that")  # type: ignore[arg-type]
         monkeypatch.setattr(environment, "check_environment", lambda finding=finding: [finding])
-        assert environment.main([]) == code
-        assert "this is so\n        -> do that" in capsys.readouterr().out
+        done = CliRunner().invoke(app, ["environment"])
+        assert done.exit_code == code
+        assert "this is so\n        -> do that" in done.stdout
+
+
+def test_of_the_packages_only_problems_are_shown(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(environment, "REPOSITORY", tmp_path)
+    lock = tmp_path / "requirements.lock"
+    for content, code in (("pytest==0.1\n", 0), ("pytest==0.1\nnot-a-package==2.0\n", 1)):
+        lock.write_text(content)
+        found = environment.problems_of_packages()
+        assert [each.level for each in found] == ["problem"] * code
+        done = CliRunner().invoke(app, ["environment", "--packages"])
+        assert done.exit_code == code
+        assert done.stdout == "".join(f"{each}\n" for each in found)
+        assert ("not-a-package 2.0" in done.stdout) == bool(code)

@@ -114,7 +114,7 @@ def test_what_a_size_sets_fits_the_notebooks(path: Path) -> None:
     for name, values in groups.items():
         known = parameters_of(read_notebook(ROOT / "notebooks" / name), name)
         for group in values:
-            resolve(known, group, {}, name)
+            resolve(known, group, {})
 
 
 def test_settings_of_an_older_grid_are_kept(call: Call, tmp_path: Path) -> None:

@@ -1,14 +1,17 @@
 """What training is tested with: the tiny study, a tiny BERT, few steps."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torchvision.models import VisionTransformer, get_model
 from transformers import AutoTokenizer, BertConfig, BertModel
 
 from localmi.data.cache.cache import Cache
+from localmi.downstream import pretrained_encoder
+from localmi.model import image
 from localmi.model.text import PACKAGED, model_location
 from localmi.train.config import TrainConfig
 from localmi.train.pretraining import Pretraining
@@ -72,6 +75,34 @@ def build(configure: Callable[..., TrainConfig], tiny_cache: Cache) -> Callable[
         return Pretraining(configure(**changes), tiny_cache if cache is None else cache)
 
     return make
+
+
+@pytest.fixture
+def small_vit(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., VisionTransformer]]:
+    """`vit_b_16` has three layers of 16 and patches of 8 x 8: the real one has 86 million weights.
+
+    Gives what makes one.
+    """
+
+    def make(*, image_size: int = 64, num_layers: int = 3) -> VisionTransformer:
+        return VisionTransformer(
+            image_size=image_size,
+            patch_size=8,
+            num_layers=num_layers,
+            num_heads=2,
+            hidden_dim=16,
+            mlp_dim=32,
+        )
+
+    def small(name: str, *, weights: str | None = None, **sizes: int) -> torch.nn.Module:
+        if name == "vit_b_16":
+            return make(**sizes)
+        return get_model(name, weights=weights, **sizes)
+
+    monkeypatch.setattr(image, "get_model", small)
+    pretrained_encoder._backbone.cache_clear()
+    yield make
+    pretrained_encoder._backbone.cache_clear()  # the next test may mean the real one
 
 
 @pytest.fixture

@@ -1,8 +1,21 @@
 import pytest
 import torch
+from torch import Tensor
+from torchvision.models import resnet18
+from torchvision.models.feature_extraction import create_feature_extractor
 
 from localmi.errors import ConfigError
-from localmi.model.image import ResNet256, build_image_encoder
+from localmi.model import image
+from localmi.model.image import (
+    PAPERS,
+    Backbone,
+    ResNet256,
+    build_backbone,
+    build_image_encoder,
+    from_cells,
+    known_encoders,
+    to_cells,
+)
 
 
 def test_the_papers_network_has_its_parameters_and_names() -> None:
@@ -16,11 +29,11 @@ def test_the_papers_network_has_its_parameters_and_names() -> None:
     assert not any("downsample" in name for name in network.state_dict() if ".1.down" in name)
 
 
-def test_shapes_of_the_stages_and_of_the_two_features() -> None:
+def test_shapes_of_the_blocks_and_of_the_two_features() -> None:
     network = ResNet256()
     images = torch.randn(2, 1, 256, 256)
-    assert network.stage(images, 5).shape == (2, 128, 8, 8)
-    assert network.stage(images, 6).shape == (2, 192, 4, 4)
+    assert network.blocks(images, 1, 5).shape == (2, 128, 8, 8)
+    assert network.blocks(images, 1, 6).shape == (2, 192, 4, 4)
     assert network.pooled(images).shape == (2, 768)
     assert network(images).shape == (2, 1)
 
@@ -28,7 +41,7 @@ def test_shapes_of_the_stages_and_of_the_two_features() -> None:
 def test_sixteen_regions_hold_the_numbers_of_the_local_block() -> None:
     encoder = build_image_encoder(image_size=256).eval()
     images = torch.randn(2, 1, 256, 256)
-    block = encoder.backbone.stage(images, 5)
+    block = encoder.backbone.blocks(images, 1, 5)
     regions = encoder.regions(images)
     assert regions.shape == (2, 16, 512)
     for row in range(4):
@@ -64,7 +77,7 @@ def test_cells_of_a_region_context_are_the_cells_of_the_image() -> None:
     for number in range(16):
         row, column = divmod(number, 4)
         cell = images[:, :, 32 * row : 32 * row + 32, 32 * column : 32 * column + 32]
-        alone = encoder.backbone.stage(cell, 5).flatten(1) + encoder.place[number]
+        alone = encoder.backbone.blocks(cell, 1, 5).flatten(1) + encoder.place[number]
         torch.testing.assert_close(regions[:, number], alone, rtol=1e-4, atol=1e-5)
 
 
@@ -93,28 +106,190 @@ def test_building_an_encoder_leaves_the_running_statistics_alone() -> None:
     assert encoder.training
 
 
+def test_cells_and_back() -> None:
+    x = torch.randn(3, 1, 8, 8)
+    cells = to_cells(x, 4)
+    assert cells.shape == (3 * 16, 1, 2, 2)
+    assert torch.equal(cells[16 + 4 * 1 + 2], x[1, :, 2:4, 4:6])
+    assert torch.equal(from_cells(cells, 4), x)
+
+
+# --- Numbered blocks --------------------------------------------------------------------------
+
+KINDS = [PAPERS, "resnet18", "vit_b_16"]
+
+
+def network_of(name: str) -> Backbone:
+    """With statistics that are not those of a new network."""
+    backbone = build_backbone(name, image_size=64, num_classes=2)
+    with torch.no_grad():
+        backbone.pooled(torch.randn(4, 1, 64, 64))
+    return backbone.eval()
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_blocks_in_two_parts_are_the_whole(small_vit, name: str) -> None:
+    network, images = network_of(name), torch.randn(2, 1, 64, 64)
+    last = network.num_blocks
+    whole = network.blocks(images, 1, last)
+    for block in range(1, last):
+        part = network.blocks(images, 1, block)
+        assert not (part.shape == whole.shape and torch.equal(part, whole))
+        assert torch.equal(network.blocks(part, block + 1, last), whole)
+    assert torch.equal(network.blocks(whole, last + 1, last), whole)  # none is left
+    assert torch.equal(network.pool(whole), network.pooled(images))
+    assert network.pooled(images).shape == (2, network.pooled_dim)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_each_part_belongs_to_the_block_it_changes(small_vit, name: str) -> None:
+    network, images = network_of(name), torch.randn(2, 1, 64, 64)
+    last = network.num_blocks
+    names = list(network.state_dict())
+    assert not any(network.holds(one, 0) for one in names)
+    outside = {one for one in names if not network.holds(one, last)}
+    assert outside == {"fc1.weight", "fc1.bias"}
+    for block in range(1, last + 1):
+        network.zero_grad()
+        network.blocks(images, 1, block).square().sum().backward()
+        for one, weight in network.named_parameters():
+            assert (weight.grad is not None) == network.holds(one, block), (block, one)
+
+
+def test_a_block_does_not_hold_those_whose_name_begins_alike(small_vit, monkeypatch) -> None:
+    """encoder_layer_1, and encoder_layer_10 to 11."""
+    monkeypatch.setattr(image, "get_model", lambda *_, **__: small_vit(num_layers=12))
+    network = build_backbone("vit_b_16", image_size=64)
+    layer = "features.encoder.layers.encoder_layer_{}.ln_1.weight"
+    held = [number for number in range(12) if network.holds(layer.format(number), 2)]
+    assert held == [0, 1]
+    assert network.holds("features.class_token", 1)
+    assert not network.holds("features.encoder.ln.weight", 11)
+    assert network.holds("features.encoder.ln.weight", 12)
+
+
+@pytest.mark.parametrize("cells_after", [0, 2, 4])
+def test_blocks_that_see_cells_can_be_run_in_two_parts(cells_after: int) -> None:
+    network, images = ResNet256(local_block=4).eval(), torch.randn(2, 1, 64, 64)
+    cut = {"grid": 4, "cells_after": cells_after}
+    whole = network.run(images, 1, 6, **cut)
+    for block in range(1, 6):
+        part = network.run(images, 1, block, **cut)
+        assert part.shape[2] == 64 >> block
+        found = network.run(part, block + 1, 6, **cut)
+        torch.testing.assert_close(found, whole, rtol=1e-4, atol=1e-5)
+    uncut = network.blocks(images, 1, 6)
+    assert torch.allclose(whole, uncut, rtol=1e-4, atol=1e-5) == (cells_after == 4)
+    assert torch.equal(network.run(images, 1, 6), uncut)
+
+
+def test_only_the_blocks_of_the_regions_see_cells() -> None:
+    """As written: blocks 1 and 2 of the image, 3 and 4 of each cell, 5 and 6 of the image."""
+    network, images = ResNet256(local_block=4).eval(), torch.randn(2, 1, 64, 64)
+    early = network.blocks(images, 1, 2)
+    cells = [
+        network.blocks(early[:, :, row : row + 4, column : column + 4], 3, 4)
+        for row in range(0, 16, 4)
+        for column in range(0, 16, 4)
+    ]
+    rows = [torch.cat(cells[first : first + 4], dim=3) for first in range(0, 16, 4)]
+    expected = network.blocks(torch.cat(rows, dim=2), 5, 6)
+    found = network.run(images, 1, 6, grid=4, cells_after=2)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+# --- Networks of torchvision ------------------------------------------------------------------
+
+
 @pytest.mark.parametrize(
-    ("name", "image_size", "grid", "regions", "pooled"),
-    [("resnet18", 64, 4, (1, 16, 256), (1, 512)), ("vit_b_16", 64, 4, (1, 16, 768), (1, 768))],
+    ("name", "regions", "pooled"),
+    [("resnet18", (1, 16, 256), (1, 512)), ("vit_b_16", (1, 16, 64), (1, 16))],
 )
 def test_encoders_of_torchvision(
-    name: str,
-    image_size: int,
-    grid: int,
-    regions: tuple[int, ...],
-    pooled: tuple[int, ...],
+    small_vit, name: str, regions: tuple[int, ...], pooled: tuple[int, ...]
 ) -> None:
-    encoder = build_image_encoder(name, image_size=image_size, grid=grid)
-    images = torch.randn(1, 1, image_size, image_size)
+    encoder = build_image_encoder(name, image_size=64, grid=4)
+    images = torch.randn(1, 1, 64, 64)
     encoder.eval()
     assert encoder.regions(images).shape == regions
     assert encoder.pooled(images).shape == pooled
+    assert (encoder.region_dim, encoder.pooled_dim) == (regions[2], pooled[1])
+
+
+def test_a_resnet_gives_what_torchvisions_own_does() -> None:
+    network, images = network_of("resnet18"), torch.randn(2, 1, 64, 64)
+    theirs = resnet18().eval()
+    found = theirs.load_state_dict(
+        {name.removeprefix("features."): value for name, value in network.state_dict().items()},
+        strict=False,
+    )
+    assert found.missing_keys == ["fc.weight", "fc.bias"]
+    assert found.unexpected_keys == ["fc1.weight", "fc1.bias"]
+    nodes = {"layer3": "local", "flatten": "pooled"}
+    expected = create_feature_extractor(theirs, nodes)(images.expand(-1, 3, -1, -1))
+    block = network.blocks(images, 1, network.local_block)
+    assert torch.equal(network.local_map(block), expected["local"])
+    assert torch.equal(network.pooled(images), expected["pooled"])
+
+
+def tokens_of(network: Backbone, images: Tensor) -> Tensor:
+    """By torchvision's own encoder, as its `forward` calls it."""
+    theirs = network.features
+    patches = theirs._process_input(images.expand(-1, 3, -1, -1))
+    return theirs.encoder(torch.cat([theirs.class_token.expand(len(images), 1, -1), patches], 1))
+
+
+def test_a_vit_gives_what_torchvisions_own_does(small_vit) -> None:
+    network, images = network_of("vit_b_16"), torch.randn(2, 1, 64, 64)
+    torch.nn.init.normal_(network.features.class_token)
+    assert (network.num_blocks, network.local_block, network.pooled_dim) == (3, 3, 16)
+    tokens = tokens_of(network, images)
+    last = network.blocks(images, 1, 3)
+    assert torch.equal(last, tokens)
+    assert torch.equal(network.pool(last), tokens[:, 0])
+    assert torch.equal(network.pooled(images), network.features(images.expand(-1, 3, -1, -1)))
+    places = network.local_map(last)
+    assert places.shape == (2, 16, 8, 8)
+    for row in range(8):
+        for column in range(8):
+            assert torch.equal(places[:, :, row, column], tokens[:, 1 + 8 * row + column])
+    names = {name for name in small_vit().state_dict() if not name.startswith("heads")}
+    own = {name.removeprefix("features.") for name in network.state_dict()}
+    assert own == names | {"fc1.weight", "fc1.bias"}
+
+
+def test_a_region_of_a_resnet_can_be_cut_from_the_pixels() -> None:
+    encoder = build_image_encoder("resnet18", image_size=128, context="region").eval()
+    images = torch.randn(1, 1, 128, 128)
+    changed = images.clone()
+    changed[:, :, :32, 96:] = 0  # the top right cell, region 3
+    moved = (encoder.regions(images) - encoder.regions(changed)).abs().amax(dim=(0, 2)) > 1e-6
+    assert moved.nonzero().flatten().tolist() == [3]
+
+
+def test_a_vit_cannot_see_cells(small_vit) -> None:
+    """It is built for images of one size, and its patches are no map that could be cut."""
+    with pytest.raises(ConfigError, match="vit_b_16"):
+        build_image_encoder("vit_b_16", image_size=64, context="region")
+
+
+def test_only_where_classes_are_asked_for_there_is_fc1(small_vit) -> None:
+    for name in ("resnet18", "vit_b_16"):
+        assert build_backbone(name, image_size=64).fc1 is None
+        fc1 = build_backbone(name, image_size=64, num_classes=5).fc1
+        assert fc1 is not None
+        assert fc1.out_features == 5
+    assert build_backbone(num_classes=5).fc1.out_features == 5
+    assert build_backbone().fc1.out_features == 1  # the published checkpoints have it
 
 
 def test_unknown_encoder_and_a_grid_that_does_not_divide() -> None:
     with pytest.raises(ConfigError, match="resnet256_6_2_1"):
         build_image_encoder("resnet512")
+    with pytest.raises(ConfigError, match=r"image_encoder='resnet512' is not known.*vit_b_16"):
+        build_backbone("resnet512")
     with pytest.raises(ConfigError, match="divisor of 8"):
         build_image_encoder(image_size=256, grid=3)
     with pytest.raises(ConfigError, match="cut from the pixels"):
         build_image_encoder("resnet18", image_size=64, cells_after=2)
+    assert known_encoders()[0] == PAPERS

@@ -4,8 +4,11 @@ from typing import Any
 
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_output
+from typer.testing import CliRunner
 
-from localmi.notebook.lint import lint_notebook, main
+from localmi.__main__ import app
+from localmi.errors import DataError
+from localmi.notebook.lint import lint_folder, lint_notebook
 
 Parts = dict[str, list[Any]]
 
@@ -114,7 +117,7 @@ FAULTS = [
     (source("parameters", "a: Literal[1] = 1  # x"), "papermill cannot read"),
     (source("parameters", "a = 1  # b = 2"), "papermill cannot read"),
     (source("parameters", "a = 1"), "`name = value  # comment`"),
-    (source("parameters", "a = [\n    1,\n]  # x"), "papermill cannot read"),
+    (source("parameters", "a = [\n    1,\n]  # x"), "`name = value  # comment`"),
 ]
 
 
@@ -153,16 +156,42 @@ def test_what_is_allowed(write_notebook: Any, good_cells: Parts, cell: Any) -> N
     assert [str(problem) for problem in lint_notebook(write_notebook(good_cells))] == []
 
 
-def test_the_command(
-    write_notebook: Any, good_cells: Parts, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_a_dictionary_of_parameters_may_take_several_lines(
+    write_notebook: Any, good_cells: Parts
 ) -> None:
+    good_cells["parameters"][0].source += """
+further: dict = {  # other fields of localmi.train.config.TrainConfig
+    "max_tokens": 32,
+    "critic_hidden": [256],
+}"""
+    assert [str(problem) for problem in lint_notebook(write_notebook(good_cells))] == []
+
+
+def test_the_command(write_notebook: Any, good_cells: Parts, tmp_path: Path) -> None:
+    def call(folder: Path) -> tuple[int, str]:
+        done = CliRunner().invoke(app, ["lint", str(folder)])
+        return done.exit_code, done.output
+
     path = write_notebook(good_cells)
-    assert main(path.parent) == 0
-    assert "1 notebooks, 0 problems" in capsys.readouterr().out
+    code, printed = call(path.parent)
+    assert code == 0
+    assert "1 notebooks, 0 problems" in printed
     source("title", "no title")(good_cells)
     write_notebook(good_cells)
-    assert main(path.parent) == 1
-    assert "05_small.ipynb, cell 0: " in capsys.readouterr().out
-    assert main(tmp_path / "none") == 2
+    code, printed = call(path.parent)
+    assert code == 1
+    assert "05_small.ipynb, cell 0: " in printed
+    assert "1 notebooks, 1 problems" in printed
     path.write_text("not a notebook")
-    assert main(path.parent) == 1
+    for folder in (tmp_path / "none", path.parent):
+        code, printed = call(folder)
+        assert code == 2
+        assert printed.startswith("DataError: ")
+
+
+def test_what_cannot_be_checked_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="There is no folder .*none"):
+        lint_folder(tmp_path / "none")
+    (tmp_path / "05_small.ipynb").write_text("not a notebook")
+    with pytest.raises(DataError, match="05_small.ipynb is not a notebook"):
+        lint_folder(tmp_path)

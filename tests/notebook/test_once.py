@@ -1,12 +1,19 @@
+"""`--once`: each run of a sweep happens once, however often it is called, or killed."""
+
 import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from click.testing import Result
 from filelock import FileLock
 from places import NOTEBOOKS
+from typer.testing import CliRunner
 
-from localmi.notebook import once, run
+from localmi.__main__ import REFUSED, app
+from localmi.notebook import run
+from localmi.train import loop
 
 
 @pytest.fixture
@@ -24,9 +31,7 @@ def executed(monkeypatch: pytest.MonkeyPatch) -> list[run.Plan]:
 
     def execute_plan(plan: run.Plan) -> int:
         plan.run_dir.mkdir(parents=True, exist_ok=plan.resume)
-        (plan.run_dir / "parameters.yaml").write_text(
-            "".join(f"{name}: {value!r}\n" for name, value in plan.values.items())
-        )
+        (plan.run_dir / "parameters.yaml").write_text(yaml.safe_dump(dict(plan.values)))
         plans.append(plan)
         return run.DONE
 
@@ -34,19 +39,33 @@ def executed(monkeypatch: pytest.MonkeyPatch) -> list[run.Plan]:
     return plans
 
 
+class Killed(BaseException):
+    """Nothing catches it, and nothing happens on the disk after it."""
+
+
+def command(*words: object) -> Result:
+    return CliRunner().invoke(app, ["run", *map(str, words)])
+
+
 def call(notebook: Path, out: Path, *words: str) -> int:
-    return run.main([str(notebook), "--once", "--out", str(out), "-p", "steps", "9", *words])
+    return command(notebook, "--once", "--out", out, "-p", "steps", "9", *words).exit_code
 
 
-def test_a_run_happens_once(
-    notebook: Path, tmp_path: Path, executed: list[run.Plan], capsys: pytest.CaptureFixture[str]
-) -> None:
+def refusal(notebook: Path, out: Path, *words: str) -> str:
+    """What the command says that refuses this."""
+    refused = command(notebook, "--once", "--out", out, "-p", "steps", "9", *words)
+    assert refused.exit_code == REFUSED
+    return refused.stderr
+
+
+def test_a_run_happens_once(notebook: Path, tmp_path: Path, executed: list[run.Plan]) -> None:
     out = tmp_path / "runs" / "mine"
     assert call(notebook, out) == run.DONE
     (out / "results.json").write_text("{}")
-    assert call(notebook, out) == run.DONE
+    again = command(notebook, "--once", "--out", out, "-p", "steps", "9")
+    assert again.exit_code == run.DONE
     assert len(executed) == 1
-    assert f"Finished before: {out}" in capsys.readouterr().out
+    assert f"Finished before: {out}" in again.stdout
     assert [path.name for path in out.parent.iterdir() if path.name[0] != "."] == ["mine"]
 
 
@@ -62,23 +81,31 @@ def test_a_killed_run_goes_on(notebook: Path, tmp_path: Path, executed: list[run
     assert {plan.values["steps"] for plan in executed} == {9}
 
 
+@pytest.mark.parametrize("cut_off_by", [KeyboardInterrupt, Killed])
 def test_a_run_is_begun_with_all_its_parameters_or_not_at_all(
-    notebook: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    notebook: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    cut_off_by: type[BaseException],
 ) -> None:
-    """A kill while they are written leaves an empty folder, which is taken again."""
-    whole = Path.write_text
-
-    def cut_off(path: Path, text: str, **options: Any) -> int:
-        whole(path, text[:5], **options)
-        raise KeyboardInterrupt
+    """Ctrl-C while they are written leaves an empty folder, a kill a file aside: taken again."""
+    out = tmp_path / "run"
 
     with monkeypatch.context() as patched:
-        patched.setattr(Path, "write_text", cut_off)
-        with pytest.raises(KeyboardInterrupt):
-            call(notebook, tmp_path / "run")
-    assert (tmp_path / "run").is_dir()
-    assert call(notebook, tmp_path / "run") == run.DONE
-    assert run.read_yaml(tmp_path / "run" / "parameters.yaml")["steps"] == 9
+
+        def cut_off(*_: object, **__: object) -> None:
+            if cut_off_by is Killed:
+                patched.setattr(Path, "unlink", cut_off)
+            raise cut_off_by
+
+        patched.setattr("os.replace", cut_off)
+        with pytest.raises(cut_off_by):
+            run.run_once(notebook, out=out, from_command={"steps": "9"})
+    left = {KeyboardInterrupt: [], Killed: ["parameters.yaml.tmp"]}
+    assert [path.name for path in out.iterdir()] == left[cut_off_by]
+    assert call(notebook, out) == run.DONE
+    assert run.read_yaml(out / "parameters.yaml")["steps"] == 9
+    assert list(out.glob("*.tmp")) == []
 
 
 def test_an_empty_folder_is_taken(
@@ -90,36 +117,48 @@ def test_an_empty_folder_is_taken(
 
 
 def test_a_folder_of_something_else_is_refused(
-    notebook: Path,
-    tmp_path: Path,
-    executed: list[run.Plan],
-    capsys: pytest.CaptureFixture[str],
+    notebook: Path, tmp_path: Path, executed: list[run.Plan]
 ) -> None:
     (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "thesis.tex").touch()
-    assert call(notebook, tmp_path / "run") == run.REFUSED
-    assert "exists" in capsys.readouterr().err
+    for name in ("half.tmp", "thesis.tex"):  # the first alone would be of a killed run
+        (tmp_path / "run" / name).touch()
+    assert "exists" in refusal(notebook, tmp_path / "run")
+    assert len(list((tmp_path / "run").iterdir())) == 2
     assert executed == []
 
 
 def test_other_parameters_are_refused(
-    notebook: Path,
-    tmp_path: Path,
-    executed: list[run.Plan],
-    capsys: pytest.CaptureFixture[str],
+    notebook: Path, tmp_path: Path, executed: list[run.Plan]
 ) -> None:
     """Finished or not: what is there stays."""
     assert call(notebook, tmp_path / "run") == run.DONE
-    assert call(notebook, tmp_path / "run", "-p", "flag", "true") == run.REFUSED
-    assert "flag: False then, True now" in capsys.readouterr().err
+    said = refusal(notebook, tmp_path / "run", "-p", "flag", "true")
+    assert "flag: False then, True now" in said
+    assert "steps" not in said
     (tmp_path / "run" / "results.json").write_text("{}")
-    assert call(notebook, tmp_path / "run", "-p", "flag", "true") == run.REFUSED
+    assert "flag" in refusal(notebook, tmp_path / "run", "-p", "flag", "true")
     assert len(executed) == 1
 
 
-def test_it_needs_a_folder(notebook: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run.main([str(notebook), "--once"]) == run.REFUSED
-    assert "--once needs --out" in capsys.readouterr().err
+def test_fields_of_the_configuration_are_compared_by_name(
+    write_notebook: Any, good_cells: Any, tmp_path: Path, executed: list[run.Plan]
+) -> None:
+    cell = good_cells["parameters"][0]
+    cell.source += "\nfurther: dict = {}  # other fields of localmi.train.config.TrainConfig"
+    notebook, out = write_notebook(good_cells), tmp_path / "run"
+    tokens = ("-p", "max_tokens", "32")
+    assert call(notebook, out, *tokens) == run.DONE
+    assert call(notebook, out, "-p", "further", "{max_tokens: 32}") == run.DONE
+    assert "max_tokens: 32 then, 64 now" in refusal(notebook, out)
+    assert "warm_up: 0.1 then, 0.5 now" in refusal(notebook, out, *tokens, "-p", "warm_up", "0.5")
+    assert call(notebook, out, *tokens, "-p", "warm_up", "0.1") == run.DONE  # the default
+    assert [plan.resume for plan in executed] == [False, True, True]
+
+
+def test_it_needs_a_folder(notebook: Path) -> None:
+    refused = command(notebook, "--once")
+    assert refused.exit_code == REFUSED
+    assert "--once needs --out" in refused.stderr
 
 
 def test_the_second_of_two_waits_and_finds_the_run_finished(
@@ -127,14 +166,14 @@ def test_the_second_of_two_waits_and_finds_the_run_finished(
     tmp_path: Path,
     executed: list[run.Plan],
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
 ) -> None:
     out = tmp_path / "run"
     assert call(notebook, out) == run.DONE
     held, waits = FileLock(tmp_path / ".run.lock"), threading.Event()
     held.acquire()
     monkeypatch.setattr("builtins.print", lambda *words, **_: waits.set())
-    second = threading.Thread(target=call, args=(notebook, out))
+    asked = {"out": out, "from_command": {"steps": "9"}}
+    second = threading.Thread(target=run.run_once, args=(notebook,), kwargs=asked)
     second.start()
     assert waits.wait(10)
     (out / "results.json").write_text("{}")
@@ -144,8 +183,9 @@ def test_the_second_of_two_waits_and_finds_the_run_finished(
     assert len(executed) == 1
 
 
-def test_the_name_of_the_checkpoint_is_the_notebooks() -> None:
+def test_the_checkpoint_is_the_one_that_the_notebooks_loop_writes() -> None:
     text = NOTEBOOKS / "text" / "07_train_local_mi.py"
     source = text.read_text(encoding="utf-8")
-    assert f'"{once.CHECKPOINT}"' in source
-    assert f"\n{once.RESUME} = False" in source
+    assert f"\n{run.RESUME} = False" in source
+    assert f"{run.RESUME}={run.RESUME})" in source  # handed on to `fit`
+    assert run.CHECKPOINT == loop.CHECKPOINT

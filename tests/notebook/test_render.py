@@ -44,26 +44,26 @@ def test_the_newer_of_notebook_and_text_is_taken_up(notebook: Path) -> None:
 def test_a_notebook_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(DataError, match="There is no notebook"):
         render.take_up_text(tmp_path / "05.ipynb")
-    assert render.main([tmp_path / "05.ipynb"]) == 1
+    assert render.render_notebooks([tmp_path / "05.ipynb"]) == 1
     assert "nothing was stored" in capsys.readouterr().out
 
 
 @pytest.mark.slow
 def test_rendering_twice_gives_the_same_file(notebook: Path) -> None:
-    assert render.main([notebook]) == 0
+    assert render.render_notebooks([notebook]) == 0
     first = notebook.read_bytes(), render.text_path(notebook).read_bytes()
     cells = nbformat.read(notebook, as_version=4).cells
     assert [cell.execution_count for cell in cells if cell.cell_type == "code"] == [1, 2]
     printed, value = cells[3].outputs  # one stream, no stderr
     assert printed.text == "2\n0.0005\n"
     assert value.data["text/plain"] == "'concat'"
-    assert render.main([notebook]) == 0
+    assert render.render_notebooks([notebook]) == 0
     assert (notebook.read_bytes(), render.text_path(notebook).read_bytes()) == first
 
 
 @pytest.mark.slow
 def test_a_failing_notebook_stays_as_it_was(notebook: Path) -> None:
     text = notebook.read_text().replace("print(rate)", "raise ValueError")
-    notebook.write_text_pair(text)
-    assert render.main([notebook]) == 1
+    notebook.write_text(text)
+    assert render.render_notebooks([notebook]) == 1
     assert notebook.read_text() == text

@@ -1,32 +1,68 @@
 import json
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import nbformat
 import pytest
 import yaml
+from click.testing import Result
+from typer.testing import CliRunner
 
+from localmi.__main__ import REFUSED, app
 from localmi.errors import ConfigError
 from localmi.notebook import private_run, run
 from localmi.privacy.scan import scan_files
+from localmi.train.config import TrainConfig
 
-BODY = """import json, pathlib
-print("steps", steps, "flag", flag)
+CHECKS = """print("steps", steps, "flag", flag)
 assert steps < 100, "too many"
-if run_dir:
-    found = {"local_mi_nats": {"value": 1.25, "interval95": [1.1, 1.4]}}
-    found = {"metrics": {**found, "one_patient": {"value": 2, "interval95": [None, None]}}}
-    pathlib.Path(run_dir, "results.json").write_text(json.dumps(found))"""
+"""
+BODY = f"""from localmi.record import Result, record_metrics
+from localmi.statistics import Interval
+{CHECKS}
+nan = float("nan")
+metrics = {{
+    "local_mi_nats": Result(Interval(1.25, 1.1, 1.4), "test", {{"truth": 2.5}}),
+    "one_patient": Result(Interval(2.0, nan, nan), "test", {{}}),
+}}
+found = record_metrics(metrics, data={{"name": "made"}}, run_dir=run_dir)"""
+TRAINS = """
+further: dict = {"max_tokens": 32}  # other fields of localmi.train.config.TrainConfig"""
 
 
 @pytest.fixture
-def notebook(write_notebook: Any, good_cells: Any, monkeypatch: Any, tmp_path: Path) -> Path:
+def make(
+    write_notebook: Any, good_cells: Any, monkeypatch: Any, tmp_path: Path
+) -> Callable[..., Path]:
+    """Writes a notebook with this body, and further parameters; the working folder is another."""
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
-    good_cells["body"][1].source = BODY
-    parts = {name: good_cells[name] for name in ("title", "parameters", "body")}
-    path: Path = write_notebook(parts, counts=False)
-    return path
+
+    def write(body: str, parameters: str = "") -> Path:
+        good_cells["parameters"][0].source += parameters
+        good_cells["body"][1].source = body
+        parts = {name: good_cells[name] for name in ("title", "parameters", "body")}
+        path: Path = write_notebook(parts, counts=False)
+        return path
+
+    return write
+
+
+@pytest.fixture
+def notebook(make: Callable[..., Path]) -> Path:
+    return make(BODY)
+
+
+def call(*words: object) -> Result:
+    """The command; in `output` what it says, on stdout and stderr."""
+    return CliRunner().invoke(app, ["run", *map(str, words)])
+
+
+def record_of(out: Path) -> dict[str, Any]:
+    record: dict[str, Any] = json.loads((out / "results.json").read_text())
+    return record
 
 
 def test_runs_are_numbered_where_the_command_is_given(notebook: Path) -> None:
@@ -52,7 +88,9 @@ def test_a_named_folder_that_was_just_taken_is_not_shared(notebook: Path, tmp_pa
 
 def test_nothing_is_written_when_a_run_is_refused(notebook: Path) -> None:
     for words in (["-p", "stesp", "3"], ["-p", "steps", "x"], ["-p", "run_dir", "x"]):
-        assert run.main([str(notebook), *words]) == run.REFUSED
+        refused = call(notebook, *words)
+        assert refused.exit_code == REFUSED
+        assert refused.stderr.startswith("ConfigError: ")
     assert list(Path.cwd().iterdir()) == []
 
 
@@ -70,6 +108,20 @@ def test_resume_takes_up_the_parameters_of_the_run(notebook: Path, tmp_path: Pat
     assert plan.changed == {"steps": 9}
 
 
+def test_resume_tells_the_notebook_whether_there_is_a_checkpoint(
+    make: Callable[..., Path], tmp_path: Path
+) -> None:
+    notebook = make(BODY, "\nresume = False  # go on from the checkpoint in run_dir")
+    out = tmp_path / "run"
+    out.mkdir()
+    (out / "parameters.yaml").write_text("steps: 9\nresume: true\n")
+    assert run.plan_run(notebook, out=out, resume=True).values["resume"] is False
+    (out / "checkpoint.pt").touch()
+    plan = run.plan_run(notebook, out=out, resume=True)
+    assert plan.changed == {"steps": 9, "resume": True}
+    assert run.plan_run(notebook).values["resume"] is False
+
+
 def test_resume_needs_a_run_folder(notebook: Path, tmp_path: Path) -> None:
     for out in (None, tmp_path / "none", tmp_path):
         with pytest.raises(ConfigError, match="--resume needs --out"):
@@ -80,52 +132,244 @@ def test_resume_needs_a_run_folder(notebook: Path, tmp_path: Path) -> None:
 def test_a_bad_parameter_file_is_refused(notebook: Path, tmp_path: Path, content: str) -> None:
     file = tmp_path / "p.yaml"
     file.write_text(content)
-    assert run.main([str(notebook), "-f", str(file)]) == run.REFUSED
-    assert run.main([str(notebook), "-f", str(tmp_path / "none.yaml")]) == run.REFUSED
+    for wrong in (file, tmp_path / "none.yaml"):
+        refused = call(notebook, "-f", wrong)
+        assert refused.exit_code == REFUSED
+        assert refused.stderr.startswith("ConfigError: The parameter file ")
 
 
-def test_help_prints_the_table(notebook: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for words in (["--help", str(notebook)], [str(notebook), "--help"]):
-        assert run.main(words) == run.DONE
-        rows = [row.split() for row in capsys.readouterr().out.splitlines()]
+def test_help_prints_the_table(notebook: Path) -> None:
+    for words in (["--help", notebook], [notebook, "--help"]):
+        shown = call(*words)
+        assert shown.exit_code == run.DONE
+        rows = [row.split() for row in shown.stdout.splitlines()]
         assert ["steps", "int", "2", "how", "many", "steps"] in rows
-    assert run.main(["--help"]) == run.DONE
-    assert run.main([]) == run.REFUSED
+    assert call("--help").exit_code == run.DONE
+    assert call().exit_code == REFUSED
+    for shown in (call("--help"), call()):
+        assert "Execute a notebook without opening it" in shown.stdout
+
+
+@pytest.fixture
+def planned(monkeypatch: pytest.MonkeyPatch) -> list[run.Plan]:
+    """The plans that would be executed, instead of their execution."""
+    plans: list[run.Plan] = []
+    monkeypatch.setattr(run, "execute_plan", lambda plan: plans.append(plan) or run.DONE)
+    return plans
+
+
+@pytest.mark.parametrize(
+    ("words", "name", "value"),
+    [
+        (["-p", "steps", "7"], "steps", 7),
+        (["-p", "steps=7"], "steps", 7),
+        (["-p", "steps", "-7"], "steps", -7),
+        (["-p", "steps=-7"], "steps", -7),
+        (["-p", "name", "a=b"], "name", "a=b"),
+        (["-p", "name=a=b"], "name", "a=b"),
+        (["-p", "name", "-p"], "name", "-p"),
+        (["-p", "name", ""], "name", ""),
+        (["-p", "name="], "name", ""),
+        (["-p", "name", "two words"], "name", "two words"),
+        (["-p", "seeds", "[-1, 2]"], "seeds", [-1, 2]),
+    ],
+)
+def test_a_parameter_is_set_by_name_and_value(
+    notebook: Path, planned: list[run.Plan], words: list[str], name: str, value: object
+) -> None:
+    """As papermill does, or with a sign between them; whatever the value begins with."""
+    one_more = [notebook, *words, "-p", "flag", "true"]
+    for asked in ([notebook, *words], [*words, notebook], one_more):
+        done = call(*asked)
+        assert done.exit_code == run.DONE, done.output
+        assert planned[-1].values[name] == value
+    assert planned[-1].values["flag"] is True
+    assert [plan.values["flag"] for plan in planned[:2]] == [False, False]
+
+
+def test_a_parameter_without_a_value_is_refused(notebook: Path, planned: list[run.Plan]) -> None:
+    refused = call(notebook, "-p", "steps")
+    assert refused.exit_code == REFUSED
+    assert refused.stderr.startswith("ConfigError: -p steps has no value")
+    assert call(notebook, "-p").exit_code == REFUSED
+    assert planned == []
+
+
+def test_the_command_line_goes_over_the_file_of_the_command(
+    notebook: Path, planned: list[run.Plan], tmp_path: Path
+) -> None:
+    file = tmp_path / "p.yaml"
+    file.write_text("steps: 5\nflag: true\n")
+    assert call(notebook, "-f", file, "-p", "steps", "6").exit_code == run.DONE
+    assert (planned[0].values["steps"], planned[0].values["flag"]) == (6, True)
+
+
+def test_a_field_of_the_configuration_is_set_by_its_name(
+    make: Callable[..., Path], planned: list[run.Plan]
+) -> None:
+    notebook = make(BODY, TRAINS)
+    assert call(notebook, "-p", "warm_up", "0.5", "-p", "steps", "9").exit_code == run.DONE
+    assert planned[0].changed == {"steps": 9, "further": {"max_tokens": 32, "warm_up": 0.5}}
+    shown = call(notebook, "--help").stdout
+    assert "\nFurther fields of localmi.train.config.TrainConfig:\n" in shown
+
+
+@pytest.mark.parametrize(
+    ("kind", "words", "said"),
+    [
+        ("train.config.TrainConfig", ["-p", "steps", "0"], "steps: .*greater than or equal to 1"),
+        ("train.config.TrainConfig", ["-p", "bond", "dv"], "no parameter bond. Did you mean bou"),
+        ("downstream.config.DownstreamConfig", ["-p", "mode", "nonsense"], "tuned or frozen or"),
+    ],
+)
+def test_what_the_configuration_does_not_allow_is_refused_before_anything_runs(
+    make: Callable[..., Path], kind: str, words: list[str], said: str
+) -> None:
+    parameters = f"\nfurther: dict = {{}}  # other fields of localmi.{kind}"
+    if "downstream" in kind:
+        parameters += "\nimage_size = 32  # pixels a side, too few for TrainConfig"
+    refused = call(make(BODY, parameters), *words)
+    assert refused.exit_code == REFUSED
+    assert refused.stderr.startswith("ConfigError: ")
+    assert re.search(said, refused.stderr)
+    assert list(Path.cwd().iterdir()) == []
 
 
 @pytest.mark.slow
-def test_a_run_leaves_everything_in_its_folder(
-    notebook: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
+def test_a_run_leaves_everything_in_its_folder(notebook: Path, tmp_path: Path) -> None:
     file = tmp_path / "p.yaml"
     file.write_text("steps: 5\n")
-    words = [str(notebook), "-f", str(file), "-p", "flag", "true"]
-    assert run.main(words) == run.DONE
+    first = call(notebook, "-f", file, "-p", "flag", "true")
+    assert first.exit_code == run.DONE
     out = Path.cwd() / "runs" / "05_small-001"
     assert yaml.safe_load((out / "parameters.yaml").read_text())["steps"] == 5
-    assert json.loads((out / "results.json").read_text())["metrics"]
+    assert record_of(out)["metrics"]
     executed = nbformat.read(out / "05_small.ipynb", as_version=4)
     assert "injected-parameters" in executed.cells[2].metadata.tags
-    printed = capsys.readouterr().out
+    printed = first.stdout
     assert "steps 5 flag True" in printed
     assert "local_mi_nats: 1.25 [1.1, 1.4]" in printed
     assert "one_patient: 2 [?, ?]" in printed
     assert "steps 5 flag True" in (out / "run.log").read_text()
     assert "injected" not in notebook.read_text()  # the course's own file is as it was
-    assert run.main([str(notebook), "--out", str(out), "--resume"]) == run.DONE
-    assert capsys.readouterr().out.count("steps 5 flag True") == 1
+    again = call(notebook, "--out", out, "--resume")
+    assert again.exit_code == run.DONE
+    assert again.stdout.count("steps 5 flag True") == 1
 
 
 @pytest.mark.slow
-def test_a_failing_notebook_is_named_and_kept(
-    notebook: Path, capsys: pytest.CaptureFixture[str]
+def test_the_record_says_what_ran_with_which_parameters_and_how_long(
+    make: Callable[..., Path], tmp_path: Path
 ) -> None:
-    assert run.main([str(notebook), "-p", "steps", "100"]) == run.FAILED
-    printed = capsys.readouterr().out
-    assert "Failed in cell [3]: AssertionError: too many" in printed
+    """The notebook gives what it found; the rest, the configuration in full, is the runner's."""
+    out = tmp_path / "out"
+    done = call(make(BODY, TRAINS), "--out", out, "-p", "warm_up", "0.5", "-p", "steps", "9")
+    assert done.exit_code == run.DONE, done.output
+    record = record_of(out)
+    assert record["notebook"] == "05_small"
+    config = TrainConfig.checked(steps=9, max_tokens=32, warm_up=0.5).as_record()
+    others = {"rate": 5e-4, "name": "concat", "flag": False, "seeds": [0, 1], "data_dir": ""}
+    assert record["parameters"] == {**config, **others}
+    assert record["seconds"] > 0
+    assert record["data"] == {"name": "made"}
+    assert record["metrics"]["local_mi_nats"]["truth"] == 2.5
+    assert record["environment"]["threads"] >= 1
+    assert not (out / "measured.json").exists()
+
+
+@pytest.mark.slow
+def test_a_notebook_that_records_nothing_has_a_record_without_metrics(
+    make: Callable[..., Path], tmp_path: Path
+) -> None:
+    assert call(make(CHECKS), "--out", tmp_path / "out").exit_code == run.DONE
+    record = record_of(tmp_path / "out")
+    assert (record["data"], record["metrics"], record["environment"]) == ({}, {}, {})
+    assert (record["notebook"], record["parameters"]["steps"]) == ("05_small", 2)
+
+
+@pytest.mark.slow
+def test_a_failing_notebook_is_named_and_kept(notebook: Path) -> None:
+    failed = call(notebook, "-p", "steps", "100")
+    assert failed.exit_code == run.FAILED
+    assert "Failed in cell [3]: AssertionError: too many" in failed.stdout
+    assert not (Path.cwd() / "runs/05_small-001/results.json").exists()
     executed = nbformat.read(Path.cwd() / "runs/05_small-001/05_small.ipynb", as_version=4)
     assert "steps 100" in str(executed.cells)
 
+
+# --- What surrounds the execution, without a kernel ---------------------------------------------
+
+
+@pytest.fixture
+def executes(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[Path], object]], None]:
+    """Puts a function of the run folder in the place of the notebook's execution."""
+
+    def put(does: Callable[[Path], object]) -> None:
+        def execute(_: object, executed: Path, *__: object) -> str:
+            does(executed.parent)
+            return ""
+
+        monkeypatch.setattr(run, "_execute_in_the_open", execute)
+
+    return put
+
+
+def nothing(_: Path) -> None:
+    """What a notebook without a record does."""
+
+
+def test_a_record_of_the_notebooks_own_is_kept(
+    notebook: Path, executes: Callable[..., None], tmp_path: Path
+) -> None:
+    own = '{"metrics": {}, "mine": 1}'
+    executes(lambda out: (out / "results.json").write_text(own))
+    assert run.execute_plan(run.plan_run(notebook, out=tmp_path / "out")) == run.DONE
+    assert (tmp_path / "out" / "results.json").read_text() == own
+
+
+def test_without_run_dir_there_is_no_record(
+    write_notebook: Any, good_cells: Any, executes: Callable[..., None], tmp_path: Path
+) -> None:
+    good_cells["parameters"][0].source = "steps = 2  # how many steps"
+    executes(nothing)
+    plan = run.plan_run(write_notebook(good_cells), out=tmp_path / "out")
+    assert run.execute_plan(plan) == run.DONE
+    assert sorted(path.name for path in plan.run_dir.iterdir()) == ["parameters.yaml", "run.log"]
+
+
+def test_the_record_of_a_resumed_run_has_the_parameters_it_went_on_with(
+    notebook: Path, executes: Callable[..., None], tmp_path: Path
+) -> None:
+    executes(nothing)
+    out = tmp_path / "out"
+    assert run.execute_plan(run.plan_run(notebook, out=out)) == run.DONE
+    plan = run.plan_run(notebook, out=out, resume=True, from_command={"steps": "5"})
+    assert run.execute_plan(plan) == run.DONE
+    assert record_of(out)["parameters"]["steps"] == 5
+
+
+def test_a_finished_run_that_is_gone_on_with_is_finished_when_it_ends(
+    notebook: Path, executes: Callable[..., None], tmp_path: Path
+) -> None:
+    """A kill on the way, and --once goes on: it does not take the old record for the new."""
+    executes(nothing)
+    out, asked = tmp_path / "out", {"steps": "5"}
+    assert run.execute_plan(run.plan_run(notebook, out=out)) == run.DONE
+
+    def killed(_: Path) -> None:
+        raise KeyboardInterrupt
+
+    executes(killed)
+    with pytest.raises(KeyboardInterrupt):
+        run.execute_plan(run.plan_run(notebook, out=out, resume=True, from_command=asked))
+    reached: list[Path] = []
+    executes(reached.append)
+    assert run.run_once(notebook, out=out, from_command=asked) == run.DONE
+    assert reached == [out]
+    assert record_of(out)["parameters"]["steps"] == 5
+
+
+# --- Credentialed data --------------------------------------------------------------------------
 
 A_PATIENT, A_STUDY = str(10_000_032), str(50_414_267)  # in MIMIC-CXR's ranges
 SHOWS = """import json, os, pathlib, sys
@@ -146,8 +390,8 @@ SECRETS = ("in tune 5", "hums\\n", A_PATIENT, A_STUDY)
 
 
 @pytest.fixture
-def on_mimic(notebook: Path, tmp_path: Path) -> list[str]:
-    """The words that run a notebook, which shows what it must not, on data with MIMIC's ids."""
+def on_mimic(notebook: Path, tmp_path: Path) -> Callable[..., run.Plan]:
+    """The plan of a notebook, which shows what it must not, on data with MIMIC's ids."""
     stored = nbformat.read(notebook, as_version=4)
     stored.cells[3].source = SHOWS
     stored.cells[3].outputs = [nbformat.v4.new_output("stream", text="of an earlier run")]
@@ -155,26 +399,31 @@ def on_mimic(notebook: Path, tmp_path: Path) -> list[str]:
     data = tmp_path / "data"
     data.mkdir()
     (data / "pairs.csv").write_text(f"patient_id,study_id\n{A_PATIENT},{A_STUDY}\n")
-    return [str(notebook), "-p", "data_dir", str(data), "--out", str(tmp_path / "out")]
+
+    def plan(allow_outputs: bool = False, **parameters: str) -> run.Plan:
+        asked = {"data_dir": str(data), **parameters}
+        out = tmp_path / "out"
+        return run.plan_run(notebook, from_command=asked, out=out, allow_outputs=allow_outputs)
+
+    return plan
 
 
 def shown(folder: Path) -> str:
     return "".join(path.read_text() for path in sorted(folder.iterdir()))
 
 
-def test_data_is_known_by_its_ids(on_mimic: list[str], tmp_path: Path) -> None:
-    data = {"data_dir": on_mimic[3]}
-    assert run.plan_run(Path(on_mimic[0]), from_command=data).credentialed
+def test_data_is_known_by_its_ids(on_mimic: Callable[..., run.Plan], tmp_path: Path) -> None:
+    assert on_mimic().credentialed
     (tmp_path / "data" / "pairs.csv").write_text("patient_id,study_id\n90000032,80414267\n")
-    assert not run.plan_run(Path(on_mimic[0]), from_command=data).credentialed
-    assert not run.plan_run(Path(on_mimic[0])).credentialed
+    assert not on_mimic().credentialed
+    assert not on_mimic(data_dir="").credentialed
 
 
 @pytest.mark.slow
 def test_outputs_on_credentialed_data_reach_neither_disk_nor_screen(
-    on_mimic: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    on_mimic: Callable[..., run.Plan], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    assert run.main(on_mimic) == run.DONE
+    assert run.execute_plan(on_mimic()) == run.DONE
     printed = capfd.readouterr().out
     left = shown(tmp_path / "out")
     for secret in (*SECRETS, "of an earlier run"):
@@ -200,9 +449,9 @@ def test_outputs_on_credentialed_data_reach_neither_disk_nor_screen(
 
 @pytest.mark.slow
 def test_a_failure_on_credentialed_data_says_its_type_and_cell(
-    on_mimic: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    on_mimic: Callable[..., run.Plan], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    assert run.main([*on_mimic, "-p", "steps", "100"]) == run.FAILED
+    assert run.execute_plan(on_mimic(steps="100")) == run.FAILED
     printed = "".join(capfd.readouterr())
     assert "Failed in cell [3]: AssertionError\n" in printed
     left = shown(tmp_path / "out")
@@ -213,9 +462,9 @@ def test_a_failure_on_credentialed_data_says_its_type_and_cell(
 
 @pytest.mark.slow
 def test_outputs_on_credentialed_data_are_kept_when_asked_for(
-    on_mimic: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    on_mimic: Callable[..., run.Plan], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run.main([*on_mimic, "--allow-outputs"]) == run.DONE
+    assert run.execute_plan(on_mimic(allow_outputs=True)) == run.DONE
     assert "in no repository" in capsys.readouterr().out
     executed = nbformat.read(tmp_path / "out/05_small.ipynb", as_version=4)
     assert "Do not pass this notebook on" in executed.cells[0].source
@@ -226,13 +475,21 @@ def test_outputs_on_credentialed_data_are_kept_when_asked_for(
     assert "stored outputs of a run on data of MIMIC-CXR" in found
 
 
-def test_a_notebook_may_have_the_switch_as_a_parameter(on_mimic: list[str]) -> None:
-    stored = nbformat.read(on_mimic[0], as_version=4)
+def test_a_notebook_may_have_the_switch_as_a_parameter(notebook: Path) -> None:
+    stored = nbformat.read(notebook, as_version=4)
     stored.cells[1].source += "\nallow_outputs = False  # store what the cells show"
-    nbformat.write(stored, on_mimic[0])
+    nbformat.write(stored, notebook)
     for word in ("true", "false"):
-        plan = run.plan_run(Path(on_mimic[0]), from_command={"allow_outputs": word})
+        plan = run.plan_run(notebook, from_command={"allow_outputs": word})
         assert plan.allow_outputs == (word == "true")
+
+
+def test_the_switch_of_the_command_reaches_the_plan(
+    notebook: Path, planned: list[run.Plan]
+) -> None:
+    for words in ([], ["--allow-outputs"]):
+        assert call(notebook, *words).exit_code == run.DONE
+    assert [plan.allow_outputs for plan in planned] == [False, True]
 
 
 def test_a_record_that_is_no_json_is_masked_as_text(tmp_path: Path) -> None:
@@ -242,3 +499,17 @@ def test_a_record_that_is_no_json_is_masked_as_text(tmp_path: Path) -> None:
     assert record.read_text() == "{ [id]"
     record.write_text('{"patients": 3}')
     assert not private_run.mask_ids(record)
+
+
+def test_what_was_measured_is_masked_as_the_record_is(tmp_path: Path) -> None:
+    """It is left where a notebook failed, or was killed, after it was written."""
+    records = [tmp_path / name for name in ("results.json", "measured.json")]
+    for record in records:
+        record.write_text(json.dumps({"data": {"study_id": int(A_STUDY), "steps": 12_345_678}}))
+    assert private_run.mask_records(tmp_path) == records
+    for record in records:
+        assert json.loads(record.read_text()) == {"data": {"study_id": "[id]", "steps": 12345678}}
+    assert private_run.mask_records(tmp_path) == []
+    records[0].unlink()
+    records[1].write_text(f'{{"of": "{A_STUDY}"}}')
+    assert private_run.mask_records(tmp_path) == records[1:]

@@ -2,7 +2,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from localmi.__main__ import app
 from localmi.errors import DataError
 from localmi.phantom import example
 from localmi.phantom import write as write_module
@@ -25,7 +27,7 @@ def test_the_old_study_is_replaced(small: None, tmp_path: Path) -> None:
     (out / "old.csv").touch()
     (out / "results").mkdir()
     (out / "results" / "auc.csv").write_text("kept")
-    assert example.main(out) == 0
+    example.regenerate(out)
     assert sorted(path.name for path in out.iterdir()) == ["new.csv", "results"]
     assert (out / "results" / "auc.csv").read_text() == "kept"
     assert [path.name for path in out.parent.iterdir()] == ["example"]
@@ -43,21 +45,22 @@ def test_a_cut_off_run_leaves_the_old_study(
     (tmp_path / "example" / "truth" / "truth.json").touch()
     (tmp_path / "example" / "old.csv").touch()
     with pytest.raises(OSError, match="disk full"):
-        example.main(tmp_path / "example")
+        example.regenerate(tmp_path / "example")
     assert [path.name for path in tmp_path.rglob("*.csv")] == ["old.csv"]
 
 
 def test_a_folder_of_something_else_is_not_replaced(small: None, tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").touch()
     with pytest.raises(DataError, match="no synthetic study"):
-        example.main(tmp_path)
+        example.regenerate(tmp_path)
     assert (tmp_path / "thesis.tex").exists()
 
 
 def test_an_empty_folder_is_filled(small: None, tmp_path: Path) -> None:
-    assert example.main(tmp_path / "new") == 0
     (tmp_path / "empty").mkdir()
-    assert example.main(tmp_path / "empty") == 0
+    for name in ("new", "empty"):
+        example.regenerate(tmp_path / name)
+        assert [path.name for path in (tmp_path / name).iterdir()] == ["new.csv"]
 
 
 def test_size_and_seed_are_handed_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -68,9 +71,32 @@ def test_size_and_seed_are_handed_on(monkeypatch: pytest.MonkeyPatch, tmp_path: 
         asked.update(others, config=config)
 
     monkeypatch.setattr(write_module, "write_study", write)
-    example.main(tmp_path / "study", patients=30, seed=4, workers=2)
+    example.regenerate(tmp_path / "study", patients=30, seed=4, workers=2)
     assert asked["config"] == PhantomConfig(seed=4)
     assert (asked["num_patients"], asked["workers"]) == (30, 2)
-    example.main(tmp_path / "other")
+    example.regenerate(tmp_path / "other")
     assert asked["config"] == PhantomConfig()
     assert asked["num_patients"] == example.EXAMPLE_PATIENTS
+
+
+@pytest.mark.parametrize("command", ["example", "phantom"])
+def test_the_commands_say_what_was_written(small: None, tmp_path: Path, command: str) -> None:
+    done = CliRunner().invoke(app, [command, "--out", str(tmp_path / "new")])
+    assert done.exit_code == 0
+    assert done.stdout == f"{tmp_path / 'new'}: 1 files, 0.0 MB\n"
+    (tmp_path / "thesis.tex").touch()
+    refused = CliRunner().invoke(app, [command, "--out", str(tmp_path)])
+    assert refused.exit_code == 2
+    assert refused.stderr.startswith("DataError: ")
+
+
+def test_the_command_hands_on_size_and_seed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked: list[dict[str, Any]] = []
+    monkeypatch.setattr(example, "regenerate", lambda out, **options: asked.append(options))
+    words = ["--out", str(tmp_path), "--patients", "30", "--seed", "4", "--workers", "2"]
+    assert CliRunner().invoke(app, ["phantom", *words]).exit_code == 0
+    assert CliRunner().invoke(app, ["example", "--out", str(tmp_path)]).exit_code == 0
+    default = {"patients": example.EXAMPLE_PATIENTS, "seed": 0, "workers": 0}
+    assert asked == [{"patients": 30, "seed": 4, "workers": 2}, default]

@@ -17,7 +17,9 @@ import pandas as pd
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from places import ROOT
+from typer.testing import CliRunner
 
+from localmi.__main__ import app
 from localmi.errors import DataError
 from localmi.privacy import file_texts as reading
 from localmi.privacy import scan
@@ -170,7 +172,7 @@ def test_findings_are_counted_and_never_shown_in_full(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "a.csv").write_text(ROWS * 3)
-    assert scan.main([tmp_path]) == scan.FOUND
+    assert scan.scan_and_report([tmp_path]) == scan.FOUND
     printed = capsys.readouterr().out
     assert f"a.csv, line 2: {PATIENT}" in printed
     assert "3 more" in printed
@@ -185,7 +187,7 @@ def test_a_clean_folder_passes(tmp_path: Path, capsys: pytest.CaptureFixture[str
     (tmp_path / ".git").mkdir()
     (tmp_path / ".git" / "index").write_text(SECRET)
     (tmp_path / "link").symlink_to(tmp_path / ".git" / "index")
-    assert scan.main([tmp_path]) == scan.CLEAN
+    assert scan.scan_and_report([tmp_path]) == scan.CLEAN
     assert "Nothing of MIMIC-CXR" in capsys.readouterr().out
 
 
@@ -201,11 +203,34 @@ def test_what_cannot_be_scanned_is_refused(
         ([tmp_path], {"staged": True}),
         ([tmp_path], {"against": tmp_path / "none"}),
     ):
-        assert scan.main(paths, **keywords) == scan.REFUSED  # type: ignore[arg-type]
-        assert "Refused: " in capsys.readouterr().err
+        with pytest.raises(DataError):
+            scan.scan_and_report(paths, **keywords)  # type: ignore[arg-type]
+    assert capsys.readouterr().out == ""
     monkeypatch.setenv("PATH", "")
     with pytest.raises(DataError, match="git is not installed"):
         list(scan.files_of_the_project())
+
+
+def test_the_command_tells_clean_found_and_refused_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    (tmp_path / "a.md").write_text("Nothing.")
+    (tmp_path / "b.csv").write_text(ROWS)
+    answers = {
+        ("a.md",): (scan.CLEAN, "Nothing of MIMIC-CXR"),
+        ("a.md", "b.csv"): (scan.FOUND, f"b.csv, line 2: {PATIENT}"),
+        ("none",): (2, "DataError: "),
+        ("--staged", "a.md"): (2, "DataError: --staged looks at what is staged"),
+        ("a.md", "--against", "none"): (2, "DataError: "),
+        (): (2, "DataError: "),
+    }
+    for words, (code, said) in answers.items():
+        done = CliRunner().invoke(app, ["scan", *words])
+        assert done.exit_code == code, words
+        assert said in (done.stderr if code == 2 else done.stdout)
+        assert not said.startswith("DataError") or done.stderr.startswith(said)
 
 
 def test_sentences_of_a_study_are_found_in_files(
@@ -221,12 +246,12 @@ def test_sentences_of_a_study_are_found_in_files(
     rows = {"image": [f"{n}.png" for n in range(10)], "report": reports, "patient_id": range(10)}
     pd.DataFrame(rows).to_csv(study / "pairs.csv", index=False)
     page.write_text("As they say:\n  the eel sleeps in the\n  left lobe 3, always.\n")
-    assert scan.main([page], against=study) == scan.FOUND
+    assert scan.scan_and_report([page], against=study) == scan.FOUND
     printed = capsys.readouterr().out
     assert "page.md, line 2: a sentence of the study (8 words)" in printed
     assert "eel" not in printed
     page.write_text("The eel sleeps in the right lobe 3.")
-    assert scan.main([page], against=study) == scan.CLEAN
+    assert scan.scan_and_report([page], against=study) == scan.CLEAN
 
 
 @pytest.fixture

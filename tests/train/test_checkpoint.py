@@ -13,6 +13,7 @@ import torch
 
 from localmi.errors import CheckpointError
 from localmi.train.checkpoint import check_same_run, load_checkpoint, save_checkpoint
+from localmi.train.config import TrainConfig
 
 
 def state_of(step: int) -> dict[str, Any]:
@@ -136,7 +137,7 @@ def test_there_is_no_checkpoint(tmp_path: Path) -> None:
 def test_a_truncated_checkpoint(path: Path, keep: float) -> None:
     whole = path.read_bytes()
     path.write_bytes(whole[: int(keep * len(whole))])
-    with pytest.raises(CheckpointError, match="cannot be read.*damaged or not one of ours"):
+    with pytest.raises(CheckpointError, match="cannot be read.*damaged, or holds more.*a copy"):
         load_checkpoint(path)
 
 
@@ -176,17 +177,24 @@ def test_no_code_of_a_checkpoint_is_run(path: Path, by_torch: bool) -> None:
         torch.save(state, path)
     else:
         path.write_bytes(pickle.dumps(state))
-    with pytest.raises(CheckpointError, match="cannot be read.*not one of ours"):
+    with pytest.raises(CheckpointError, match="cannot be read.*more than tensors and plain val"):
         load_checkpoint(path)
     assert not mark.exists()
 
 
 @pytest.mark.parametrize(
-    "state", [torch.zeros(3), [1, 2], {"weight": torch.zeros(3)}, {"config": {}, "step": 3}]
+    ("state", "words"),
+    [
+        (torch.zeros(3), "holds a Tensor, not a state dict"),
+        ([1, 2], "holds a list, not a state dict"),
+        ({1: 2}, "holds a dict, not a state dict"),
+        ({"weight": torch.zeros(3)}, "not one of ours: it does not hold config, data_hash, step"),
+        ({"config": {}, "step": 3}, "not one of ours: it does not hold data_hash"),
+    ],
 )
-def test_a_checkpoint_of_something_else(path: Path, state: Any) -> None:
+def test_a_checkpoint_of_something_else(path: Path, state: Any, words: str) -> None:
     torch.save(state, path)
-    with pytest.raises(CheckpointError, match="not one of ours"):
+    with pytest.raises(CheckpointError, match=words):
         load_checkpoint(path)
 
 
@@ -195,21 +203,29 @@ def test_a_checkpoint_of_something_else(path: Path, state: Any) -> None:
 
 def test_every_other_parameter_is_named(path: Path) -> None:
     state = state_of(1)
-    config = {"steps": 9, "bound": "dv", "seed": 4}
+    config = TrainConfig.checked(steps=9, bound="dv", seed=4)
     with pytest.raises(CheckpointError) as caught:
         check_same_run(state, config=config, data_hash="a" * 64, path=path)
     message = str(caught.value)
     assert "steps: 8 then, 9 now" in message
-    assert "seed: None then, 4 now" in message
+    assert "seed: 0 then, 4 now" in message  # what a checkpoint does not name is the default
     assert "bound" not in message
     assert "same parameters, or start a new run folder" in message
 
 
 def test_changed_data_are_told(path: Path) -> None:
     state = state_of(1)
-    check_same_run(state, config=state["config"], data_hash="a" * 64, path=path)
+    config = TrainConfig.checked(**state["config"])
+    check_same_run(state, config=config, data_hash="a" * 64, path=path)
     with pytest.raises(CheckpointError, match="data changed.*aaaa then, bbbb.*Restore them"):
-        check_same_run(state, config=state["config"], data_hash="b" * 64, path=path)
+        check_same_run(state, config=config, data_hash="b" * 64, path=path)
+
+
+@pytest.mark.parametrize("unknown", [{"magic": 1}, {"steps": "many"}, None, 3])
+def test_parameters_that_this_version_does_not_know(path: Path, unknown: Any) -> None:
+    state = state_of(1) | {"config": unknown}
+    with pytest.raises(CheckpointError, match="Another version of localmi has written"):
+        check_same_run(state, config=TrainConfig(), data_hash="a" * 64, path=path)
 
 
 def test_a_run_refuses_the_checkpoint_of_another(build, tiny_cache, run_dir: Path) -> None:

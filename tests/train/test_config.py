@@ -1,15 +1,16 @@
 import json
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from pydantic import ValidationError
 
 from localmi.errors import ConfigError
-from localmi.train.config import TrainConfig, checked
+from localmi.names import Bound
+from localmi.train.config import TrainConfig
 
 
 def test_the_defaults_are_those_of_the_method() -> None:
-    config = checked()
+    config = TrainConfig.checked()
     assert config.objective == "local"
     assert config.bound == "infonce"
     assert config.image_encoder == "resnet256_6_2_1"
@@ -31,7 +32,7 @@ def test_the_defaults_are_those_of_the_method() -> None:
         ({"augment": "perhaps"}, r"augment: .*boolean.*'perhaps'"),
         ({"learning_rate": None}, r"learning_rate: .*number.*None"),
         ({"objective": "both"}, r"objective: .*'local' or 'global'.*'both'"),  # unknown choices
-        ({"bound": "nwj"}, r"bound: .*'infonce', 'mine' or 'dv'"),
+        ({"bound": "ksg"}, r"bound: .*'infonce', 'mine', 'dv'.*'ksg'"),
         ({"direction": "upwards"}, r"direction: .*'image_to_text'"),
         ({"region_select": "max"}, r"region_select: .*'per_pair_max'"),
         ({"sentences": "two"}, r"sentences: .*'one' or 'all'"),
@@ -62,28 +63,44 @@ def test_the_defaults_are_those_of_the_method() -> None:
 )
 def test_a_wrong_parameter_is_named(parameters: dict[str, Any], words: str) -> None:
     with pytest.raises(ConfigError, match=r"cannot be used:\n  " + words):
-        checked(**parameters)
+        TrainConfig.checked(**parameters)
 
 
 def test_all_wrong_parameters_are_named_at_once() -> None:
     with pytest.raises(ConfigError) as caught:
-        checked(steps=-1, bond="dv", device="abacus")
+        TrainConfig.checked(steps=-1, bond="dv", device="abacus")
     for name in ("steps", "bond", "device"):
         assert f"\n  {name}: " in str(caught.value)
 
 
 def test_winners_only_goes_with_the_hard_max() -> None:
-    assert checked(winners_only=True, region_select="per_pair_max").winners_only
+    assert TrainConfig.checked(winners_only=True, region_select="per_pair_max").winners_only
 
 
 def test_nothing_can_be_changed_afterwards() -> None:
-    config = checked()
+    config = TrainConfig.checked()
     with pytest.raises(ValidationError, match="frozen"):
         config.steps = 5  # type: ignore[misc]
     assert config.steps == TrainConfig().steps
 
 
 def test_a_configuration_survives_json() -> None:
-    config = checked(critic_hidden=[32], learning_rate=1e-3, text_encoder="a folder")
-    stored = json.loads(json.dumps(config.model_dump(mode="json")))
-    assert checked(**stored) == config
+    config = TrainConfig.checked(critic_hidden=[32], learning_rate=1e-3, text_encoder="a folder")
+    stored = json.loads(json.dumps(config.as_record()))
+    assert TrainConfig.checked(**stored) == config
+    assert TrainConfig.of_record(stored) == config
+
+
+def test_every_estimator_is_a_choice() -> None:
+    for bound in get_args(Bound):
+        assert TrainConfig.checked(bound=bound).bound == bound
+
+
+def test_a_record_of_an_earlier_version_is_read_without_what_it_no_longer_has() -> None:
+    config = TrainConfig.checked(steps=7)
+    earlier = config.as_record() | {"checkpoint_every": 100}
+    assert TrainConfig.of_record(earlier) == config
+    with pytest.raises(ConfigError, match="checkpoint_every: Extra inputs"):
+        TrainConfig.checked(**earlier)  # of a person who sets it: it has no effect any more
+    with pytest.raises(ConfigError, match="magic: Extra inputs"):
+        TrainConfig.of_record(earlier | {"magic": 1})

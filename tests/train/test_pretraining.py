@@ -1,7 +1,8 @@
 import copy
 import math
 from dataclasses import replace
-from typing import Any
+from pathlib import Path
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -11,8 +12,16 @@ from torch import Tensor
 from localmi.data.batches import SplitData, normalise
 from localmi.data.cache.cache import Cache
 from localmi.errors import ConfigError, NoNegativesError, StudyLeakError, TrainingError
+from localmi.evaluate.held_out import held_out_bound
+from localmi.mi.critics import BilinearCritic, ConcatCritic, SeparableCritic
+from localmi.model.alignment import Alignment, GlobalMI, LocalMI
+from localmi.names import Bound
 from localmi.train.checkpoint import load_checkpoint
-from localmi.train.pretraining import Pretraining
+from localmi.train.config import TrainConfig
+from localmi.train.pretraining import Pretraining, build_alignment, objective_of
+
+BOUNDS = get_args(Bound)
+REPORTED = {"mine": "dv", "js": "dv"}  # what is reported of the others is their own
 
 
 def values(pretraining: Pretraining, until: int | None = None) -> list[float]:
@@ -25,6 +34,47 @@ def weights(pretraining: Pretraining) -> dict[str, Tensor]:
 
 def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
     return all(torch.equal(value, other[name]) for name, value in one.items())
+
+
+# --- The networks of a configuration ----------------------------------------------------------
+
+
+def alignment_of(config: TrainConfig) -> Alignment:
+    return build_alignment(config, objective_of(config))
+
+
+def test_the_seed_decides_the_weights(configure) -> None:
+    torch.manual_seed(5)
+    one = alignment_of(configure(seed=1)).state_dict()
+    torch.manual_seed(6)
+    again = alignment_of(configure(seed=1)).state_dict()
+    other = alignment_of(configure(seed=2)).state_dict()
+    assert same(one, again)
+    for name in ("critic.mlp.0.weight", "image_encoder.backbone.conv1.weight"):
+        assert not torch.equal(one[name], other[name])
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("concat", ConcatCritic), ("bilinear", BilinearCritic), ("separable", SeparableCritic)],
+)
+def test_critics_fit_the_encoders(configure, name: str, kind: type) -> None:
+    for objective, dim in (("local", 64), ("global", 768)):
+        alignment = alignment_of(configure(critic=name, objective=objective))
+        assert isinstance(alignment.critic, kind)
+        assert (alignment.critic.dim_x, alignment.critic.dim_y) == (dim, 16)
+
+
+def test_the_chunk_reaches_the_critic(configure) -> None:
+    assert alignment_of(configure(critic_chunk=7)).critic.chunk == 7
+    assert alignment_of(configure()).critic.chunk is None
+
+
+def test_the_objective_is_that_of_the_configuration(configure) -> None:
+    hard = {"region_select": "per_pair_max", "winners_only": True}
+    assert objective_of(configure(**hard)) == LocalMI("per_pair_max", winners_only=True)
+    assert objective_of(configure()) == LocalMI("soft", winners_only=False)
+    assert isinstance(objective_of(configure(objective="global")), GlobalMI)
 
 
 # --- Every objective and bound ----------------------------------------------------------------
@@ -45,6 +95,26 @@ def test_every_bound_trains_what_it_should(build, objective: str, bound: str) ->
         assert names
         assert all(not torch.equal(before[name], after[name]) for name in names), part
     assert all(torch.isfinite(value).all() for value in after.values())
+
+
+@pytest.mark.parametrize("bound", BOUNDS)
+def test_every_bound_is_measured_and_goes_on_from_a_checkpoint(
+    build, tiny_cache, tmp_path: Path, bound: str
+) -> None:
+    data = SplitData(tiny_cache, "validate")
+    whole, first, second = (build(bound=bound, steps=10) for _ in range(3))
+    expected = values(whole)
+    assert all(math.isfinite(value) for value in expected)
+    found = values(first, until=6)  # the control has made two of its three steps
+    first.save(tmp_path / "checkpoint.pt")
+    second.load(tmp_path / "checkpoint.pt")
+    assert found + values(second) == expected
+    assert same(weights(whole), weights(second))
+    assert same(whole.control.state_dict(), second.control.state_dict())
+    one, other = (run.evaluate(data, batch_size=4, rounds=3) for run in (whole, second))
+    for reached, again in ((one.held_out, other.held_out), (one.shuffled, other.shuffled)):
+        assert reached == again
+        assert all(math.isfinite(number) for number in vars(reached.bound).values())
 
 
 @pytest.mark.parametrize(
@@ -75,6 +145,53 @@ def test_a_test_patient_is_not_trained_on(configure, tiny_cache: Cache) -> None:
     manifest.loc[manifest.index[manifest["split"] == "train"][0], "official_split"] = "test"
     with pytest.raises(StudyLeakError, match="1 test patients of a downstream task are in train"):
         Pretraining(configure(), replace(tiny_cache, manifest=manifest))
+
+
+# --- A look at a split ------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("error::UserWarning")  # a notebook would show it
+@pytest.mark.parametrize("bound", BOUNDS)
+def test_matched_pairs_are_measured_by_the_critic_shuffled_ones_by_the_control(
+    build, tiny_cache, bound: str
+) -> None:
+    training = build(bound=bound, direction="image_to_text", seed=3)
+    values(training)
+    data = SplitData(tiny_cache, "test")
+    found = training.evaluate(data, batch_size=4, rounds=5)
+    own, control = training.score_split(data)
+    kind = {
+        "bound": REPORTED.get(bound, bound),
+        "direction": "image_to_text",
+        "batch_size": 4,
+        "rounds": 5,
+        "seed": 3,
+    }
+    log_a = training.estimator.log_baseline, training.control_estimator.log_baseline
+    assert found.held_out == held_out_bound(own, log_baseline=log_a[0], **kind)
+    assert found.shuffled == held_out_bound(control, shuffled=True, log_baseline=log_a[1], **kind)
+    assert torch.equal(found.scores.scores, own.scores)
+    assert math.isinf(found.held_out.cap) == (bound not in ("infonce", "interpolated"))
+
+
+def test_tuba_takes_its_baselines_from_the_training_batches(build, tiny_cache) -> None:
+    """A look at a split does not move them, and that of the control is its own."""
+    training = build(bound="tuba")
+    assert training.estimator.log_baseline == training.control_estimator.log_baseline == 0
+    values(training)
+    before = training.estimator.log_baseline, training.control_estimator.log_baseline
+    assert before[0] != before[1]
+    assert 0 not in before
+    training.evaluate(SplitData(tiny_cache, "test"), batch_size=4, rounds=2)
+    after = training.estimator.log_baseline, training.control_estimator.log_baseline
+    assert after == before
+
+
+def test_where_the_report_leaves_a_constant_free_infonce_trains_the_control(build) -> None:
+    """Elsewhere only the bound itself finds the right constant."""
+    trained_by = {bound: build(bound=bound).control_estimator.name for bound in BOUNDS}
+    free = dict.fromkeys(("infonce", "mine", "dv", "js"), "infonce")
+    assert trained_by == {bound: free.get(bound, bound) for bound in BOUNDS}
 
 
 def test_looks_at_a_split_change_nothing(build) -> None:
@@ -160,9 +277,10 @@ def test_the_control_begins_as_the_critic_and_shares_nothing(build) -> None:
     assert own.isdisjoint(p.data_ptr() for p in pretraining.alignment.parameters())
 
 
-def test_a_batch_too_small_for_the_control_trains_all_the_same(build, make_cache) -> None:
+@pytest.mark.parametrize("bound", ["infonce", "nwj", "tuba", "interpolated", "demi"])
+def test_a_batch_too_small_for_the_control_trains_all_the_same(build, bound: str) -> None:
     """Two studies shuffled leave no third one to compare with."""
-    pretraining = build(batch_size=2)
+    pretraining = build(batch_size=2, bound=bound)
     begin = copy.deepcopy(pretraining.control.state_dict())
     assert all(math.isfinite(value) for value in values(pretraining, until=1))
     assert same(begin, pretraining.control.state_dict())
@@ -283,7 +401,7 @@ def test_a_bound_that_is_no_number_names_the_step(build) -> None:
 
 def test_a_batch_of_one_study(build, make_cache) -> None:
     cache = make_cache(("a", ["One.", "Two."], 4), image_size=64)
-    for changes in ({}, {"bound": "dv"}, {"bound": "mine"}, {"objective": "global"}):
+    for changes in (*({"bound": bound} for bound in BOUNDS), {"objective": "global"}):
         with pytest.raises(NoNegativesError, match="at least two studies.*raise the batch size"):
             build(cache, batch_size=3, **changes).train_step()
 

@@ -11,8 +11,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from localmi.train.checkpoint import load_checkpoint
+from localmi.train.checkpoint import load_checkpoint, save_checkpoint
 from localmi.train.pretraining import Pretraining
+from localmi.train.trained_model import read_config
 
 
 def flat(state: Any, name: str = "") -> dict[str, Any]:
@@ -87,17 +88,35 @@ def test_saving_does_not_disturb(build, run_dir: Path) -> None:
         assert one == other
 
 
+def test_a_checkpoint_of_the_version_before_is_resumed(build, run_dir: Path) -> None:
+    """Its configuration held `checkpoint_every`, which has no effect any more."""
+    whole, first, second = (build(bound="mine", steps=4) for _ in range(3))
+    expected = list(whole.run())
+    list(first.run(until=2))
+    first.save(run_dir / "half.pt")
+    state = load_checkpoint(run_dir / "half.pt")
+    state["config"]["checkpoint_every"] = 50
+    save_checkpoint(state, run_dir / "half.pt")
+    assert read_config(run_dir / "half.pt") == second.config
+    second.load(run_dir / "half.pt")
+    assert list(second.run()) == expected[2:]
+    second.save(run_dir / "second.pt")
+    whole.save(run_dir / "whole.pt")
+    assert_identical(*(load_checkpoint(run_dir / name) for name in ("second.pt", "whole.pt")))
+
+
 PROGRAM = """
 import json, sys
 from pathlib import Path
 import torch
 from localmi.data.cache.cache import open_cache
-from localmi.train.config import checked
+from localmi.train.config import TrainConfig
 from localmi.train.pretraining import Pretraining
 
 cache, checkpoint, parameters, more = sys.argv[1:]
 torch.set_num_threads(1)
-training = Pretraining(checked(**json.loads(parameters)), open_cache(cache))
+config = TrainConfig.of_record(json.loads(parameters))
+training = Pretraining(config, open_cache(cache))
 if Path(checkpoint).exists():
     training.load(Path(checkpoint))
 for step, value in training.run(until=training.step + int(more)):
@@ -108,7 +127,7 @@ for step, value in training.run(until=training.step + int(more)):
 
 def start(cache: Any, checkpoint: Path, config: Any, steps: int) -> subprocess.Popen[str]:
     """A process that resumes where there is a checkpoint, and saves after each step."""
-    words = [str(cache.folder), str(checkpoint), json.dumps(config.model_dump(mode="json"))]
+    words = [str(cache.folder), str(checkpoint), json.dumps(config.as_record())]
     return subprocess.Popen(
         [sys.executable, "-c", PROGRAM, *words, str(steps)],
         stdout=subprocess.PIPE,

@@ -71,6 +71,21 @@ def test_scores_are_those_of_the_run_to_the_bit(
     assert read_config(slim) == read_config(whole) == run.config
 
 
+@pytest.mark.parametrize("bound", ["infonce", "mine", "tuba"])
+def test_it_is_measured_as_the_run_was(build, tiny_cache, whole, slim, bound: str) -> None:
+    """TUBA's log a is of the training batches: a model without it would be given another value."""
+    run = trained(build, whole, bound=bound)
+    export_networks(whole, slim)
+    data = SplitData(tiny_cache, "test")
+    expected = run.evaluate(data, batch_size=4, rounds=3)
+    for path in (whole, slim):
+        found = load_trained_model(path, tiny_cache).training.evaluate(
+            data, batch_size=4, rounds=3
+        )
+        assert found.held_out == expected.held_out
+        assert found.shuffled == expected.shuffled
+
+
 def test_of_an_export_the_blocks_are_those_of_the_checkpoint(build, whole, slim) -> None:
     trained(build, whole)
     export_networks(whole, slim)
@@ -200,7 +215,7 @@ def test_an_export_replaces_nothing(build, whole, slim) -> None:
 
 def test_the_command(build, whole, slim, capsys: pytest.CaptureFixture[str]) -> None:
     trained(build, whole)
-    for code, words in ((0, "MB of"), (1, "exists and is not replaced")):
+    for code, words in ((0, "MB of"), (2, "exists and is not replaced")):
         with pytest.raises(SystemExit) as ended:
             app(["export", str(whole), str(slim)])
         assert ended.value.code == code

@@ -1,4 +1,4 @@
-"""One radiograph from a file to a square of 8-bit grey. Taught in 05_radiographs_and_reports."""
+"""One radiograph from a file to a square of 8-bit grey. Taught in 13_preparing_mimic_cxr."""
 
 import struct
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
 """Who is in which split, and the checks that no patient, study or image is in two.
 
 A patient in both training and test lets a model recognise the patient instead of the finding.
-Taught in 05_radiographs_and_reports.
+Taught in 13_preparing_mimic_cxr.
 """
 
 import hashlib

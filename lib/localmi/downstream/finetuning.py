@@ -19,11 +19,11 @@ from localmi.data.augment import Augmentation
 from localmi.data.batches import GROUP_BYTES, epoch_order, normalise
 from localmi.data.cache.cache import Cache
 from localmi.downstream.config import DownstreamConfig
-from localmi.downstream.labelled_images import LabelledImages, labelled_images, mean_auc
 from localmi.downstream.network import build_classifier, class_weights, origin, task_loss
 from localmi.downstream.pretrained_encoder import PretrainedEncoder, load_image_encoder
 from localmi.downstream.probe import fit_probe
 from localmi.downstream.result import DownstreamResult, Fitted, store_result, stored_result
+from localmi.downstream.tasks import LabelledImages, labelled_images, mean_auc
 from localmi.errors import TrainingError
 from localmi.record import MetricsLog
 from localmi.train.device import autocast, choose_device, choose_dtype

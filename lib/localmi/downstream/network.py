@@ -6,8 +6,8 @@ from torch.nn import functional
 
 from localmi.data.cache.cache import Cache
 from localmi.downstream.config import DownstreamConfig
-from localmi.downstream.labelled_images import CLASSES
 from localmi.downstream.pretrained_encoder import PretrainedEncoder
+from localmi.downstream.tasks import CLASSES
 from localmi.errors import ConfigError
 from localmi.model.classifier import Classifier
 from localmi.model.image import PAPERS, build_backbone

@@ -10,8 +10,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from localmi.downstream.labelled_images import CLASSES, LabelledImages, aucs, mean_auc
 from localmi.downstream.result import Fitted
+from localmi.downstream.tasks import CLASSES, LabelledImages, aucs, mean_auc
 
 STRENGTHS = (1.0, 1e-4, 1e-3, 1e-2, 0.1, 10.0, 100.0)  # C: a small one regularises more
 

@@ -17,8 +17,8 @@ import pandas as pd
 from localmi.configuration import differences
 from localmi.data.cache.cache import Cache
 from localmi.downstream.config import DownstreamConfig
-from localmi.downstream.labelled_images import CLASSES, LabelledImages
 from localmi.downstream.pretrained_encoder import PretrainedEncoder
+from localmi.downstream.tasks import CLASSES, LabelledImages
 from localmi.errors import ConfigError
 from localmi.evaluate.classification import BinaryMetrics, multi_label_metrics
 from localmi.evaluate.edema import edema_metrics

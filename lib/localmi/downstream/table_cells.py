@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from localmi.downstream.config import DownstreamConfig
-from localmi.downstream.labelled_images import auc_columns
 from localmi.downstream.result import PREDICTIONS, Predictions, read_predictions
 from localmi.downstream.tables_text import IMAGE_ONLY
+from localmi.downstream.tasks import auc_columns
 from localmi.errors import DataError
 from localmi.model.image import PAPERS
 from localmi.record import RESULTS

@@ -15,10 +15,10 @@ import pandas as pd
 
 from localmi.data.cache.cache import open_cache
 from localmi.data.labels import PATHOLOGY9, beside_table_1
-from localmi.downstream.labelled_images import LabelledImages, aucs
 from localmi.downstream.result import Predictions
 from localmi.downstream.table_cells import Cell, Key, Run, cells_of, read_runs
 from localmi.downstream.tables_text import IMAGE_ONLY, MEAN, tables_as_markdown
+from localmi.downstream.tasks import LabelledImages, aucs
 from localmi.errors import DataError
 from localmi.evaluate.classification import MultiLabelMetrics, compare, multi_label_metrics
 from localmi.evaluate.edema import EDEMA_TASKS, edema_targets

@@ -208,14 +208,19 @@ def _code(source: str, max_lines: int | None = MAX_LINES) -> Iterator[str]:
 
 
 def _parameters(source: str) -> Iterator[str]:
-    """Lines that papermill's regular expression can read, each with a comment."""
-    for line in source.splitlines():
-        if not line.strip() or line.startswith("#"):
-            continue
-        if line.count("=") != 1 or "|" in line or "Literal" in line:
+    """What papermill's regular expression can read, each with a comment on its first line."""
+    try:
+        statements = ast.parse(source).body
+    except SyntaxError:
+        return  # which is said already
+    lines = source.splitlines()
+    for statement in statements:
+        line = lines[statement.lineno - 1]
+        whole = "\n".join(lines[statement.lineno - 1 : statement.end_lineno])
+        if whole.count("=") != 1 or "|" in whole or "Literal" in whole:
             yield f"papermill cannot read this parameter (one `=`, no `|`, no Literal): {line!r}"
         elif not re.fullmatch(r"\w+(: [\w\[\], ]+)? = .+  # .+", line):
-            yield f"a parameter line is `name = value  # comment`, from column 0: {line!r}"
+            yield f"a parameter is `name = value  # comment`, comment on its first line: {line!r}"
 
 
 def _figures(cell: nbformat.NotebookNode) -> Iterator[str]:

@@ -146,7 +146,7 @@ def _parameter(statement: ast.stmt, lines: list[str], where: str) -> Parameter:
             f"made of {', '.join(TYPES)}: {line!r}"
         ) from error
     one_line = statement.end_lineno == statement.lineno
-    after = line[statement.end_col_offset :] if one_line else line
+    after = line.encode()[statement.end_col_offset :].decode() if one_line else line  # in bytes
     return Parameter(target.id, kind, default, after.partition("#")[2].strip())
 
 
@@ -199,14 +199,14 @@ def resolve(
     for name in [*from_file, *from_command]:
         if name not in known:
             raise ConfigError(_unknown(name, known, parameters))
-    given = {name: check_value(known[name], value) for name, value in from_file.items()}
-    for name, text in from_command.items():
-        given[name] = check_value(known[name], parse_text(known[name], text))
+    words = {name: parse_text(known[name], text) for name, text in from_command.items()}
     values = {name: parameter.default for name, parameter in parameters.cell.items()}
-    if FURTHER in values:
-        others = {name: value for name, value in given.items() if name not in values}
-        given[FURTHER] = {**values[FURTHER], **given.get(FURTHER, {}), **others}
-    values |= {name: value for name, value in given.items() if name in values}
+    for source in (from_file, words):  # the command line goes over the file, field by field
+        given = {name: check_value(known[name], value) for name, value in source.items()}
+        if FURTHER in values:
+            others = {name: value for name, value in given.items() if name not in values}
+            given[FURTHER] = {**values[FURTHER], **given.get(FURTHER, {}), **others}
+        values |= {name: value for name, value in given.items() if name in values}
     if parameters.configuration is not None:
         configure(parameters.configuration, values)
     return {name: _existing_folder(name, value) for name, value in values.items()}

@@ -1,7 +1,7 @@
 """A notebook run on credentialed data: its outputs reach neither disk nor screen.
 
 What is stored is the notebook as it was executed, without outputs, written before the first cell
-starts. `run` decides when; `--allow-outputs` turns it off. Taught in 05_radiographs_and_reports.
+starts. `run` decides when; `--allow-outputs` turns it off. Taught in 13_preparing_mimic_cxr.
 """
 
 import copy
@@ -106,7 +106,11 @@ def mask_ids(record: Path) -> bool:
     text = record.read_text(encoding="utf-8")
     try:
         found = json.loads(text)
-        without = text if _masked(found) == found else json.dumps(_masked(found), indent=1) + "\n"
+        without = (
+            text
+            if without_ids(found) == found
+            else json.dumps(without_ids(found), indent=1) + "\n"
+        )
     except ValueError:  # not JSON after all
         without = masked(text)
     if without == text:
@@ -115,12 +119,12 @@ def mask_ids(record: Path) -> bool:
     return True
 
 
-def _masked(value: Any, name: str = "") -> Any:
+def without_ids(value: Any, name: str = "") -> Any:
     """A part of a record; a whole number is an id where its name says so, else a count."""
     if isinstance(value, dict):
-        return {masked(key): _masked(part, key) for key, part in value.items()}
+        return {masked(key): without_ids(part, key) for key, part in value.items()}
     if isinstance(value, list):
-        return [_masked(part, name) for part in value]
+        return [without_ids(part, name) for part in value]
     if isinstance(value, int) and ID_COLUMN.search(name):
         return "[id]" if MIMIC_ID.fullmatch(str(value)) else value
     return masked(value) if isinstance(value, str) else value

@@ -26,7 +26,7 @@ from localmi.files import ASIDE, write_text
 from localmi.notebook import parameters as notebook_parameters
 from localmi.notebook.parameters import Parameters
 from localmi.privacy.credentialed import folders, is_credentialed
-from localmi.record import RESULTS, finish_record
+from localmi.record import MEASURED, RESULTS, finish_record
 
 DONE, FAILED = 0, 1  # exit codes; what is refused is an error, and `__main__` makes it 2
 RUN_DIR = "run_dir"  # the parameter a notebook writes its results to; "" keeps nothing
@@ -269,6 +269,8 @@ def execute_plan(plan: Plan) -> int:
     logging.getLogger("papermill").setLevel(logging.ERROR)
     began = time.perf_counter()
     plan = _take_folder(plan)
+    for earlier in (RESULTS, MEASURED):  # a run that goes on is not finished until it ends again
+        (plan.run_dir / earlier).unlink(missing_ok=True)
     written = yaml.safe_dump(dict(plan.values), sort_keys=False, allow_unicode=True)
     write_text(written, plan.run_dir / PARAMETERS_FILE)
     executed = plan.run_dir / plan.notebook.name
@@ -288,16 +290,18 @@ def execute_plan(plan: Plan) -> int:
                 else str(plan.notebook)
             )
             failed = _execute_in_the_open(notebook, executed, injected, log)
+        parameters = notebook_parameters.recorded(plan.parameters, plan.values)
+        if plan.credentialed:  # before there is a record, so that no kill leaves one with ids
+            parameters = private_run.without_ids(parameters)
+            for record in private_run.mask_records(plan.run_dir):
+                screen.write(f"{record} held ids of the data: they are masked.\n")
         if plan.keeps_results and not failed:
             finish_record(
                 plan.run_dir,
                 notebook=plan.notebook.stem,
-                parameters=notebook_parameters.recorded(plan.parameters, plan.values),
+                parameters=parameters,
                 seconds=time.perf_counter() - began,
             )
-        if plan.credentialed:
-            for left in private_run.mask_records(plan.run_dir):
-                screen.write(f"{left} held ids of the data: they are masked.\n")
         if failed:
             screen.write(failed)
             return FAILED

@@ -1,6 +1,6 @@
 """Is this data MIMIC-CXR? Decided by its ids, before anything is run on it.
 
-Taught in 05_radiographs_and_reports.
+Taught in 13_preparing_mimic_cxr.
 """
 
 import ast

@@ -1,6 +1,6 @@
 """Any file as pieces of text that `privacy.find` reads: cells, members of archives, tables.
 
-Taught in 05_radiographs_and_reports.
+Taught in 13_preparing_mimic_cxr.
 """
 
 import contextlib

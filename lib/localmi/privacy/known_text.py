@@ -1,6 +1,6 @@
 """Sentences of a study, to be recognised in files: `scan --against`.
 
-They are kept as hashes in memory, never on disk. Taught in 05_radiographs_and_reports.
+They are kept as hashes in memory, never on disk. Taught in 13_preparing_mimic_cxr.
 """
 
 import re

@@ -4,7 +4,7 @@ MIMIC-CXR is credentialed: whoever uses it has signed that no text, pixel or id 
 `scan` applies these rules to files, `run` to what a run leaves, `lint` to notebooks. The ids of
 synthetic data lie outside MIMIC's ranges (patients p9..., studies s8...), its image ids and its
 sentences are known. No finding ever says the id or the text itself. Taught in
-05_radiographs_and_reports.
+13_preparing_mimic_cxr.
 """
 
 import bisect

@@ -2,7 +2,7 @@
 
 The pre-commit hook (`make hooks`) runs it on what is about to be committed. What counts is in
 `privacy`; a finding names file, place and line, never the id or the text. Taught in
-05_radiographs_and_reports.
+13_preparing_mimic_cxr.
 """
 
 import json

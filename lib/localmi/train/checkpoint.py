@@ -12,6 +12,7 @@ from localmi.errors import CheckpointError, ConfigError
 from localmi.files import whole_file
 from localmi.train.config import TrainConfig
 
+CHECKPOINT = "checkpoint.pt"  # in the folder of a run
 ALWAYS_THERE = ("config", "data_hash", "step")
 
 

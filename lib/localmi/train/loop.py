@@ -12,9 +12,8 @@ from tqdm import tqdm
 
 from localmi.data.batches import SplitData
 from localmi.record import MetricsLog
+from localmi.train.checkpoint import CHECKPOINT
 from localmi.train.pretraining import SplitResult
-
-CHECKPOINT = "checkpoint.pt"  # in the folder of a run
 
 
 class Run(Protocol):

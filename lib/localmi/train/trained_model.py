@@ -4,6 +4,7 @@ Most of a checkpoint of notebook 07 is the optimisers' state, which training nee
 `export_networks` keeps what was learnt. Taught in 09_reading_the_model.
 """
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,14 @@ from localmi.data.cache.cache import Cache
 from localmi.errors import CheckpointError, shortened
 from localmi.model.alignment import Objective
 from localmi.model.image import Backbone, ImageEncoder, build_backbone
-from localmi.train.checkpoint import ALWAYS_THERE, config_of, read_state, save_checkpoint
+from localmi.record import METRICS, RESULTS
+from localmi.train.checkpoint import (
+    ALWAYS_THERE,
+    CHECKPOINT,
+    config_of,
+    read_state,
+    save_checkpoint,
+)
 from localmi.train.config import TrainConfig
 from localmi.train.pretraining import Pretraining, objective_of
 
@@ -123,6 +131,24 @@ def export_networks(checkpoint: Path, out: Path) -> None:
     if TEXT_ENCODER in state:
         kept[TEXT_ENCODER] = state[TEXT_ENCODER]
     save_checkpoint(kept, out)
+
+
+def export_run(run_dir: Path, out: Path) -> None:
+    """Keeps of a finished run what can be shown of it: networks, curves, and record.
+
+    `out` gets `networks.pt` (see `export_networks`), `metrics.jsonl` and `results.json`.
+
+    Raises:
+        CheckpointError: as `export_networks`; the run is not finished.
+    """
+    if missing := [name for name in (METRICS, RESULTS) if not (run_dir / name).is_file()]:
+        raise CheckpointError(
+            f"{run_dir} is no finished run: without {', '.join(missing)}. Go on with it: --resume."
+        )
+    out.mkdir(parents=True, exist_ok=True)
+    export_networks(run_dir / CHECKPOINT, out / "networks.pt")
+    for name in (METRICS, RESULTS):
+        shutil.copyfile(run_dir / name, out / name)
 
 
 def _read(path: Path) -> tuple[dict[str, Any], TrainConfig]:

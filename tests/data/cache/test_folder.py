@@ -22,7 +22,6 @@ from localmi.data.cache.cache import Cache, build_cache, open_cache
 from localmi.data.sources.pairs import Pairs
 from localmi.data.tables import REJECTED_COLUMNS
 from localmi.errors import ConfigError, DataError, StudyLeakError
-from localmi.files import whole_file
 
 OPERATIONS = ("fsync", "link", "mkdir", "rename", "replace", "rmdir", "unlink")
 
@@ -326,14 +325,3 @@ def test_a_streamed_shard_is_what_numpy_writes(tmp_path: Path) -> None:
     np.save(tmp_path / "whole.npy", cache.images[:2])
     streamed = (cache.folder / "shard-00000.npy").read_bytes()
     assert streamed == (tmp_path / "whole.npy").read_bytes()
-
-
-def test_a_file_takes_its_name_when_it_is_whole(tmp_path: Path) -> None:
-    path = tmp_path / "file"
-    path.write_text("old")
-    with pytest.raises(TypeError), whole_file(path) as file:
-        file.writelines([b"half", None])  # type: ignore[list-item]
-    assert path.read_text() == "old"
-    with whole_file(path) as file:
-        file.write(b"new")
-    assert path.read_text() == "new"

@@ -4,14 +4,18 @@ import json
 import shutil
 import subprocess
 import sys
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 from filelock import FileLock
 from PIL import Image
+from typer.testing import CliRunner
 
+from localmi.__main__ import app
 from localmi.data.cache import prepare as preparation
 from localmi.data.cache.cache import open_cache
 from localmi.data.cache.prepare import describe_pairs, duration, estimate_needs, prepare
@@ -71,10 +75,11 @@ def test_the_command_prepares_and_verifies(study: Path, tmp_path: Path) -> None:
     assert call("verify", str(out)).returncode == 1
 
 
-def test_errors_are_one_line_and_exit_code_1(tmp_path: Path) -> None:
+def test_errors_are_one_line_and_exit_code_2(tmp_path: Path) -> None:
     failed = call("prepare", "--data-dir", str(tmp_path / "none"), "--out", str(tmp_path / "c"))
-    assert failed.returncode == 1
+    assert failed.returncode == 2
     assert failed.stderr.startswith("DataError: ")
+    assert failed.stderr.count("\n") == 1
     assert "none does not exist. Set data_dir" in failed.stderr
     assert list(tmp_path.iterdir()) == []
     wrong = call("prepare", "--data-dir", "x", "--out", "y", "--source", "pacs")
@@ -140,25 +145,44 @@ def test_leaks_are_rejected_on_demand(
     assert len(open_cache(tmp_path / "cache").images) == 3
 
 
-def test_stopped_by_the_keyboard(
-    study: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(("asked", "taken"), [(0, 3), (2, 2)])
+def test_no_number_of_workers_is_one_a_core(
+    study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: int, taken: int
 ) -> None:
-    def stop(*_: object, **__: object) -> None:
-        raise KeyboardInterrupt
+    given: list[int] = []
+    build = preparation.build_cache
 
-    monkeypatch.setattr(preparation, "prepare", stop)
-    code = preparation.main(
-        study,
-        study,
-        source="auto",
-        reports_dir=None,
-        image_size=8,
-        workers=1,
-        leaks="refuse",
-        dry_run=False,
-    )
-    assert code == 130
-    assert "goes on from there" in capsys.readouterr().err
+    def counting(*arguments: Any, **settings: Any) -> Any:
+        given.append(settings["workers"])
+        return build(*arguments, **settings)
+
+    monkeypatch.setattr(preparation, "build_cache", counting)
+    monkeypatch.setattr("os.cpu_count", lambda: 3)
+    prepare(study, tmp_path / "cache", image_size=32, workers=asked)
+    assert given == [taken]
+
+
+def test_every_option_of_the_command_reaches_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[str, Any] = {}
+
+    def remember(data_dir: Path, out: Path, **options: Any) -> None:
+        asked.update(options, data_dir=data_dir, out=out)
+
+    monkeypatch.setattr(preparation, "prepare", remember)
+    words = {"--data-dir": "a", "--out": "b", "--source": "csv", "--reports": "c"}
+    words |= {"--image-size": "9", "--workers": "2", "--leaks": "reject"}
+    done = CliRunner().invoke(app, ["prepare", *chain(*words.items()), "--dry-run"])
+    assert done.exit_code == 0, done.output
+    assert asked == {
+        "data_dir": Path("a"),
+        "out": Path("b"),
+        "source": "csv",
+        "reports_dir": Path("c"),
+        "image_size": 9,
+        "workers": 2,
+        "leaks": "reject",
+        "dry_run": True,
+    }
 
 
 def test_labels_that_are_not_those_of_chexpert(study: Path, tmp_path: Path) -> None:

@@ -6,9 +6,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from click.testing import Result
+from typer.testing import CliRunner
 
+from localmi.__main__ import app
 from localmi.data.cache.cache import Cache
-from localmi.data.cache.verify import main, verify_cache
+from localmi.data.cache.verify import verify_cache
 from localmi.errors import DataError
 
 
@@ -25,29 +28,34 @@ def cache(tmp_path: Path) -> Cache:
     )
 
 
+def call(folder: Path) -> Result:
+    return CliRunner().invoke(app, ["verify", str(folder)])
+
+
 def flip(path: Path, place: int) -> None:
     data = bytearray(path.read_bytes())
     data[place] ^= 1
     path.write_bytes(data)
 
 
-def test_a_whole_cache(cache: Cache, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_whole_cache(cache: Cache) -> None:
     assert verify_cache(cache.folder) == []
-    assert main(cache.folder) == 0
-    assert "is whole" in capsys.readouterr().out
+    done = call(cache.folder)
+    assert done.exit_code == 0
+    assert "is whole" in done.stdout
 
 
-def test_a_changed_pixel_is_named(cache: Cache, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_changed_pixel_is_named(cache: Cache) -> None:
     flip(cache.folder / "shard-00000.npy", -1)
     name = cache.manifest["image_id"][3]
     assert verify_cache(cache.folder) == [
         f"shard-00000.npy: 1 of 4 images are not what was written: {name}"
     ]
-    assert main(cache.folder) == 1
-    shown = capsys.readouterr().err
-    assert "is damaged" in shown
-    assert name in shown
-    assert "after deleting it" in shown
+    found = call(cache.folder)
+    assert found.exit_code == 1
+    assert "is damaged" in found.stderr
+    assert name in found.stderr
+    assert "after deleting it" in found.stderr
 
 
 @pytest.mark.parametrize(
@@ -86,11 +94,12 @@ def test_shards_that_are_cut_missing_or_of_another_shape(cache: Cache) -> None:
     ]
 
 
-def test_what_is_no_cache(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_no_cache(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="holds no cache"):
         verify_cache(tmp_path)
-    assert main(tmp_path) == 1
-    assert "DataError: " in capsys.readouterr().err
+    refused = call(tmp_path)
+    assert refused.exit_code == 2
+    assert refused.stderr.startswith("DataError: ")
     (tmp_path / "meta.json").write_text("{")
     with pytest.raises(DataError, match="damaged, or not a cache's"):
         verify_cache(tmp_path)

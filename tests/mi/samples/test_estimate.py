@@ -12,9 +12,9 @@ from torch import Tensor
 from localmi.errors import ConfigError, DataError, TrainingError
 from localmi.mi.bounds import dv_terms, infonce_cap
 from localmi.mi.distributions import staircase, task
+from localmi.mi.estimators import ESTIMATORS
 from localmi.mi.samples import fitting
 from localmi.mi.samples.estimate import Estimate, estimate
-from localmi.mi.estimators import ESTIMATORS
 from localmi.mi.samples.fitting import Training, blocks_of
 from localmi.mi.samples.inputs import Part, check_pairs, split
 

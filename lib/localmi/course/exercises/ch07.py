@@ -2,13 +2,16 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from localmi.course.check import exercise, expect, expect_close
+from localmi.course.check import exercise, expect, expect_close, expect_number
 from localmi.evaluate.grounding import pointing_game
+from localmi.mi.critics import BilinearCritic
 from localmi.mi.selection import select_regions
 
 
@@ -34,8 +37,110 @@ def exercise_7_1(my_soft_max: Callable[[Tensor, float], Tensor]) -> None:
     expect_close(my_soft_max(scores, 2.0), select_regions(scores, "soft", 2.0), "at temperature 2")
 
 
+@dataclass(frozen=True)
+class _Slip:
+    """A step with one usual mistake, and what to say of it; the right step has none."""
+
+    words: str = ""
+    pool: Callable[[Tensor], Tensor] = lambda scores: scores.amax(dim=1)  # [B, N, B] -> [B, B]
+    same_study: bool = False  # sentences of the own study count as mismatched
+    matched_left_out: bool = False
+    dim: int = 1  # summed over; 0: over the images
+    log_k: bool = True
+    sign: int = -1  # of what is descended
+    zero: bool = True
+    steps: bool = True
+
+
+def _matched_region(scores: Tensor) -> Tensor:
+    """[B, N, B] -> [B, B]: the region that suits the matched sentence scores all of them."""
+    region = scores.diagonal(dim1=0, dim2=2).argmax(dim=0)
+    return scores[torch.arange(len(scores)), region]
+
+
+SLIPS = (
+    _Slip("the mean over the regions: Eq. 5 takes the best one of each pair", lambda s: s.mean(1)),
+    _Slip(
+        "the region of the matched sentence scores the mismatched ones too: each pair, matched or "
+        "not, takes its own best region",
+        _matched_region,
+    ),
+    _Slip("a sentence of the same study counts as mismatched: leave it out", same_study=True),
+    _Slip(
+        "the matched pair is missing in the sum: it is one of the K choices", matched_left_out=True
+    ),
+    _Slip("from text to image: for each image (row) sum over the sentences (columns)", dim=0),
+    _Slip("log K is missing: each row adds the log of the number of its choices", log_k=False),
+    _Slip("it goes down the bound: descend the negative bound", sign=1),
+    _Slip("the gradients of the last step are still there: zero_grad", zero=False),
+    _Slip("nothing has changed: call step() of the optimiser after backward()", steps=False),
+)
+
+
+def _step(world: "_World", slip: _Slip) -> float:
+    """One step of the world's encoder and critic, right or with a slip."""
+    scores = slip.pool(world.critic(world.encoder(world.images), world.sentences))
+    own = torch.eye(len(scores), dtype=torch.bool)
+    allowed = ~own if slip.same_study else world.study[:, None] != world.study
+    choices = allowed if slip.matched_left_out else allowed | own
+    log_sum = scores.masked_fill(~choices, -math.inf).logsumexp(dim=slip.dim)
+    log_k = choices.sum(dim=1).log() if slip.log_k else 0
+    bound = (scores.diagonal() - log_sum + log_k).mean()
+    if slip.zero:
+        world.optimiser.zero_grad()
+    (slip.sign * bound).backward()
+    if slip.steps:
+        world.optimiser.step()
+    return bound.item()
+
+
+class _World:
+    """Five images of four regions, five sentences, two images of one study; small networks."""
+
+    def __init__(self) -> None:
+        generator = torch.Generator().manual_seed(7)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(7)
+            self.encoder = nn.Sequential(nn.Linear(6, 12), nn.Unflatten(1, (4, 3)))
+            self.critic = BilinearCritic(3, 2)
+        self.images = torch.randn(5, 6, generator=generator)
+        self.sentences = 2 * torch.randn(5, 2, generator=generator)
+        self.study = torch.tensor([0, 1, 1, 2, 3])
+        self.parameters = [*self.encoder.parameters(), *self.critic.parameters()]
+        self.optimiser = torch.optim.SGD(self.parameters, lr=0.5)
+
+    def trace(self, step: Callable[["_World"], object], steps: int = 2) -> list[Tensor]:
+        """The values of a few steps and all weights after them."""
+        values = [torch.as_tensor(step(self), dtype=torch.float32).detach() for _ in range(steps)]
+        return [*values, *(parameter.detach().clone() for parameter in self.parameters)]
+
+
 @exercise
-def exercise_7_2(my_chance: Callable[[np.ndarray, int], float]) -> None:
+def exercise_7_2(my_step: Callable[..., float]) -> None:
+    """One training step by the hard max and InfoNCE, image to text; returns the bound in nats."""
+
+    def learners(world: _World) -> object:
+        given = world.encoder, world.critic, world.optimiser
+        return my_step(*given, world.images, world.sentences, world.study)
+
+    value = expect_number(learners(_World()))
+    right = _World().trace(lambda world: _step(world, _Slip()))
+    found = _World().trace(learners)
+    for slip in SLIPS:
+        wrong = _World().trace(partial(_step, slip=slip))
+        alike = all(torch.allclose(a, b, atol=1e-5) for a, b in zip(found, wrong, strict=True))
+        expect(not alike, slip.words)
+    expect(
+        not math.isclose(value, -right[0].item(), abs_tol=1e-5),
+        "the value is that of the loss: return the bound itself, in nats",
+    )
+    expect_close(value, right[0], "the bound of the batch before the step, in nats")
+    for ours, theirs in zip(right[1:], found[1:], strict=True):
+        expect_close(theirs, ours, "after two steps, values and weights")
+
+
+@exercise
+def exercise_7_3(my_chance: Callable[[np.ndarray, int], float]) -> None:
     """Chance of the pointing game: share of the regions whose centre lies on the mask."""
     mask = np.zeros((64, 64), dtype=bool)
     mask[4:30, 4:14] = True  # centres (8, 8) and (24, 8) of the 16 cells of a 4 x 4 grid

@@ -2,7 +2,7 @@
 
 A cache folder holds `shard-NNNNN.npy` (uint8 [rows, S, S]), `manifest.parquet`,
 `sentences.parquet`, `rejected.parquet`, `report.json` and `.txt`, and what `cache_folder` says.
-Taught in 05_radiographs_and_reports.
+Taught in 13_preparing_mimic_cxr.
 """
 
 import hashlib
@@ -119,7 +119,7 @@ def build_cache(
         StudyLeakError: images with identical pixels are in two splits.
         ConfigError: a setting is impossible.
 
-    Taught in 05_radiographs_and_reports.
+    Taught in 13_preparing_mimic_cxr.
     """
     _check_settings(leaks, image_size=image_size, shard_rows=shard_rows, workers=workers)
     folder = Path(folder).expanduser().resolve()

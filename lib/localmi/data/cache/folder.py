@@ -9,7 +9,7 @@ moment leaves one of these, and the next call goes on from it:
 - `meta.json`: a whole cache, for that is written last. A cache that is to go loses it first.
 
 A file stands under its own name only once it is whole (`files.whole_file`).
-Taught in 05_radiographs_and_reports.
+Taught in 13_preparing_mimic_cxr.
 """
 
 import errno

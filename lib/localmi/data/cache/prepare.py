@@ -1,6 +1,6 @@
 """The command `python -m localmi prepare`: from a downloaded study to a checked cache.
 
-Taught in 05_radiographs_and_reports.
+Taught in 13_preparing_mimic_cxr.
 """
 
 import os

@@ -1,7 +1,7 @@
 """What a cache holds, and what it does not and why: report.json and report.txt, beside the images.
 
 Without paths and times, so that the same data give the same bytes on any machine.
-Taught in 05_radiographs_and_reports.
+Taught in 13_preparing_mimic_cxr.
 """
 
 from pathlib import Path

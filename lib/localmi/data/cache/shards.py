@@ -1,6 +1,6 @@
 """Images as rows of uint8 files: written shard by shard, read through memory maps.
 
-Taught in 05_radiographs_and_reports.
+Taught in 13_preparing_mimic_cxr.
 """
 
 import hashlib

@@ -1,6 +1,6 @@
 """The tables of a cache: sentences, manifest and what was rejected, and the hash over them.
 
-Taught in 05_radiographs_and_reports.
+Taught in 13_preparing_mimic_cxr.
 """
 
 import hashlib

@@ -1,6 +1,6 @@
 """Is a cache still what was written? Every image against its sha256, every table against its own.
 
-Taught in 05_radiographs_and_reports.
+Taught in 13_preparing_mimic_cxr.
 """
 
 import hashlib
@@ -29,7 +29,7 @@ def verify_cache(folder: Path | str, *, progress: bool = False) -> list[str]:
     Raises:
         DataError: there is no cache, its `meta.json` cannot be read, or another version wrote it.
 
-    Taught in 05_radiographs_and_reports.
+    Taught in 13_preparing_mimic_cxr.
     """
     folder = Path(folder).expanduser().resolve()
     plan = known_plan(folder)

@@ -1,4 +1,4 @@
-"""A plain CSV of images and reports: anybody's data. Taught in 05_radiographs_and_reports."""
+"""A plain CSV of images and reports: anybody's data. Taught in 13_preparing_mimic_cxr."""
 
 import os
 from pathlib import Path

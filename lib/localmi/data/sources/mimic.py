@@ -1,7 +1,7 @@
 """MIMIC-CXR and MIMIC-CXR-JPG: their files by official name, joined into one table of pairs.
 
 Images and tables come with one project of PhysioNet, reports with another, severities of edema
-with a third. Taught in 05_radiographs_and_reports.
+with a third. Taught in 13_preparing_mimic_cxr.
 """
 
 import os

@@ -1,6 +1,6 @@
 """The reports of MIMIC-CXR: `mimic-cxr-reports.zip` as it is downloaded, or a tree of its files.
 
-Taught in 05_radiographs_and_reports.
+Taught in 13_preparing_mimic_cxr.
 """
 
 import zipfile

@@ -3,7 +3,7 @@
 Public, from openi.nlm.nih.gov: `NLMCXR_reports.tgz` (or unpacked, `ecgen-radiology/`) and
 `NLMCXR_png.tgz`. The copy on Kaggle has other file names and `indiana_projections.csv`; both work.
 Demner-Fushman et al. 2016, https://doi.org/10.1093/jamia/ocv080. Names are blanked as "XXXX".
-Taught in 05_radiographs_and_reports.
+Taught in 13_preparing_mimic_cxr.
 """
 
 import re
@@ -81,7 +81,7 @@ def read_openi(
         DataError: no reports there, or they cannot be unpacked.
         ConfigError: an unknown view.
 
-    Taught in 05_radiographs_and_reports.
+    Taught in 13_preparing_mimic_cxr.
     """
     unknown = [view for view in views if view not in VIEWS]
     if unknown or isinstance(views, str):

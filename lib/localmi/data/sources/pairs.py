@@ -2,7 +2,7 @@
 
 All give one table, one row an image, so that nothing after this module knows the source. What is
 missing is never dropped in silence: it stands in `Pairs.rejected`, with the reason.
-Taught in 05_radiographs_and_reports.
+Taught in 13_preparing_mimic_cxr.
 """
 
 import re
@@ -84,7 +84,7 @@ def read_pairs(
         StudyLeakError: a patient, study or image is in two splits.
         ConfigError: an unknown source or policy, or `reports_dir` for a CSV.
 
-    Taught in 05_radiographs_and_reports.
+    Taught in 13_preparing_mimic_cxr.
     """
     data_dir = Path(data_dir).expanduser().resolve()
     reports_dir = Path(reports_dir).expanduser().resolve() if reports_dir else None

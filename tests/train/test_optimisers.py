@@ -1,39 +1,27 @@
 import copy
-import platform
-from collections.abc import Callable
 
 import pytest
 import torch
+from torch import Tensor
 from transformers import DistilBertConfig, DistilBertModel
 
-from localmi.errors import ConfigError
-from localmi.mi.critics import BilinearCritic, ConcatCritic, SeparableCritic
+from localmi.model.alignment import Alignment
 from localmi.model.text import TextEncoder
-from localmi.train.config import checked
-from localmi.train.networks import (
+from localmi.train.config import TrainConfig
+from localmi.train.optimisers import (
     Scheduled,
     annealed_temperature,
-    build_alignment,
-    choose_device,
-    choose_dtype,
     control_optimiser,
     image_optimiser,
     scheduled,
     text_optimiser,
     text_parameter_groups,
 )
-
-CPU, CUDA = torch.device("cpu"), torch.device("cuda")
-
-
-@pytest.fixture
-def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+from localmi.train.pretraining import build_alignment, objective_of
 
 
-@pytest.fixture
-def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+def alignment_of(config: TrainConfig) -> Alignment:
+    return build_alignment(config, objective_of(config))
 
 
 def names_of(encoder: torch.nn.Module, group: dict) -> set[str]:
@@ -77,7 +65,7 @@ def rates(optimiser: Scheduled) -> set[float]:
 
 def test_each_parameter_has_one_optimiser(configure) -> None:
     config = configure(text_learning_rate=1e-4, learning_rate=0.02)
-    alignment = build_alignment(config)
+    alignment = alignment_of(config)
     control = copy.deepcopy(alignment.critic)
     images, texts = image_optimiser(config, alignment), text_optimiser(config, alignment)
     controls = control_optimiser(config, control, every=4)
@@ -94,7 +82,7 @@ def test_each_parameter_has_one_optimiser(configure) -> None:
 
 def test_weight_decay_is_decoupled_and_for_image_encoder_and_critics(configure) -> None:
     config = configure(weight_decay=0.5, learning_rate=0.1, text_learning_rate=1e-4)
-    alignment = build_alignment(config)
+    alignment = alignment_of(config)
     for optimiser in (
         image_optimiser(config, alignment),
         control_optimiser(config, alignment.critic, every=1),
@@ -122,7 +110,7 @@ def test_weight_decay_is_decoupled_and_for_image_encoder_and_critics(configure) 
 )
 def test_the_text_encoder_warms_up_then_decays(configure, warm_up, expected) -> None:
     config = configure(steps=10, warm_up=warm_up, text_learning_rate=1e-4)
-    optimiser = text_optimiser(config, build_alignment(config))
+    optimiser = text_optimiser(config, alignment_of(config))
     for step in range(13):
         if step in expected:
             assert rates(optimiser) == {expected[step]}, step
@@ -131,7 +119,7 @@ def test_the_text_encoder_warms_up_then_decays(configure, warm_up, expected) -> 
 
 def test_the_image_encoder_and_the_control_end_at_their_share(configure) -> None:
     config = configure(steps=10, learning_rate_end=0.2)
-    alignment = build_alignment(config)
+    alignment = alignment_of(config)
     optimiser = image_optimiser(config, alignment)
     control = control_optimiser(config, alignment.critic, every=4)  # makes steps 0, 4 and 8
     found = []
@@ -147,6 +135,13 @@ def test_the_image_encoder_and_the_control_end_at_their_share(configure) -> None
     assert rates(steady) == {1.0}
 
 
+def descend(optimiser: Scheduled, loss: Tensor) -> None:
+    """One step down the gradient of `loss`, as a training step makes it."""
+    optimiser.zero_grad()
+    loss.backward()
+    optimiser.step()
+
+
 def test_an_optimiser_goes_on_from_its_state() -> None:
     def made() -> tuple[torch.nn.Linear, Scheduled]:
         torch.manual_seed(0)
@@ -157,15 +152,15 @@ def test_an_optimiser_goes_on_from_its_state() -> None:
     layer, optimiser = made()
     other_layer, other = made()
     for _ in range(6):
-        optimiser.descend(layer(torch.ones(2)).square().sum())
+        descend(optimiser, layer(torch.ones(2)).square().sum())
     for _ in range(3):
-        other.descend(other_layer(torch.ones(2)).square().sum())
+        descend(other, other_layer(torch.ones(2)).square().sum())
     state = copy.deepcopy(other.state_dict())
     last_layer, last = made()
     last_layer.load_state_dict(other_layer.state_dict())
     last.load_state_dict(state)
     for _ in range(3):
-        last.descend(last_layer(torch.ones(2)).square().sum())
+        descend(last, last_layer(torch.ones(2)).square().sum())
     assert torch.equal(layer.weight, last_layer.weight)
     assert rates(last) == rates(optimiser) == {0.5}
 
@@ -173,97 +168,16 @@ def test_an_optimiser_goes_on_from_its_state() -> None:
 def test_descending_forgets_the_gradient_of_before() -> None:
     weight = torch.nn.Parameter(torch.tensor(1.0))
     optimiser = scheduled(torch.optim.SGD([weight], lr=0.5), steps=10)
-    optimiser.descend(3 * weight)
-    optimiser.descend(weight)
+    descend(optimiser, 3 * weight)
+    descend(optimiser, weight)
     assert weight.item() == pytest.approx(1 - 0.5 * 3 - 0.5 * 1)
 
 
 def test_the_temperature_goes_from_its_start_to_its_end() -> None:
-    config = checked(steps=5, temperature=4.0, temperature_end=0.25)
+    config = TrainConfig.checked(steps=5, temperature=4.0, temperature_end=0.25)
     found = [annealed_temperature(config, step) for step in range(5)]
     assert found == pytest.approx([4, 2, 1, 0.5, 0.25])
-    assert annealed_temperature(checked(steps=9), 4) == 1
-    assert annealed_temperature(checked(steps=1, temperature=3.0), 0) == pytest.approx(3)
-
-
-def test_the_seed_decides_the_weights(configure) -> None:
-    torch.manual_seed(5)
-    one = build_alignment(configure(seed=1)).state_dict()
-    torch.manual_seed(6)
-    same = build_alignment(configure(seed=1)).state_dict()
-    other = build_alignment(configure(seed=2)).state_dict()
-    assert all(torch.equal(one[name], same[name]) for name in one)
-    for name in ("critic.mlp.0.weight", "image_encoder.backbone.conv1.weight"):
-        assert not torch.equal(one[name], other[name])
-
-
-@pytest.mark.parametrize(
-    ("name", "kind"),
-    [("concat", ConcatCritic), ("bilinear", BilinearCritic), ("separable", SeparableCritic)],
-)
-def test_critics_fit_the_encoders(configure, name: str, kind: type) -> None:
-    for objective, dim in (("local", 64), ("global", 768)):
-        alignment = build_alignment(configure(critic=name, objective=objective))
-        assert isinstance(alignment.critic, kind)
-        assert (alignment.critic.dim_x, alignment.critic.dim_y) == (dim, 16)
-
-
-def test_the_chunk_reaches_the_critic(configure) -> None:
-    assert build_alignment(configure(critic_chunk=7)).critic.chunk == 7
-    assert build_alignment(configure()).critic.chunk is None
-
-
-def test_devices_without_a_gpu(no_gpu: None) -> None:
-    assert choose_device("auto") == CPU
-    assert choose_device("cpu") == CPU
-    with pytest.raises(ConfigError, match="device='cuda', but no GPU.*'cpu' or 'auto'"):
-        choose_device("cuda")
-
-
-def test_devices_with_a_gpu(gpu: None) -> None:
-    assert choose_device("auto") == CUDA
-    assert choose_device("cuda") == CUDA
-    assert choose_device("cpu") == CPU
-
-
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt is glibc's")
-def test_a_run_on_the_cpu_keeps_the_memory_it_frees() -> None:
-    resource = pytest.importorskip("resource")
-
-    def faults(of: Callable[[], object]) -> int:
-        """Pages that the system had to map meanwhile."""
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-        of()
-        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-
-    def blocks() -> None:
-        for _ in range(10):
-            torch.ones(10_000_000)  # 40 MB: more than glibc ever keeps by itself
-
-    choose_device("cpu")
-    blocks()
-    pages = 40_000_000 // resource.getpagesize()
-    assert faults(blocks) < pages
-
-
-def test_precision_by_name() -> None:
-    for device in (CPU, CUDA):
-        assert choose_dtype("float32", device) == torch.float32
-        assert choose_dtype("bfloat16", device) == torch.bfloat16
-
-
-@pytest.mark.parametrize(
-    ("capabilities", "dtype"),
-    [
-        ({"avx2": True, "avx512_bf16": False}, torch.float32),
-        ({}, torch.float32),
-        ({"avx512_bf16": True}, torch.bfloat16),
-        ({"amx_bf16": True}, torch.bfloat16),
-    ],
-)
-def test_auto_precision_asks_the_hardware(monkeypatch, capabilities, dtype) -> None:
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
-    assert choose_dtype("auto", CPU) == dtype
-    has = dtype == torch.bfloat16
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: has)
-    assert choose_dtype("auto", CUDA) == dtype
+    assert annealed_temperature(TrainConfig.checked(steps=9), 4) == 1
+    assert annealed_temperature(TrainConfig.checked(steps=1, temperature=3.0), 0) == pytest.approx(
+        3
+    )

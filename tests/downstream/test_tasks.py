@@ -9,7 +9,7 @@ from labelled_study import labelled_cache
 from localmi.data.cache.cache import Cache
 from localmi.data.labels import PATHOLOGY9, check_test_patients, label_targets
 from localmi.downstream.config import DownstreamConfig
-from localmi.downstream.labelled_images import (
+from localmi.downstream.tasks import (
     LabelledImages,
     aucs,
     labelled_images,

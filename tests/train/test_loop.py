@@ -1,0 +1,231 @@
+"""The loop around the step: what it logs, when it looks, what it keeps, how it goes on."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import torch
+
+from localmi.data.batches import SplitData
+from localmi.data.cache.cache import Cache
+from localmi.errors import CheckpointError, TrainingError
+from localmi.evaluate.held_out import HeldOutBound
+from localmi.record import METRICS, MetricsLog
+from localmi.statistics import Interval
+from localmi.train.checkpoint import load_checkpoint
+from localmi.train.config import TrainConfig
+from localmi.train.loop import CHECKPOINT, fit
+from localmi.train.pretraining import Pretraining, SplitResult
+
+LOOKS = ("held_out", "low", "high", "cap", "shuffled")
+
+
+@pytest.fixture
+def validate(tiny_cache: Cache) -> SplitData:
+    return SplitData(tiny_cache, "validate")
+
+
+@dataclass
+class Counted:
+    """The least that can be fitted: its bound is its step, and it notes what is asked of it."""
+
+    config: TrainConfig
+    step: int = 0
+    looked: list[int] = field(default_factory=list)
+    saved: list[tuple[int, Path]] = field(default_factory=list)
+    loaded: list[Path] = field(default_factory=list)
+
+    def run(self) -> Iterator[tuple[int, float]]:
+        while self.step < self.config.steps:
+            self.step += 1
+            yield self.step - 1, float(self.step)
+
+    def evaluate(self, data: SplitData) -> SplitResult:
+        self.looked.append(self.step)
+        own, control = (
+            HeldOutBound(Interval(value, value - 1, value + 1), cap=9.0, batch_size=4, rounds=1)
+            for value in (10.0 * self.step, 0.5)
+        )
+        return SplitResult(own, control, scores=None)  # type: ignore[arg-type]
+
+    def save(self, path: Path) -> None:
+        self.saved.append((self.step, path))
+
+    def load(self, path: Path) -> None:
+        self.loaded.append(path)
+        self.step = 4
+
+
+def counted(**changes: int) -> Counted:
+    return Counted(TrainConfig.checked(**changes))
+
+
+# --- Looks ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("steps", "every", "looks"),
+    [(5, 2, [2, 4, 5]), (6, 3, [3, 6]), (4, 100, [4]), (3, 1, [1, 2, 3])],
+)
+def test_a_look_every_so_many_steps_and_at_the_last(
+    validate, run_dir: Path, steps: int, every: int, looks: list[int]
+) -> None:
+    run = counted(steps=steps, evaluate_every=every)
+    log = fit(run, validate, run_dir=run_dir)
+    assert log.column("training") == ([*range(1, steps + 1)], [*map(float, range(1, steps + 1))])
+    for name in LOOKS:
+        assert log.column(name)[0] == looks
+    assert run.looked == looks
+    assert run.saved == [(step, run_dir / CHECKPOINT) for step in looks]
+    assert run.loaded == []
+
+
+def test_each_column_has_its_number(validate) -> None:
+    log = fit(counted(steps=2, evaluate_every=2), validate)
+    found = {name: log.column(name)[1] for name in LOOKS}
+    assert found == {"held_out": [20], "low": [19], "high": [21], "cap": [9], "shuffled": [0.5]}
+    assert {name for row in log.rows for name in row} == {"step", "training", *LOOKS}
+
+
+def test_the_numbers_are_those_of_the_run(build, validate, run_dir: Path) -> None:
+    """Training as without looks; the last look is the model that is left."""
+    fitted, alone = (build(steps=5, evaluate_every=2, text_learning_rate=1e-3) for _ in range(2))
+    log = fit(fitted, validate, run_dir=run_dir)
+    assert log.column("training")[1] == [nats for _, nats in alone.run()]
+    found = fitted.evaluate(validate)
+    assert log.column("held_out")[1][-1] == found.held_out.bound.value
+    assert log.column("low")[1][-1] == found.held_out.bound.low
+    assert log.column("high")[1][-1] == found.held_out.bound.high
+    assert log.column("cap")[1][-1] == found.held_out.cap
+    assert log.column("shuffled")[1][-1] == found.shuffled.bound.value
+    assert MetricsLog(run_dir, resume_at=5).rows == log.rows
+    assert {path.name for path in run_dir.iterdir()} == {METRICS, CHECKPOINT}
+    assert load_checkpoint(run_dir / CHECKPOINT)["step"] == 5
+
+
+def test_without_a_folder_nothing_is_written(build, validate, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    saved: list[Path] = []
+    monkeypatch.setattr(Pretraining, "save", lambda _, path: saved.append(path))
+    log = fit(build(steps=2, evaluate_every=1), validate)
+    assert len(log.column("held_out")[0]) == 2
+    assert saved == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_is_used_again_begins_a_new_log(validate, run_dir: Path) -> None:
+    fit(counted(steps=5), validate, run_dir=run_dir)
+    log = fit(counted(steps=2), validate, run_dir=run_dir)
+    assert log.column("training")[0] == [1, 2]
+    assert MetricsLog(run_dir, resume_at=5).rows == log.rows
+
+
+# --- Going on ---------------------------------------------------------------------------------
+
+
+def killed_after(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C in the step after this one."""
+    run = Pretraining.run
+
+    def stopped(self: Pretraining) -> Iterator[tuple[int, float]]:
+        for found in run(self):
+            yield found
+            if self.step == step:
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr(Pretraining, "run", stopped)
+
+
+def test_a_run_that_was_stopped_goes_on_to_the_same_numbers(
+    build, validate, tmp_path: Path, monkeypatch
+) -> None:
+    changes = {"steps": 7, "evaluate_every": 3, "text_learning_rate": 1e-3}
+    folders = whole_dir, half_dir = tmp_path / "whole", tmp_path / "half"
+    for folder in folders:
+        folder.mkdir()
+    whole, first, second = (build(**changes) for _ in range(3))
+    expected = fit(whole, validate, run_dir=whole_dir)
+    with monkeypatch.context() as patch:
+        killed_after(5, patch)
+        with pytest.raises(KeyboardInterrupt):
+            fit(first, validate, run_dir=half_dir)
+    assert MetricsLog(half_dir, resume_at=7).column("training")[0] == [1, 2, 3, 4, 5]
+    killed = (half_dir / METRICS).read_text()
+    fit(second, validate, run_dir=half_dir, resume=True)
+    assert len((half_dir / METRICS).read_text()) > len(killed)
+    assert (half_dir / METRICS).read_text() == (whole_dir / METRICS).read_text()
+    assert MetricsLog(half_dir, resume_at=7).rows == expected.rows
+    for one, other in (
+        (whole.alignment.state_dict(), second.alignment.state_dict()),
+        (whole.control.state_dict(), second.control.state_dict()),
+    ):
+        assert all(torch.equal(value, other[name]) for name, value in one.items())
+    states = [load_checkpoint(folder / CHECKPOINT) for folder in folders]
+    assert [state["step"] for state in states] == [7, 7]
+
+
+def test_it_goes_on_where_the_checkpoint_was_written(validate, run_dir: Path) -> None:
+    log = MetricsLog(run_dir)
+    for step in (3, 4, 5):  # of the last one there is no checkpoint
+        log.write(step, training=-1.0)
+    run = counted(steps=6, evaluate_every=2)
+    found = fit(run, validate, run_dir=run_dir, resume=True)
+    assert run.loaded == [run_dir / CHECKPOINT]
+    assert found.column("training") == ([3, 4, 5, 6], [-1, -1, 5, 6])
+    assert run.looked == [6]
+
+
+def test_a_finished_run_is_read(build, validate, run_dir: Path) -> None:
+    log = fit(build(steps=2, evaluate_every=2), validate, run_dir=run_dir)
+    before = (run_dir / CHECKPOINT).read_bytes()
+    again = fit(build(steps=2, evaluate_every=2), validate, run_dir=run_dir, resume=True)
+    assert again.rows == log.rows
+    assert (run_dir / CHECKPOINT).read_bytes() == before
+
+
+def test_nothing_to_resume_from(build, validate, run_dir: Path) -> None:
+    with pytest.raises(CheckpointError, match="No checkpoint.*Start without resuming"):
+        fit(build(), validate, run_dir=run_dir, resume=True)
+    assert list(run_dir.iterdir()) == []
+
+
+def test_without_a_folder_there_is_nothing_to_resume_from(
+    build, validate, tmp_path: Path, monkeypatch
+) -> None:
+    """Not even the checkpoint of somebody else that lies where the process was started."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CheckpointError):
+        fit(build(steps=2), validate, resume=True)
+    build(steps=2).save(tmp_path / CHECKPOINT)
+    with pytest.raises(CheckpointError):
+        fit(build(steps=2), validate, resume=True)
+
+
+def test_the_checkpoint_of_another_run(build, validate, run_dir: Path) -> None:
+    fit(build(steps=2), validate, run_dir=run_dir)
+    written = (run_dir / METRICS).read_text()
+    with pytest.raises(CheckpointError, match="seed: 0 then, 1 now"):
+        fit(build(steps=2, seed=1), validate, run_dir=run_dir, resume=True)
+    assert (run_dir / METRICS).read_text() == written
+
+
+def test_a_bound_that_is_no_number_leaves_the_last_checkpoint(
+    build, validate, run_dir: Path, monkeypatch
+) -> None:
+    run = build(steps=6, evaluate_every=2)
+
+    def saved(path: Path) -> None:
+        Pretraining.save(run, path)
+        if run.step == 4:
+            with torch.no_grad():
+                run.alignment.critic.mlp[0].weight[0, 0] = math.nan
+
+    monkeypatch.setattr(run, "save", saved)
+    with pytest.raises(TrainingError, match="nan at step 4"):
+        fit(run, validate, run_dir=run_dir)
+    state = load_checkpoint(run_dir / CHECKPOINT)
+    assert state["step"] == 4
+    assert all(torch.isfinite(value).all() for value in state["critic"].values())
+    assert MetricsLog(run_dir, resume_at=6).column("training")[0] == [1, 2, 3, 4]
