@@ -41,7 +41,6 @@ tables: environment
 check: environment
 	@echo "== Style"
 	@$(PY) -m ruff check .
-	@$(PY) -m ruff check notebooks/text
 	@$(PY) -m ruff format --check .
 	@echo "== Types"
 	@$(PY) -m mypy

@@ -23,7 +23,7 @@ import torch
 from torch.nn import functional
 
 from localmi.model.image import ResNet256
-from localmi.train.networks import keep_freed_memory
+from localmi.train.device import keep_freed_memory
 
 BATCH, SIZE, CLASSES = 32, 128, 9
 WARM_UP = 5  # steps that are not timed

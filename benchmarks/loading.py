@@ -32,7 +32,7 @@ from localmi.data.cache.tables import SENTENCE_COLUMNS
 from localmi.data.images import read_image
 from localmi.model.text import TextEncoder, TokenTable
 from localmi.study import load_study
-from localmi.train.config import checked
+from localmi.train.config import TrainConfig
 from localmi.train.pretraining import Pretraining
 
 SIZE, SHARD_ROWS = 256, 4096
@@ -148,7 +148,7 @@ def time_ways(cache: Cache, jpegs: list[Path], size: int, repeats: int) -> dict[
 def time_training(steps: int) -> tuple[float, float]:
     """Median seconds of a training step of the small profile: waiting for data, and the rest."""
     cache = load_study(image_size=SMALL["image_size"])  # type: ignore[arg-type]
-    training = Pretraining(checked(**SMALL, steps=steps + 3), cache)
+    training = Pretraining(TrainConfig.checked(**SMALL, steps=steps + 3), cache)
     batches = iter(training.batches.steps(0, steps + 3))
     waiting, working = [], []
     for _ in range(steps + 3):

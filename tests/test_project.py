@@ -147,8 +147,6 @@ def test_the_method_is_as_long_as_the_readme_says() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| \[[\w/.]+\]\((lib/localmi/[\w/.]+)\) \| (\d+) \|", text, re.MULTILINE)
     assert len(rows) == 9
-    found = {
-        path: len((ROOT / path).read_text(encoding="utf-8").splitlines()) for path, _ in rows
-    }
+    found = {path: len((ROOT / path).read_text(encoding="utf-8").splitlines()) for path, _ in rows}
     assert {path: int(said) for path, said in rows} == pytest.approx(found, rel=0.1)
     assert sum(found.values()) <= 2200

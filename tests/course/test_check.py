@@ -85,3 +85,9 @@ def test_checks_are_found_in_their_chapter(monkeypatch: pytest.MonkeyPatch) -> N
     for name in ("exercise_9_2", "exercise_98_1", "exercise"[:-1] + "es"):
         with pytest.raises(AttributeError, match=f"no check {name}"):
             getattr(check, name)
+
+
+def test_tab_shows_the_checks() -> None:
+    assert {"exercise_1_1", "exercise_7_2", "exercise_13_2"} <= set(dir(check))
+    for name in dir(check):
+        assert callable(getattr(check, name))

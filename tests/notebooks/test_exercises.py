@@ -3,7 +3,6 @@
 The solutions are the notebooks' own, taken from their stored outputs: nbval proves these current.
 """
 
-from places import NOTEBOOKS
 import importlib
 import re
 from collections.abc import Callable
@@ -12,11 +11,11 @@ from typing import Any
 
 import nbformat
 import pytest
+from places import NOTEBOOKS
 
 from localmi.course import exercises
-
-from localmi.notebook.lint import output_text
 from localmi.course.check import Verdict
+from localmi.notebook.lint import output_text
 
 NOTEBOOKS = sorted(NOTEBOOKS.glob("*.ipynb"))
 CHAPTERS = sorted(Path(exercises.__path__[0]).glob("ch*.py"))

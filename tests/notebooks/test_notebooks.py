@@ -1,6 +1,5 @@
 """What is stored in notebooks/ and data/example; `make test` also executes it all under nbval."""
 
-from places import ROOT
 import csv
 import gzip
 import re
@@ -9,12 +8,10 @@ from pathlib import Path
 import jupytext
 import nbformat
 import pytest
+from places import ROOT
 
-from localmi.notebook import lint
-
+from localmi.notebook import lint, render
 from localmi.privacy.rules import MIMIC_ID
-
-from localmi.notebook import render
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 EXAMPLE = ROOT / "data" / "example"

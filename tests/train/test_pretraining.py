@@ -102,13 +102,13 @@ def test_every_bound_is_measured_and_goes_on_from_a_checkpoint(
     build, tiny_cache, tmp_path: Path, bound: str
 ) -> None:
     data = SplitData(tiny_cache, "validate")
-    whole, first, second = (build(bound=bound, steps=10) for _ in range(3))
-    expected = values(whole)
+    whole, second = (build(bound=bound, steps=10) for _ in range(2))
+    expected = values(whole, until=5)  # the control has made two of its three steps
+    whole.save(tmp_path / "checkpoint.pt")
+    expected += values(whole)
     assert all(math.isfinite(value) for value in expected)
-    found = values(first, until=6)  # the control has made two of its three steps
-    first.save(tmp_path / "checkpoint.pt")
     second.load(tmp_path / "checkpoint.pt")
-    assert found + values(second) == expected
+    assert values(second) == expected[5:]
     assert same(weights(whole), weights(second))
     assert same(whole.control.state_dict(), second.control.state_dict())
     one, other = (run.evaluate(data, batch_size=4, rounds=3) for run in (whole, second))
@@ -156,7 +156,9 @@ def test_matched_pairs_are_measured_by_the_critic_shuffled_ones_by_the_control(
     build, tiny_cache, bound: str
 ) -> None:
     training = build(bound=bound, direction="image_to_text", seed=3)
-    values(training)
+    values(training, until=2)
+    free = bound in ("infonce", "mine", "dv", "js")  # then any constant will do for the control
+    assert training.control_estimator.name == ("infonce" if free else bound)
     data = SplitData(tiny_cache, "test")
     found = training.evaluate(data, batch_size=4, rounds=5)
     own, control = training.score_split(data)
@@ -185,13 +187,6 @@ def test_tuba_takes_its_baselines_from_the_training_batches(build, tiny_cache) -
     training.evaluate(SplitData(tiny_cache, "test"), batch_size=4, rounds=2)
     after = training.estimator.log_baseline, training.control_estimator.log_baseline
     assert after == before
-
-
-def test_where_the_report_leaves_a_constant_free_infonce_trains_the_control(build) -> None:
-    """Elsewhere only the bound itself finds the right constant."""
-    trained_by = {bound: build(bound=bound).control_estimator.name for bound in BOUNDS}
-    free = dict.fromkeys(("infonce", "mine", "dv", "js"), "infonce")
-    assert trained_by == {bound: free.get(bound, bound) for bound in BOUNDS}
 
 
 def test_looks_at_a_split_change_nothing(build) -> None:
@@ -277,7 +272,7 @@ def test_the_control_begins_as_the_critic_and_shares_nothing(build) -> None:
     assert own.isdisjoint(p.data_ptr() for p in pretraining.alignment.parameters())
 
 
-@pytest.mark.parametrize("bound", ["infonce", "nwj", "tuba", "interpolated", "demi"])
+@pytest.mark.parametrize("bound", ["infonce", "tuba", "demi"])
 def test_a_batch_too_small_for_the_control_trains_all_the_same(build, bound: str) -> None:
     """Two studies shuffled leave no third one to compare with."""
     pretraining = build(batch_size=2, bound=bound)
@@ -401,7 +396,7 @@ def test_a_bound_that_is_no_number_names_the_step(build) -> None:
 
 def test_a_batch_of_one_study(build, make_cache) -> None:
     cache = make_cache(("a", ["One.", "Two."], 4), image_size=64)
-    for changes in (*({"bound": bound} for bound in BOUNDS), {"objective": "global"}):
+    for changes in ({}, {"bound": "dv"}, {"bound": "mine"}, {"objective": "global"}):
         with pytest.raises(NoNegativesError, match="at least two studies.*raise the batch size"):
             build(cache, batch_size=3, **changes).train_step()
 

@@ -71,7 +71,7 @@ def test_scores_are_those_of_the_run_to_the_bit(
     assert read_config(slim) == read_config(whole) == run.config
 
 
-@pytest.mark.parametrize("bound", ["infonce", "mine", "tuba"])
+@pytest.mark.parametrize("bound", ["mine", "tuba"])
 def test_it_is_measured_as_the_run_was(build, tiny_cache, whole, slim, bound: str) -> None:
     """TUBA's log a is of the training batches: a model without it would be given another value."""
     run = trained(build, whole, bound=bound)
