@@ -13,7 +13,7 @@ PARAMETERS ?= notebooks/parameters/07_main.yaml
 GRID ?= grid/small.yaml
 PROFILE ?= grid/local
 
-.PHONY: help run tables test check lab render example hooks clean environment
+.PHONY: help run tables test check lab kept render example hooks clean environment
 
 help:
 	@echo "make run      train a local-MI model on the example study, into runs/ (ARGS='-p seed 1' to change)"
@@ -22,6 +22,7 @@ help:
 	@echo "make check    style, types, notebook lint, unit tests: three minutes at most"
 	@echo "make lab      open the course in JupyterLab"
 	@echo "make render   execute the notebooks again and store their outputs (ARGS='notebooks/05*.ipynb' for some)"
+	@echo "make kept     make the run anew that chapters 7 and 9 show: 20 minutes, then make render"
 	@echo "make example  generate data/example again, byte for byte"
 	@echo "make hooks    refuse every commit that holds ids or reports of MIMIC-CXR, from now on"
 	@echo "make clean    remove .venv and what the tools left; runs/ stays"
@@ -60,6 +61,12 @@ test: check
 lab: environment
 	@echo "== JupyterLab on notebooks/ (Ctrl-C twice ends it)"
 	@$(PY) -m jupyterlab notebooks $(ARGS)
+
+kept: environment
+	@echo "== The run that chapters 7 and 9 show, one thread: data/example/results/main_run"
+	@$(ONE_THREAD) $(PY) -m localmi run notebooks/07_train_local_mi.ipynb -f notebooks/parameters/07_main.yaml --once --out runs/kept
+	@rm -rf data/example/results/main_run
+	@$(PY) -m localmi export runs/kept data/example/results/main_run
 
 render: environment
 	@echo "== Execute the notebooks and store their outputs, one thread"

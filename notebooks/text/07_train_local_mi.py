@@ -147,16 +147,18 @@ def my_soft_max(scores, temperature):  # [B, N, B] -> [B, B]
 check.exercise_7_1(my_soft_max)
 
 # %% [markdown]
-# Here is the whole step, in plain torch: B images with their M sentences, N regions an image.
+# Here is the whole step, in plain torch: B images with their M sentences, N regions an image. First
+# Eq. 4 for one direction, then the step.
 
 # %%
-from localmi.data import normalise
-
-
 def my_infonce(scores, allowed):  # [M, M] each; the matched pairs on the diagonal
     choices = allowed | torch.eye(len(scores), dtype=torch.bool)
     log_sum = scores.masked_fill(~choices, -np.inf).logsumexp(dim=1)
     return (scores.diagonal() - log_sum + choices.sum(dim=1).log()).mean()
+
+
+# %%
+from localmi.data import normalise
 
 
 def my_step(batch, encoder, critic, texts, optimiser, temperature):
@@ -177,8 +179,9 @@ def my_step(batch, encoder, critic, texts, optimiser, temperature):
 # %% [markdown]
 # The library's step does the same, and lets every part be another: the objective, the reading of the
 # max, the bound, a text encoder that is trained too, and augmented images. Both start with equal
-# weights; after three steps of each the values must agree, and every weight. (In a headless run, and
-# on other data than the example, these cells are left out.)
+# weights, and over three steps the values must agree to six decimals. The second and third can only
+# if the step before has changed the weights alike. (In a headless run, and on other data than the
+# example, this cell is left out.)
 
 # %%
 reading = not run_dir and not data_dir
@@ -195,8 +198,6 @@ if reading:
         value = my_step(mine.batches[step], *parts, texts, mine.image_optimiser, temperature=1.0)
         assert abs(value - theirs.train_step()) < 1e-6
         print(f"step {step}: {value:.3f} nats by both")
-    both = zip(*(one.alignment.parameters() for one in (mine, theirs)), strict=True)
-    print("every weight agrees:", all(torch.allclose(a, b, atol=1e-6) for a, b in both))
 
 # %% [markdown]
 # ### Exercise 7.2

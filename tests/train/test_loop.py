@@ -14,9 +14,9 @@ from localmi.errors import CheckpointError, TrainingError
 from localmi.evaluate.held_out import HeldOutBound
 from localmi.record import METRICS, MetricsLog
 from localmi.statistics import Interval
-from localmi.train.checkpoint import load_checkpoint
+from localmi.train.checkpoint import CHECKPOINT, load_checkpoint
 from localmi.train.config import TrainConfig
-from localmi.train.loop import CHECKPOINT, fit
+from localmi.train.loop import fit
 from localmi.train.pretraining import Pretraining, SplitResult
 
 LOOKS = ("held_out", "low", "high", "cap", "shuffled")

@@ -11,11 +11,13 @@ from localmi.__main__ import app
 from localmi.data.batches import SplitData
 from localmi.downstream.pretrained_encoder import load_image_encoder
 from localmi.errors import CheckpointError, ConfigError
-from localmi.train.checkpoint import load_checkpoint, save_checkpoint
+from localmi.record import METRICS, RESULTS
+from localmi.train.checkpoint import CHECKPOINT, load_checkpoint, save_checkpoint
 from localmi.train.pretraining import Pretraining
 from localmi.train.trained_model import (
     TrainedModel,
     export_networks,
+    export_run,
     load_trained_model,
     read_config,
 )
@@ -211,6 +213,33 @@ def test_an_export_replaces_nothing(build, whole, slim) -> None:
     with pytest.raises(CheckpointError, match="exists and is not replaced"):
         export_networks(whole, slim)
     assert slim.read_text() == "mine"
+
+
+def test_of_a_run_its_networks_its_curves_and_its_record_are_kept(
+    build, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_dir, out = tmp_path / "run", tmp_path / "results" / "local"
+    run_dir.mkdir()
+    trained(build, run_dir / CHECKPOINT)
+    (run_dir / METRICS).write_text('{"step": 1, "training": 0.5}\n')
+    with pytest.raises(CheckpointError, match=r"no finished run: without results\.json.*--resume"):
+        export_run(run_dir, out)
+    assert not out.exists()
+    (run_dir / RESULTS).write_text("{}")
+    (run_dir / "executed.ipynb").write_text("{}")
+    export_run(run_dir, out)
+    assert {path.name for path in out.iterdir()} == {"networks.pt", METRICS, RESULTS}
+    export_networks(run_dir / CHECKPOINT, tmp_path / "alone.pt")
+    assert (out / "networks.pt").read_bytes() == (tmp_path / "alone.pt").read_bytes()
+    for name in (METRICS, RESULTS):
+        assert (out / name).read_bytes() == (run_dir / name).read_bytes()
+    with pytest.raises(CheckpointError, match="exists and is not replaced"):
+        export_run(run_dir, out)
+    with pytest.raises(SystemExit) as ended:
+        app(["export", str(run_dir), str(tmp_path / "by command")])
+    assert ended.value.code == 0
+    assert "MB of" in capsys.readouterr().out
+    assert (tmp_path / "by command" / "networks.pt").is_file()
 
 
 def test_the_command(build, whole, slim, capsys: pytest.CaptureFixture[str]) -> None:

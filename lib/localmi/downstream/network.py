@@ -31,6 +31,11 @@ def build_classifier(config: DownstreamConfig, encoder: PretrainedEncoder | None
             f"image_encoder={config.image_encoder!r}, but {config.init} holds a {known}. Leave "
             "image_encoder out, or name another init."
         )
+    if encoder and known.startswith("vit_") and encoder.image_size != config.image_size:
+        raise ConfigError(
+            f"image_size={config.image_size}, but {config.init} holds a {known} of images of "
+            f"{encoder.image_size} pixels, whose positions are learnt. Use that size."
+        )
     backbone = build_backbone(
         config.image_encoder or known,
         image_size=config.image_size,

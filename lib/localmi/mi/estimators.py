@@ -19,7 +19,7 @@ from localmi.mi.unnormalised import interpolated, interpolated_terms, nwj, nwj_t
 from localmi.names import Bound, Direction
 
 OfScores = Callable[..., Tensor]  # scores [K, K], allowed [K, K] or None -> scalar, or terms [K]
-PERFECT = 1e4  # the score of a matched pair by a critic that is never wrong; - of a mismatched one
+PERFECT = 50.0  # score of a matched pair by a critic that is never wrong; - of a mismatched one
 
 
 @dataclass(frozen=True)

@@ -366,6 +366,11 @@ def build_image_encoder(
             f"cells_after={cells_after} is for {PAPERS}; {name} is cut from the pixels: use "
             "cells_after=0."
         )
+    if context == "region" and name.startswith("vit_") and name in known_encoders():
+        raise ConfigError(
+            f"region_context='region', but {name} takes images of one size, not their cells. Use "
+            "region_context='image', or a ResNet."
+        )
     backbone = build_backbone(
         name, image_size=image_size, local_block=local_block, weights=weights
     )

@@ -1,5 +1,6 @@
 """Checkpoints that survive a kill: written aside, then moved into place in one step."""
 
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -46,7 +47,8 @@ def read_state(path: Path, *, map_location: torch.device | str = "cpu") -> dict[
             with zipfile.ZipFile(path) as archive:
                 if archive.testzip() is not None:
                     raise ValueError("a checksum is wrong")  # torch.load would not notice
-        state = torch.load(path, map_location=map_location, weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # of torch about files of another kind
+            state = torch.load(path, map_location=map_location, weights_only=True)
     except Exception as error:  # on random bytes an unpickler raises whatever it likes
         raise CheckpointError(
             f"Checkpoint {path} cannot be read ({type(error).__name__}): it is damaged, or holds "

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from tqdm import tqdm
 
 from localmi.data.batches import SplitData
+from localmi.errors import CheckpointError
 from localmi.record import MetricsLog
 from localmi.train.checkpoint import CHECKPOINT
 from localmi.train.pretraining import SplitResult
@@ -51,7 +52,9 @@ def fit(
         TrainingError: the bound is not a number.
     """
     if resume:
-        training.load((run_dir or Path()) / CHECKPOINT)
+        if run_dir is None:
+            raise CheckpointError("Nothing to resume from: name the run_dir of the run.")
+        training.load(run_dir / CHECKPOINT)
     log = MetricsLog(run_dir, resume_at=training.step)
     steps = training.config.steps
     bar = tqdm(training.run(), total=steps, initial=training.step, desc="steps")

@@ -32,6 +32,7 @@ from localmi.train.pretraining import Pretraining, objective_of
 
 NETWORKS = ("image_encoder", "critic", "control")
 TEXT_ENCODER = "text_encoder"  # is there too where it was trained
+MEMORY = ("mine", "control_mine")  # of the estimators: TUBA reports with its log a
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,10 @@ def load_trained_model(path: Path | str, cache: Cache) -> TrainedModel:
     training = Pretraining(here, cache)
     for name, network in _networks(training).items():
         _fill(network, state.get(name, {}), training, where=f"{name} of {path}")
+    estimators = training.estimator, training.control_estimator
+    for name, estimator in zip(MEMORY, estimators, strict=True):
+        if name in state:
+            estimator.load_state_dict(state[name])
     training.step = state["step"]
     return TrainedModel(training, same_data=state["data_hash"] == cache.data_hash)
 
@@ -128,8 +133,7 @@ def export_networks(checkpoint: Path, out: Path) -> None:
         for name, value in kept["image_encoder"].items()
         if _is_trained(name, objective_of(config), backbone)
     }
-    if TEXT_ENCODER in state:
-        kept[TEXT_ENCODER] = state[TEXT_ENCODER]
+    kept |= {name: state[name] for name in (TEXT_ENCODER, *MEMORY) if name in state}
     save_checkpoint(kept, out)
 
 
