@@ -65,7 +65,8 @@ def mean_interval(
 
 Statistic = Callable[[np.ndarray], np.ndarray]
 """A statistic of weighted rows: weights [R, n] -> [R] values, NaN where there is none (a class is
-missing). A resample is a row of weights, how often each image was drawn; see `weighted`."""
+missing). A resample is a row of weights, how often each image was drawn; see
+`evaluate.weighted_statistics`."""
 
 CHUNK = 2_000_000  # weights in memory at once
 TIE = 1e-12  # differences that are closer are equal
@@ -88,7 +89,7 @@ def bootstrap(
     the interval is (nan, nan).
 
     Args:
-        statistic: of n rows, such as `weighted.auc(targets, scores)`.
+        statistic: of n rows, such as `weighted_statistics.auc(targets, scores)`.
         patients: [n] the patient of each row.
 
     Taught in 08_downstream_tasks.

@@ -50,7 +50,7 @@ def load_study(
         image_size: side of the square images, in pixels.
 
     Returns:
-        The cache. Its `rejected` names what could not be used; `sources.reasons` puts it in words.
+        The cache. Its `rejected` names what could not be used; `data.reasons` puts it in words.
 
     Raises:
         DataError: no example study, no usable data, no place for the cache, or a prepared cache

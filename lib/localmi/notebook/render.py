@@ -14,7 +14,6 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from traitlets.config import Config
 
-from localmi.errors import LocalMIError
 from localmi.notebook.parameters import read_notebook
 
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
@@ -96,14 +95,18 @@ def text_of(notebook: nbformat.NotebookNode) -> str:
 
 
 def render_notebooks(notebooks: Sequence[Path]) -> int:
-    """Executes and stores notebooks, saying what it does; 1 when a notebook failed, else 0."""
+    """Executes and stores notebooks, saying what it does; 1 when a notebook failed, else 0.
+
+    Raises:
+        DataError: a notebook is missing or cannot be read.
+    """
     for path in notebooks:
         began = time.monotonic()
+        notebook = take_up_text(path)
         print(f"{path} ... ", end="", flush=True)
         try:
-            notebook = take_up_text(path)
             execute(notebook, path.parent)
-        except (LocalMIError, CellExecutionError) as error:
+        except CellExecutionError as error:
             print(f"failed, nothing was stored\n{error}")
             return 1
         nbformat.write(notebook, path)

@@ -1,7 +1,7 @@
 """`python -m localmi scan`: refuses files that hold ids or reports of MIMIC-CXR.
 
 The pre-commit hook (`make hooks`) runs it on what is about to be committed. What counts is in
-`privacy`; a finding names file, place and line, never the id or the text. Taught in
+`rules`; a finding names file, place and line, never the id or the text. Taught in
 13_preparing_mimic_cxr.
 """
 

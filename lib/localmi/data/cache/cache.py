@@ -1,7 +1,7 @@
 """The cache: images decoded once into memory-mapped rows, reports split once into sentences.
 
 A cache folder holds `shard-NNNNN.npy` (uint8 [rows, S, S]), `manifest.parquet`,
-`sentences.parquet`, `rejected.parquet`, `report.json` and `.txt`, and what `cache_folder` says.
+`sentences.parquet`, `rejected.parquet`, `report.json` and `.txt`, and what `folder` says.
 Taught in 13_preparing_mimic_cxr.
 """
 

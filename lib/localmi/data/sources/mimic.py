@@ -66,7 +66,7 @@ LABEL_FILES = (CHEXPERT, EXPERT, REGEX_EDEMA, EXPERT_EDEMA, CONSENSUS_EDEMA)
 
 
 class Mimic(NamedTuple):
-    """What `read_mimic` finds; see `sources.Pairs`."""
+    """What `read_mimic` finds; see `pairs.Pairs`."""
 
     table: pd.DataFrame
     rejected: pd.DataFrame

@@ -32,7 +32,7 @@ class ReportFiles:
 
 
 class Reports(NamedTuple):
-    """By `pNN/pNN.../s....txt`: the text, or why there is none. notes: see `sources.Pairs`."""
+    """By `pNN/pNN.../s....txt`: the text, or why there is none. notes: see `pairs.Pairs`."""
 
     texts: dict[str, str]
     failed: dict[str, str]
