@@ -53,17 +53,17 @@ steps = 40  # gradient steps
 evaluate_every = 20  # steps between two looks at the validation split
 seed = 0  # of everything random
 further: dict = {  # any other field of localmi.train.config.TrainConfig, here a small profile
-    "sentences": "all",
-    "temperature_end": 0.05,
-    "region_context": "region",
-    "cells_after": 2,
-    "local_stage": 4,
-    "text_pooling": "mean",
-    "text_learning_rate": 0.0,
-    "critic_hidden": [256],
-    "learning_rate_end": 0.02,
-    "weight_decay": 0.3,
-    "smallest_crop": 0.75,
+    "sentences": "all",  # of a report: one (drawn at random) or all
+    "temperature_end": 0.05,  # of the soft selection at the last step: nearly the hard maximum
+    "region_context": "region",  # what a region sees: its own cell (region), or all (image)
+    "cells_after": 2,  # block of the encoder after which the cells are cut
+    "local_stage": 4,  # block of the encoder that gives the regions
+    "text_pooling": "mean",  # cls or mean
+    "text_learning_rate": 0.0,  # 0 leaves the text encoder as it is
+    "critic_hidden": [256],  # widths of the critic's hidden layers
+    "learning_rate_end": 0.02,  # share of the learning rate that is left at the end
+    "weight_decay": 0.3,  # of image encoder and critic
+    "smallest_crop": 0.75,  # of the augmentation, as a share of the side
 }
 
 # %% [markdown]
