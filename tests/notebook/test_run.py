@@ -513,3 +513,18 @@ def test_what_was_measured_is_masked_as_the_record_is(tmp_path: Path) -> None:
     records[0].unlink()
     records[1].write_text(f'{{"of": "{A_STUDY}"}}')
     assert private_run.mask_records(tmp_path) == records[1:]
+
+
+def test_a_run_says_what_is_other_than_in_the_notebook(
+    notebook: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Field by field, wherever a field stands."""
+    stored = nbformat.read(notebook, as_version=4)
+    comment = "# other fields of localmi.train.config.TrainConfig"
+    stored.cells[1].source += f'\nfurther: dict = {{"warm_up": 0.5, "grid": 2}}  {comment}'
+    nbformat.write(stored, notebook)
+    monkeypatch.setattr(run, "_execute_in_the_open", lambda *_: "")
+    given = {"steps": "3", "max_tokens": "32", "grid": "2"}
+    run.execute_plan(run.plan_run(notebook, from_command=given))
+    said = capsys.readouterr().out
+    assert "Parameters other than the defaults: steps = 3, max_tokens = 32\n" in said

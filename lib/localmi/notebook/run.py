@@ -24,7 +24,7 @@ from localmi.configuration import differences
 from localmi.errors import ConfigError
 from localmi.files import ASIDE, write_text
 from localmi.notebook import parameters as notebook_parameters
-from localmi.notebook.parameters import Parameters
+from localmi.notebook.parameters import FURTHER, Parameters
 from localmi.privacy.credentialed import folders, is_credentialed
 from localmi.record import MEASURED, RESULTS, finish_record
 
@@ -342,7 +342,10 @@ def _execute_in_the_open(
 def _say_start(plan: Plan, screen: _Tee) -> None:
     screen.write(f"{'Going on with' if plan.resume else 'Run folder'}: {plan.run_dir}\n")
     screen.write(f"Notebook: {plan.notebook}\n")
-    changes = ", ".join(f"{name} = {value!r}" for name, value in plan.changed.items())
+    changed = plan.changed
+    own = plan.parameters.cell[FURTHER].default if FURTHER in changed else {}
+    changed |= {k: v for k, v in changed.pop(FURTHER, {}).items() if k not in own or own[k] != v}
+    changes = ", ".join(f"{name} = {value!r}" for name, value in changed.items())
     screen.write(f"Parameters other than the defaults: {changes or 'none'}\n")
     if plan.credentialed:
         screen.write(f"{KEPT if plan.allow_outputs else NOT_KEPT}\n")
