@@ -13,6 +13,7 @@ from localmi.statistics import (
     holm,
     mean_interval,
     paired_permutation,
+    partners,
 )
 
 
@@ -203,3 +204,19 @@ def test_holm_of_known_numbers_and_of_no_test() -> None:
     assert np.isnan(found[1])
     with pytest.raises(DataError, match="outside"):
         holm([0.5, 1.2])
+
+
+@given(st.lists(st.integers(0, 3), max_size=12))
+def test_partners_are_of_another_group_where_there_are_enough(groups: list[int]) -> None:
+    rows = np.array(groups, np.int64)
+    found = partners(rows)
+    assert sorted(found) == list(range(len(rows)))
+    largest = max((groups.count(group) for group in groups), default=0)
+    if 2 * largest <= len(rows):
+        assert (rows[found] != rows).all()
+    else:
+        assert (rows[found] != rows).sum() == 2 * (len(rows) - largest)
+
+
+def test_the_partner_of_a_row_that_is_a_group_of_its_own_is_the_next() -> None:
+    assert partners(np.array(["d", "a", "c", "b"])).tolist() == [1, 2, 3, 0]

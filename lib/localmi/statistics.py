@@ -63,6 +63,22 @@ def mean_interval(
     return Interval(mean, float(found.low), float(found.high))
 
 
+def partners(groups: np.ndarray) -> np.ndarray:
+    """For every row a row of another group, each taken once: [n], a permutation.
+
+    Where every row is a group of its own, the next one. A group of more than half of the rows has
+    too few others: some of its rows then get one of their own.
+
+    Args:
+        groups: [n] of each row.
+    """
+    _, first, code = np.unique(groups, return_index=True, return_inverse=True)
+    order = np.argsort(first[code], kind="stable")  # rows of a group side by side
+    found = np.empty_like(order)
+    found[order] = np.roll(order, -np.bincount(code).max(initial=0))  # past the largest group
+    return found
+
+
 Statistic = Callable[[np.ndarray], np.ndarray]
 """A statistic of weighted rows: weights [R, n] -> [R] values, NaN where there is none (a class is
 missing). A resample is a row of weights, how often each image was drawn; see

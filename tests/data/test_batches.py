@@ -245,11 +245,30 @@ def test_shuffled_gives_every_text_to_the_next_image(make_cache, every: bool) ->
     batch = SplitData(make_cache(*studies), "train").batch(
         np.arange(4), np.random.default_rng(0), every=every
     )
-    shuffled = batch.shuffled()
+    shuffled, kept = batch.shuffled()
+    assert kept.all()
     assert shuffled.owner.tolist() == [(owner + 1) % 4 for owner in batch.owner.tolist()]
     for name in ("images", "image_study", "text_study", "text"):
         assert torch.equal(getattr(shuffled, name), getattr(batch, name))
     assert (shuffled.image_study[shuffled.owner] != shuffled.text_study).all()
+
+
+def test_shuffled_never_gives_a_text_to_its_own_study(make_cache) -> None:
+    """Two images of one study may be neighbours in a batch."""
+    data = SplitData(make_cache(("a", ["A."], 3), ("b", ["B."], 2), ("c", ["C."])), "train")
+    batch = data.batch(np.array([0, 1, 5, 3, 2, 4]), np.random.default_rng(0))
+    shuffled, kept = batch.shuffled()
+    assert kept.all()
+    assert (shuffled.image_study[shuffled.owner] != shuffled.text_study).all()
+    assert sorted(shuffled.owner.tolist()) == list(range(6))
+
+
+def test_shuffled_drops_the_texts_that_no_other_study_is_left_for(make_cache) -> None:
+    data = SplitData(make_cache(("a", ["A."], 3), ("b", ["B."])), "train")
+    batch = data.batch(np.arange(4), np.random.default_rng(0))
+    shuffled, kept = batch.shuffled()
+    assert (shuffled.image_study[shuffled.owner] != shuffled.text_study).all()
+    assert len(shuffled.owner) == len(shuffled.text) == kept.sum() == 2
 
 
 def test_a_split_without_a_usable_sentence(make_cache) -> None:

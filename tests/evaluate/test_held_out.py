@@ -212,6 +212,17 @@ def test_the_terms_of_dv_are_its_influence() -> None:
         assert (whole - without) * (number - 1) == pytest.approx(float(terms[i] - whole), abs=0.02)
 
 
+def test_shuffled_pairs_are_never_true_ones() -> None:
+    """Three images a study and scores that know the study: a true pair would be worth nats."""
+    study = np.repeat(np.arange(6), 3)
+    knows = torch.full((18, 6), -50.0)
+    knows[np.arange(18), study] = 0.0
+    split = split_of(knows, [[number] for number in range(6)], list(study))
+    assert held_out_bound(split, batch_size=9).bound.value > 1.0
+    shuffled = held_out_bound(split, batch_size=9, shuffled=True)
+    assert shuffled.bound.value == pytest.approx(0, abs=1e-5)
+
+
 def test_batches_that_cannot_be() -> None:
     with pytest.raises(NoNegativesError, match="at least two studies"):
         held_out_bound(split_of(torch.zeros(3, 1), [[0]], [0, 0, 0]))

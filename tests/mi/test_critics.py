@@ -15,6 +15,7 @@ from localmi.mi.critics import (
     SeparableCritic,
     build_critic,
 )
+from localmi.model.alignment import winners_only_scores
 
 DIM_X, DIM_Y = 6, 9
 
@@ -188,13 +189,46 @@ def test_autocast_reaches_the_gradients(chunk: int | None) -> None:
         rough = critic(x, y)
         with torch.no_grad():
             assert torch.equal(critic(x, y), rough)
-    assert rough.dtype == torch.bfloat16
+    assert rough.dtype == torch.float32
     assert (rough - exact).norm() < 0.02 * exact.norm()
     for one, other in zip(
         torch.autograd.grad(rough.float().square().sum(), inputs), expected, strict=True
     ):
         assert one.dtype == torch.float32
         assert (one - other).norm() < 0.06 * other.norm()
+
+
+@pytest.mark.parametrize("name", CRITICS)
+@pytest.mark.parametrize("chunk", [None, 2])
+def test_the_last_layer_is_not_rounded_by_autocast(name: str, chunk: int | None) -> None:
+    """In bfloat16 numbers of about 50 are .25 apart; scores need to be finer."""
+    torch.manual_seed(0)
+    critic = build_critic(name, 8, 6, hidden=(16,), width=4, chunk=chunk).eval()
+    x, y = torch.randn(12, 5, 8), torch.randn(9, 6)
+    with torch.no_grad():
+        scale = 50 / critic(x, y).abs().mean()
+        layer = critic.weight if name == "bilinear" else list(critic.parameters())[-2]
+        layer *= scale
+        with torch.autocast("cpu", torch.bfloat16):
+            scores = {
+                "all": critic(x, y),
+                "paired": critic.paired(x[:9], y[:, None].expand(-1, 5, -1)),
+                "chosen": critic.chosen(x, y, torch.ones(12, 9, dtype=torch.int64)),
+            }
+    for route, found in scores.items():
+        assert found.dtype == torch.float32, route
+        large = found[found.abs() > 32]
+        assert (large != large.bfloat16().float()).float().mean() > 0.9, route
+
+
+def test_winners_only_moves_the_means_of_a_step_once() -> None:
+    """The pass that looks for the winners is not another batch."""
+    torch.manual_seed(0)
+    critic = build_critic("centred", 8, 6, hidden=(16,), width=4)
+    x, y = torch.randn(3, 5, 8), torch.randn(4, 6)
+    expected = CentredCritic.MOMENTUM * critic.encode_x(x).mean(dim=(0, 1))
+    winners_only_scores(critic, x, y, torch.tensor([0, 1, 2, 2]))
+    torch.testing.assert_close(critic.mean_x, expected)
 
 
 def test_the_critic_of_the_paper_has_its_sizes() -> None:

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 from localmi.data.cache.cache import Cache, open_cache
 from localmi.data.cache.shards import ImageRows
 from localmi.errors import DataError, TrainingError
+from localmi.statistics import partners
 
 BLOCK = 4096  # images that are neighbours in the cache and stay near each other in an epoch
 GROUP_BYTES = 2**32  # images that are shuffled among each other: 65,536 of 256 x 256 pixels
@@ -28,9 +29,22 @@ class Batch:
     text_study: Tensor  # [M] int64, the study each text was written for
     text: Tensor  # [M] int64, number of the text in the split: equal where two read the same
 
-    def shuffled(self) -> "Batch":
-        """Every text matched with the next image of the batch: nothing is left to find."""
-        return replace(self, owner=(self.owner + 1) % len(self.images))
+    def shuffled(self) -> tuple["Batch", Tensor]:
+        """Every text matched with an image of another study: nothing is left to find.
+
+        Returns:
+            The batch, and which texts are in it, [M] bool: not those that no other study is left
+            for, where most images of the batch are of one study.
+        """
+        receiver = torch.from_numpy(partners(self.image_study.numpy()))[self.owner]
+        kept = self.image_study[receiver] != self.text_study
+        shuffled = replace(
+            self,
+            owner=receiver[kept],
+            text_study=self.text_study[kept],
+            text=self.text[kept],
+        )
+        return shuffled, kept
 
 
 def normalise(images: np.ndarray | Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor
 from localmi.mi.estimators import caps, reported_terms
 from localmi.mi.scores import may_mismatch
 from localmi.names import Bound, Direction
-from localmi.statistics import Interval, mean_interval
+from localmi.statistics import Interval, mean_interval, partners
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def held_out_bound(
 
     Images are drawn without replacement within a batch. Every image has its own term of the bound,
     so the interval resamples patients over the means of their terms. With `shuffled` each image is
-    paired with the text of the next image of its batch: nothing to find, so a critic that was
+    paired with the text of another study of its batch: nothing to find, so a critic that was
     trained on such pairs must give 0.
 
     Args:
@@ -82,13 +82,16 @@ def held_out_bound(
     for _ in range(rounds):
         index = rng.choice(number, size=size, replace=False)
         texts = np.array([rng.choice(split.text_ids[study]) for study in split.study[index]])
-        partner = np.roll(np.arange(size), 1) if shuffled else np.arange(size)
+        partner = np.arange(size)
+        if shuffled:
+            partner[partners(split.study[index])] = np.arange(size)
         scores = split.scores[torch.from_numpy(index)][:, torch.from_numpy(texts[partner])]
         study, text = torch.from_numpy(split.study[index]), torch.from_numpy(texts[partner])
         allowed = may_mismatch(study, study[partner], text, same_text=True)
-        total[index] += terms(scores, allowed).numpy()
-        cap[index] += caps(bound, allowed, direction=direction).numpy()
-        count[index] += 1
+        used = (study != study[partner]).numpy() if shuffled else np.full(size, True)
+        total[index[used]] += terms(scores, allowed).numpy()[used]
+        cap[index[used]] += caps(bound, allowed, direction=direction).numpy()[used]
+        count[index[used]] += 1
     seen = count > 0
     interval = mean_interval(total[seen] / count[seen], split.patient[seen], seed=seed)
     cap_of_all = float((cap[seen] / count[seen]).mean())

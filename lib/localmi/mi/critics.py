@@ -3,6 +3,9 @@
 Every critic maps x [*A, Dx] (any leading shape: images, or images x regions) and y [B, Dy] to
 the scores of all pairs, [*A, B]. It also scores given pairs only (`paired`), and one chosen
 region for each pair of image and text (`chosen`).
+
+The last layer is computed in float32 whatever the rest is: in bfloat16 a score of 50 would be
+rounded by up to .13.
 """
 
 import math
@@ -14,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from localmi.errors import ConfigError
-from localmi.mi.recompute import score_in_blocks
+from localmi.mi.recompute import score_in_blocks, sum_dtype
 
 # On a CPU, blocks of pairs whose first hidden layer holds about this many numbers stay in the
 # cache: a step takes 1 / 1.3 of the time of all pairs at once (one core, 32 images of 16 regions).
@@ -165,7 +168,9 @@ class ConcatCritic(Critic):
 
     def _further_layers(self, first: Tensor) -> Tensor:
         """[*A, H], the first layer before its ReLU (overwritten) -> [*A]."""
-        scores: Tensor = self.mlp[1:](first)
+        hidden = self.mlp[1:-1](first)
+        with without_autocast(hidden):
+            scores: Tensor = self.mlp[-1](widened(hidden))
         return scores.squeeze(-1)
 
 
@@ -181,10 +186,12 @@ class BilinearCritic(Critic):
         self.weight = nn.Parameter(torch.randn(dim_x, dim_y) / math.sqrt(dim_x * dim_y))
 
     def _score_all(self, x: Tensor, y: Tensor) -> Tensor:
-        return x @ self.weight @ y.T
+        from_x = x @ self.weight
+        with without_autocast(from_x):
+            return widened(from_x) @ widened(y).T
 
     def _score_paired(self, x: Tensor, y: Tensor) -> Tensor:
-        return ((x @ self.weight) * y).sum(dim=-1)
+        return (widened(x @ self.weight) * widened(y)).sum(dim=-1)
 
 
 class SeparableCritic(Critic):
@@ -208,14 +215,15 @@ class SeparableCritic(Critic):
 
     def _score_all(self, x: Tensor, y: Tensor) -> Tensor:
         codes_x, codes_y = self._encode(x, y)
-        return codes_x @ codes_y.T
+        with without_autocast(codes_x):
+            return codes_x @ codes_y.T
 
     def _score_paired(self, x: Tensor, y: Tensor) -> Tensor:
         codes_x, codes_y = self._encode(x, y)
         return (codes_x * codes_y).sum(dim=-1)
 
     def _encode(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        return self.encode_x(x), self.encode_y(y)
+        return widened(self.encode_x(x)), widened(self.encode_y(y))
 
 
 class CentredCritic(SeparableCritic):
@@ -251,7 +259,8 @@ class CentredCritic(SeparableCritic):
         if not (self.training and codes.numel()):
             return codes - running
         mean = codes.flatten(end_dim=-2).mean(dim=0)
-        running.lerp_(mean.detach().to(running), self.MOMENTUM)
+        if torch.is_grad_enabled():  # not where the winners of a step are looked for
+            running.lerp_(mean.detach().to(running), self.MOMENTUM)
         return codes - mean
 
 
@@ -272,7 +281,7 @@ def build_critic(
     width: int = 128,
     chunk: int | None = None,
 ) -> Critic:
-    """A critic by name; `width` is for the last two only, `chunk` for the concat one only.
+    """A critic by name; `width` is for separable and centred ones, `chunk` for concat ones.
 
     Raises:
         ConfigError: unknown name, or sizes that the critic refuses.
@@ -280,6 +289,16 @@ def build_critic(
     if name not in CRITICS:
         raise ConfigError(f"Unknown critic {name!r}; known are {', '.join(CRITICS)}.")
     return CRITICS[name](dim_x, dim_y, hidden, width, chunk)
+
+
+def widened(features: Tensor) -> Tensor:
+    """Features in float32 at least."""
+    return features.to(sum_dtype(features))
+
+
+def without_autocast(features: Tensor) -> torch.autocast:
+    """Where nothing is multiplied in less than the precision of its factors."""
+    return torch.autocast(features.device.type, enabled=False)
 
 
 def _mlp(sizes: Sequence[int]) -> nn.Sequential:

@@ -53,7 +53,7 @@ class _Recomputed(torch.autograd.Function):
         ctx.score_block, ctx.items = score_block, items
         device = from_x.device.type
         ctx.autocast = device, torch.get_autocast_dtype(device), torch.is_autocast_enabled(device)
-        scores = from_x.new_empty(len(from_x), len(from_y))
+        scores = from_x.new_empty(len(from_x), len(from_y), dtype=sum_dtype(from_x))
         for block, target in zip(from_x.split(items), scores.split(items), strict=True):
             target.copy_(score_block(block, from_y))
         return scores
@@ -64,7 +64,7 @@ class _Recomputed(torch.autograd.Function):
         from_x, from_y, *parameters = ctx.saved_tensors
         shared = [from_y.detach().requires_grad_()]
         shared += [parameter for parameter in parameters if parameter.requires_grad]
-        sums = [torch.zeros_like(one, dtype=_sum_dtype(one)) for one in shared]
+        sums = [torch.zeros_like(one, dtype=sum_dtype(one)) for one in shared]
         gradient_x = torch.empty_like(from_x)
         blocks = [tensor.split(ctx.items) for tensor in (from_x, gradient_x, gradient)]
         for block, target, weight in zip(*blocks, strict=True):
@@ -83,6 +83,6 @@ class _Recomputed(torch.autograd.Function):
         )
 
 
-def _sum_dtype(tensor: Tensor) -> torch.dtype:
-    """Many small gradients are not added up in half precision."""
+def sum_dtype(tensor: Tensor) -> torch.dtype:
+    """Many small numbers are not added up in half precision, nor scores kept in it."""
     return torch.float64 if tensor.dtype == torch.float64 else torch.float32

@@ -108,6 +108,9 @@ class TokenTable:
         folder: keeps the word pieces of many texts, so that the next run only maps the file into
             memory; named by a hash of texts and tokenizer, it never has to be cleared. Where
             nothing can be written (or with None) the table is in memory alone.
+
+    Attributes:
+        cut: how many of the texts are longer than `max_tokens` word pieces, and lose their end.
     """
 
     def __init__(self, encoder: TextEncoder, texts: list[str], folder: Path | None = None) -> None:
@@ -116,10 +119,11 @@ class TokenTable:
         else:
             rows = kept_array(
                 folder / f"{words_key(encoder, texts)}.npy",
-                lambda found: found.ndim == 1 and len(found) == len(texts) + 1 + found[len(texts)],
+                lambda found: found.ndim == 1 and len(found) == len(texts) + 2 + found[len(texts)],
                 lambda: _word_pieces(encoder, texts),
             )
-        self._starts, self._pieces = rows[: len(texts) + 1], rows[len(texts) + 1 :]
+        self._starts, self._pieces = rows[: len(texts) + 1], rows[len(texts) + 1 : -1]
+        self.cut = int(rows[-1])
         self._padding = int(encoder.tokenizer.pad_token_id or 0)
 
     def select(self, index: Tensor) -> Tokens:
@@ -133,15 +137,18 @@ class TokenTable:
 
 
 def _word_pieces(encoder: TextEncoder, texts: list[str]) -> np.ndarray:
-    """One row of int32: where each text starts, where the last ends, then all word pieces."""
+    """One row of int32: where each text starts, where the last ends, then all word pieces, and at
+    the end how many of the texts were cut."""
     pieces: list[np.ndarray] = []
+    cut = 0
     for first in range(0, len(texts), AT_ONCE):
         found = encoder.tokenizer(
             texts[first : first + AT_ONCE], truncation=True, max_length=encoder.max_tokens
         )
         pieces += [np.array(text, np.int32) for text in found["input_ids"]]
+        cut += sum(bool(text.overflowing) for text in found.encodings or ())
     starts = np.cumsum([0, *map(len, pieces)], dtype=np.int32)
-    return np.concatenate([starts, *pieces])
+    return np.concatenate([starts, *pieces, np.array([cut], np.int32)])
 
 
 def words_key(encoder: TextEncoder, texts: list[str]) -> str:

@@ -1,11 +1,14 @@
 """Everything one training run depends on, in one object that is checked at the door."""
 
-from typing import ClassVar, Literal, Self
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, PositiveInt, model_validator
 
 from localmi import names
 from localmi.configuration import Configuration
+
+REPORT_TOKENS = 320  # word pieces
 
 
 class TrainConfig(Configuration):
@@ -35,7 +38,7 @@ class TrainConfig(Configuration):
     cells_after: int = Field(0, ge=0, le=4)  # block after which the cells are cut
     text_encoder: str = "minilm"
     text_pooling: Literal["cls", "mean"] = "cls"
-    max_tokens: int = Field(64, ge=8, le=512)
+    max_tokens: int = Field(64, ge=8, le=512)  # of a sentence; 320 of a report, for global MI
     critic: names.Critic = "concat"
     critic_hidden: tuple[PositiveInt, ...] = Field((1024, 512), min_length=1)
     critic_chunk: int = Field(0, ge=0)  # 0: all at once
@@ -45,7 +48,7 @@ class TrainConfig(Configuration):
     batch_size: int = Field(32, ge=2)
     learning_rate: float = Field(5e-4, gt=0)
     learning_rate_end: float = Field(1.0, ge=0, le=1)  # share of it that is left at the end
-    weight_decay: float = Field(0.0, ge=0)  # of image encoder and critic (the paper: none)
+    weight_decay: float = Field(0.0, ge=0)  # of all of image encoder and critic (the paper: none)
     text_learning_rate: float = Field(2e-5, ge=0)  # 0: the text encoder stays as it is
     text_weight_decay: float = Field(0.1, ge=0)
     warm_up: float = Field(0.1, ge=0, lt=1)
@@ -56,6 +59,14 @@ class TrainConfig(Configuration):
     seed: int = Field(0, ge=0)
 
     evaluate_every: int = Field(200, ge=1)  # steps between two looks, and two checkpoints
+
+    @model_validator(mode="before")
+    @classmethod
+    def _length_of_a_report(cls, fields: Any) -> Any:
+        """A report is longer than a sentence: the public code, which is global, cuts at 320."""
+        if isinstance(fields, Mapping) and fields.get("objective") == "global":
+            return {"max_tokens": REPORT_TOKENS, **fields}
+        return fields
 
     @property
     def text_is_frozen(self) -> bool:

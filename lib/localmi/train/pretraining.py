@@ -8,6 +8,7 @@ that was killed goes on to the same numbers. The loop around the step is `localm
 """
 
 import copy
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ from localmi.data.augment import Augmentation
 from localmi.data.batches import Batch, SplitData, TrainingBatches, normalise
 from localmi.data.cache.cache import Cache
 from localmi.data.labels import check_test_patients
-from localmi.errors import NoNegativesError, TrainingError
+from localmi.errors import NoNegativesError, TrainingError, shortened
 from localmi.evaluate.held_out import HeldOutBound, SplitScores, best_region, held_out_bound
 from localmi.mi.critics import Critic, build_critic
 from localmi.mi.estimators import EstimatorInTraining
@@ -108,8 +109,7 @@ class Pretraining:
         self.frozen_texts: Tensor | None = None
         if config.text_is_frozen:
             self.frozen_texts = self.encode_texts(self.train_data.texts)
-        else:
-            self.tokens = self.text_features.tokens(self.train_data.texts)
+        self.tokens = self.text_features.tokens(self.train_data.texts)
         self.step = 0
 
     def _estimator(self, name: Bound) -> EstimatorInTraining:
@@ -122,7 +122,7 @@ class Pretraining:
         """One gradient step on the batch of this step; the value of the bound on it, in nats."""
         batch = self.batches[self.step] if batch is None else batch
         if self.config.shuffle_pairs:
-            batch = batch.shuffled()
+            batch, _ = batch.shuffled()
         self.alignment.train()
         self.control.train()
         pixels = self._augmented(normalise(batch.images.to(self.device)))  # [B, 1, H, W]
@@ -138,7 +138,7 @@ class Pretraining:
             same_text=self.config.same_text_is_mismatch,
         )  # [M, M]
         value, bound = self.estimator(scores, allowed)  # Eq. 3 or 4, in nats
-        self._check_finite(value)
+        nats = self._finite(value)
         for optimiser in (self.image_optimiser, self.text_optimiser):
             optimiser.zero_grad()
         (-bound).backward()  # Eq. 2: encoders and critic climb the bound together
@@ -147,7 +147,7 @@ class Pretraining:
         if self.step % CONTROL_EVERY == 0:
             self._control_step(batch, images.detach(), texts.detach())
         self.step += 1
-        return value.item()
+        return nats
 
     def _augmented(self, pixels: Tensor) -> Tensor:
         if self.augmentation is None:
@@ -169,21 +169,27 @@ class Pretraining:
         temperature = annealed_temperature(self.config, self.step)
         return self.objective.scores(critic, images, texts, owner, temperature=temperature)
 
-    def _check_finite(self, value: Tensor) -> None:
-        if not torch.isfinite(value):
+    def _finite(self, value: Tensor) -> float:
+        """The bound in nats: all that a step copies from the device, which has to wait for it."""
+        nats = value.item()
+        if not math.isfinite(nats):
             raise TrainingError(
-                f"The bound is {value.item()} at step {self.step}. Usual causes: too high a "
+                f"The bound is {nats} at step {self.step}. Usual causes: too high a "
                 "learning_rate, damaged images. The last checkpoint is from before; lower "
                 "learning_rate or use precision='float32'."
             )
+        return nats
 
     def _control_step(self, batch: Batch, images: Tensor, texts: Tensor) -> None:
         """The control critic sees the same features, with the texts shuffled."""
-        shuffled = batch.shuffled()
+        shuffled, kept = batch.shuffled()
         with autocast(self.device, self.dtype):
-            scores = self._scores(self.control, images, texts, shuffled.owner)
+            scores = self._scores(self.control, images, texts[kept], shuffled.owner)
         allowed = may_mismatch(
-            batch.image_study[shuffled.owner], batch.text_study, batch.text, same_text=True
+            shuffled.image_study[shuffled.owner],
+            shuffled.text_study,
+            shuffled.text,
+            same_text=True,
         )
         try:
             bound = self.control_estimator.maximised(scores, allowed)
@@ -286,7 +292,14 @@ class Pretraining:
     # --- Checkpoints ---
 
     def save(self, path: Path) -> None:
-        """Write everything that a later `load` needs to go on to the same numbers."""
+        """Write everything that a later `load` needs to go on to the same numbers.
+
+        Raises:
+            TrainingError: weights that are not numbers, of which the bound does not tell before
+                the next step; the checkpoint before stays.
+            CheckpointError: it could not be written.
+        """
+        self._check_weights()
         save_checkpoint(
             {
                 "config": self.config.as_record(),
@@ -296,6 +309,15 @@ class Pretraining:
             },
             path,
         )
+
+    def _check_weights(self) -> None:
+        parts = self.alignment.state_dict() | self.control.state_dict(prefix="control.")
+        if spoilt := [name for name, weights in parts.items() if not all_finite(weights)]:
+            raise TrainingError(
+                f"After step {self.step} there are weights that are not numbers, in "
+                f"{', '.join(shortened(spoilt))}. The last checkpoint is from before; lower "
+                "learning_rate or use precision='float32'."
+            )
 
     def load(self, path: Path) -> None:
         """Go on from a checkpoint of the same configuration on the same data.
@@ -355,6 +377,11 @@ def build_alignment(config: TrainConfig, objective: Objective) -> Alignment:
         chunk=config.critic_chunk or None,
     )
     return Alignment(image_encoder, text_encoder, critic)
+
+
+def all_finite(weights: Tensor) -> bool:
+    """No infinity and no NaN; whole numbers have none."""
+    return not weights.is_floating_point() or bool(weights.isfinite().all())
 
 
 def _step_seed(seed: int, step: int, *, purpose: int) -> int:
