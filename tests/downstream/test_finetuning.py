@@ -16,8 +16,9 @@ from localmi.downstream import result as downstream_result
 from localmi.downstream import tables
 from localmi.downstream.config import DownstreamConfig
 from localmi.downstream.finetuning import Finetuning, run_downstream
-from localmi.downstream.pretrained_encoder import load_image_encoder
+from localmi.downstream.pretrained_encoder import initial_encoder, load_image_encoder
 from localmi.downstream.result import DownstreamResult, read_predictions
+from localmi.downstream.table_cells import read_runs
 from localmi.downstream.tables_text import tables_as_markdown
 from localmi.downstream.tasks import labelled_images
 from localmi.errors import CheckpointError, ConfigError, StudyLeakError, TrainingError
@@ -67,8 +68,7 @@ def small() -> Small:
 
 
 def training(cache: Cache, config: DownstreamConfig) -> Finetuning:
-    encoder = load_image_encoder(config.init) if config.init else None
-    return Finetuning(cache, config, labelled_images(cache, config), encoder)
+    return Finetuning(cache, config, labelled_images(cache, config), initial_encoder(config))
 
 
 def same(one: DownstreamResult, other: DownstreamResult) -> bool:
@@ -97,6 +97,32 @@ def test_every_variant_runs_and_repeats(cache, small, init, task, variant) -> No
     assert same(found, run_downstream(cache, config))
     if variant.get("mode") != "probe":
         assert not same(found, run_downstream(cache, config.model_copy(update={"seed": 1})))
+
+
+@pytest.mark.parametrize("task", ["pathology9", "edema"])
+def test_a_probe_of_random_weights(cache, small, tmp_path, task: str) -> None:
+    """The same block of a network that the seed alone decides; nothing of it was trained."""
+    config = small(task=task, init="random", mode="probe", frozen_blocks=4)
+    found = run_downstream(cache, config, tmp_path)
+    assert found.encoder.startswith("random weights: blocks 1 to 4 are loaded")
+    run = training(cache, config)
+    torch.manual_seed(0)
+    expected = ResNet256(1)
+    own = run.network.backbone.state_dict()
+    for name, weights in expected.state_dict().items():
+        if expected.holds(name, 4):
+            assert torch.equal(own[name], weights), name
+    assert run.features("test").shape == (20, 64 * 2 * 2)
+    assert not same(found, run_downstream(cache, config.model_copy(update={"seed": 1})))
+    (run,) = read_runs(tmp_path)
+    assert run.variant == "random-probe"
+
+
+def test_random_weights_are_for_a_probe_or_frozen() -> None:
+    with pytest.raises(ConfigError, match="init='random' is for a probe"):
+        DownstreamConfig.checked(init="random")
+    with pytest.raises(ConfigError, match="needs an encoder pretrained that way"):
+        DownstreamConfig.checked(init="random", mode="probe", region_context="region")
 
 
 def test_it_learns_what_is_there(cache: Cache, small: Small) -> None:

@@ -21,6 +21,7 @@ from localmi.notebook.parameters import parameters_of, read_notebook, resolve
 GRID = ROOT / "grid"
 SIZES = sorted(GRID.glob("*.yaml"))
 CORES = 2
+VARIANTS = 9 + 5  # the paper's; the probes of four encoders and of random weights
 Command = Callable[..., list[str]]
 Call = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -66,7 +67,7 @@ def test_the_small_grid_is_the_papers(call: Call, profile: str) -> None:
     assert shown.returncode == 0, shown.stdout
     found = jobs(shown.stdout)
     assert found["pretrain"] == 4 * 3
-    assert found["downstream"] == 9 * 2 * 2 * 3
+    assert found["downstream"] == VARIANTS * 2 * 2 * 3
     assert found["total"] == found["pretrain"] + found["downstream"] + 4
 
 
@@ -78,7 +79,7 @@ def test_a_prepared_cache_takes_the_place_of_a_study(
     assert told.returncode == 0, told.stdout
     found = jobs(told.stdout)
     assert found["pretrain"] == 4 * 3
-    assert found["downstream"] == 9 * 2 * 3 * 3
+    assert found["downstream"] == VARIANTS * 2 * 3 * 3
     assert found["total"] == found["pretrain"] + found["downstream"] + 2  # no study, no cache
     runs = [line for line in told.stdout.splitlines() if "07_train_local_mi.ipynb --once" in line]
     (one,) = [line for line in runs if "pretrain_global-mine_2/" in line]
@@ -127,7 +128,7 @@ def test_settings_of_an_older_grid_are_kept(call: Call, tmp_path: Path) -> None:
         assert refused.returncode == 1
         assert "were made with other settings" in refused.stdout
     more = call("smoke.yaml", "--dry-run", "--config", few, "seeds=[0,1]", "fractions={0.5: {}}")
-    assert jobs(more.stdout)["downstream"] == 2 * 9 * 2  # 1.0 is there by the file
+    assert jobs(more.stdout)["downstream"] == 2 * VARIANTS * 2  # 1.0 is there by the file
     assert "study" not in jobs(more.stdout)
 
 
@@ -202,13 +203,13 @@ def test_a_killed_grid_goes_on_and_repeats_no_finished_run(
     again = call("smoke.yaml")
     assert again.returncode == 0, again.stdout
     after = finished(runs)
-    assert len(after) == 4 + 9
+    assert len(after) == 4 + VARIANTS
     assert before.items() <= after.items()
     repeated = {name for name in after if times_begun(runs, name) > 1}
     assert repeated <= cut_off  # a kernel may have come to its end a moment after the kill
 
     auc = pd.read_parquet(runs / "tables" / "auc.parquet")
-    assert auc["variant"].nunique() == 9
+    assert auc["variant"].nunique() == VARIANTS
     assert (runs / "tables" / "tables.md").read_text(encoding="utf-8") in again.stdout
     assert "Nothing to be done" in call("smoke.yaml").stdout
     assert finished(runs) == after

@@ -7,6 +7,8 @@ from pydantic import Field, model_validator
 from localmi.configuration import Configuration
 from localmi.names import Policy
 
+RANDOM = "random"  # instead of a checkpoint: weights that nothing has trained
+
 
 class DownstreamConfig(Configuration):
     """Parameters of a classifier. Paper: Sec. 4.
@@ -17,7 +19,7 @@ class DownstreamConfig(Configuration):
 
     # The variant
     task: Literal["pathology9", "edema"] = "pathology9"
-    init: str = ""  # checkpoint of an image encoder; "": all starts anew (image-only)
+    init: str = ""  # checkpoint of an image encoder, random, or "": image-only, all starts anew
     mode: Literal["tuned", "frozen", "probe"] = "tuned"  # all, the last blocks, or logistic
     frozen_blocks: int = Field(5, ge=1)  # at most; never one that was not pretrained, nor the last
     region_context: Literal["image", "region"] = "image"  # what pretrained blocks see
@@ -47,6 +49,10 @@ class DownstreamConfig(Configuration):
             raise ValueError(f"mode='{self.mode}' needs init, the checkpoint of an encoder")
         if not self.init and self.region_context == "region":
             raise ValueError("region_context='region' needs init, an encoder pretrained that way")
+        if self.init == RANDOM and self.mode == "tuned":
+            raise ValueError("init='random' is for a probe; all anew and tuned is init=''")
+        if self.init == RANDOM and self.region_context == "region":
+            raise ValueError("region_context='region' needs an encoder pretrained that way")
         if self.mode == "probe" and (self.augment or self.class_weights):
             raise ValueError("mode='probe' goes without augment and class_weights")
         return self

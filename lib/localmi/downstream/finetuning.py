@@ -20,7 +20,7 @@ from localmi.data.batches import GROUP_BYTES, epoch_order, normalise
 from localmi.data.cache.cache import Cache
 from localmi.downstream.config import DownstreamConfig
 from localmi.downstream.network import build_classifier, class_weights, origin, task_loss
-from localmi.downstream.pretrained_encoder import PretrainedEncoder, load_image_encoder
+from localmi.downstream.pretrained_encoder import PretrainedEncoder, initial_encoder
 from localmi.downstream.probe import fit_probe
 from localmi.downstream.result import DownstreamResult, Fitted, store_result, stored_result
 from localmi.downstream.tasks import LabelledImages, labelled_images, mean_auc
@@ -57,7 +57,7 @@ def run_downstream(
         if known := stored_result(run_dir, cache, config):
             return known
     start = time.perf_counter()
-    encoder = load_image_encoder(config.init) if config.init else None
+    encoder = initial_encoder(config)
     parts = labelled_images(cache, config)
     training = Finetuning(cache, config, parts, encoder)
     if config.mode == "probe":

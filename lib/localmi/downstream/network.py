@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from localmi.data.cache.cache import Cache
-from localmi.downstream.config import DownstreamConfig
+from localmi.downstream.config import RANDOM, DownstreamConfig
 from localmi.downstream.pretrained_encoder import PretrainedEncoder
 from localmi.downstream.tasks import CLASSES
 from localmi.errors import ConfigError
@@ -73,7 +73,7 @@ def origin(encoder: PretrainedEncoder | None, network: Classifier, cache: Cache)
     words = str(encoder)
     if network.frozen_blocks:
         words += f"; blocks 1 to {network.frozen_blocks} are frozen"
-    if encoder.data_hash != cache.data_hash:
+    if encoder.objective != RANDOM and encoder.data_hash != cache.data_hash:
         words += "; pretrained on other data, or at another size: who was in training is not known"
     return words
 

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from localmi.downstream.config import RANDOM, DownstreamConfig
 from localmi.errors import CheckpointError, shortened
 from localmi.model.image import PAPERS, Backbone, build_backbone
 from localmi.train.checkpoint import config_of, is_ours, read_state
@@ -33,7 +34,7 @@ class PretrainedEncoder:
         grid at a time; grid is 1 where they saw the whole image.
     image_size: of the images it was trained on, in pixels; 0: the file does not say.
     data_hash: of the data it was trained on; "": the file does not say.
-    objective, bound: that it was trained by; "": the file does not say.
+    objective, bound: that it was trained by; "": the file does not say. `RANDOM` and "": by none.
     step: that it was trained to.
     not_used: what else the file holds, in words.
     """
@@ -57,6 +58,8 @@ class PretrainedEncoder:
         if not self.objective:
             return "weights without a record of their training"
         network = "" if self.architecture == PAPERS else f"{self.architecture}, "
+        if self.objective == RANDOM:
+            return f"{network}random weights"
         return f"{network}{self.objective} {self.bound}, step {self.step}"
 
     def __str__(self) -> str:
@@ -66,6 +69,31 @@ class PretrainedEncoder:
         anew = f"blocks {', '.join(rest)} and fc1 start" if rest else "fc1 starts"
         words = f"{self.origin}: blocks 1 to {self.blocks} are loaded; {anew} anew"
         return words + (f"; not used: {', '.join(self.not_used)}" if self.not_used else "")
+
+
+def initial_encoder(config: DownstreamConfig) -> PretrainedEncoder | None:
+    """What a run starts from, by its `init`: a file, random weights, or nothing.
+
+    Random weights are those of blocks 1 to `frozen_blocks`, drawn by the seed: what a probe of a
+    trained encoder has to beat.
+
+    Raises:
+        CheckpointError: as `load_image_encoder`.
+        ConfigError: unknown `image_encoder`.
+    """
+    if not config.init:
+        return None
+    if config.init != RANDOM:
+        return load_image_encoder(config.init)
+    architecture = config.image_encoder or PAPERS
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        backbone = build_backbone(architecture, image_size=config.image_size)
+    blocks = min(config.frozen_blocks, backbone.num_blocks)
+    own = {k: value for k, value in backbone.state_dict().items() if backbone.holds(k, blocks)}
+    return PretrainedEncoder(
+        own, blocks, architecture, image_size=config.image_size, objective=RANDOM
+    )
 
 
 def load_image_encoder(path: Path | str) -> PretrainedEncoder:

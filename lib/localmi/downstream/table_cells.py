@@ -46,9 +46,10 @@ class Run:
 
     @property
     def variant(self) -> str:
-        """ "image-only", or as "local-infonce-tuned"; "resnet18 image-only" of another network
-        than the paper's."""
-        name = f"{self.objective}-{self.bound}-{self.mode}" if self.objective else IMAGE_ONLY
+        """ "image-only", or as "local-infonce-tuned" or "random-probe"; "resnet18 image-only" of
+        another network than the paper's."""
+        words = (self.objective, self.bound, self.mode)
+        name = "-".join(filter(None, words)) if self.objective else IMAGE_ONLY
         return name if self.architecture == PAPERS else f"{self.architecture} {name}"
 
 

@@ -41,6 +41,9 @@ BOTH_BOUNDS = (  # of each bound: a, b, and whether finding by finding too
     ("local-{}-frozen", IMAGE_ONLY, False),
     ("global-{}-frozen", IMAGE_ONLY, False),
     ("local-{}-frozen", "global-{}-frozen", False),
+    ("local-{}-probe", "random-probe", False),
+    ("global-{}-probe", "random-probe", False),
+    ("local-{}-probe", "global-{}-probe", False),
 )
 PAIRS = [
     (a.format(bound), b.format(bound), single)
