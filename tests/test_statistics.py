@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 from scipy.stats import permutation_test
 from sklearn.metrics import roc_auc_score
 
@@ -12,6 +13,7 @@ from localmi.statistics import (
     bootstrap,
     holm,
     mean_interval,
+    over_seeds,
     paired_permutation,
     partners,
 )
@@ -220,3 +222,98 @@ def test_partners_are_of_another_group_where_there_are_enough(groups: list[int])
 
 def test_the_partner_of_a_row_that_is_a_group_of_its_own_is_the_next() -> None:
     assert partners(np.array(["d", "a", "c", "b"])).tolist() == [1, 2, 3, 0]
+
+
+# --- Seeds and patients -----------------------------------------------------------------------
+
+
+def a_study(rng, *, seeds: int, patients: int, of_seed: float, of_patient: float, noise: float):
+    """[S, n] values: an effect of 0, and what seed, patient, and both together add to it."""
+    return (
+        of_seed * rng.standard_normal((seeds, 1))
+        + of_patient * rng.standard_normal((1, patients))
+        + noise * rng.standard_normal((seeds, patients))
+    )
+
+
+def the_method(values: np.ndarray, rng) -> tuple[float, float, float]:
+    """Low, high and p of the mean by `over_seeds`, the patients resampled."""
+    number = values.shape[1]
+    weights = rng.multinomial(number, np.full(number, 1 / number), size=200) / number
+    interval, p_value = over_seeds(values.mean(axis=1), weights @ values.T)
+    return interval.low, interval.high, p_value
+
+
+@pytest.mark.parametrize(
+    "spread",
+    [
+        {"of_seed": 0.3, "of_patient": 0.5, "noise": 0.5},
+        {"of_seed": 0.05, "of_patient": 1.0, "noise": 0.5},
+        {"of_seed": 0.0, "of_patient": 1.0, "noise": 1.0},
+    ],
+)
+@pytest.mark.parametrize("seeds", [3, 5])
+def test_an_interval_over_seeds_and_patients_covers_the_method(spread, seeds: int) -> None:
+    """Of 600 studies without an effect at most 5 % may find one, by p and interval alike."""
+    rng = np.random.default_rng(0)
+    studies = [
+        the_method(a_study(rng, seeds=seeds, patients=40, **spread), rng) for _ in range(600)
+    ]
+    found = np.array(studies)
+    missed = (found[:, 0] > 0) | (found[:, 1] < 0)
+    assert np.array_equal(missed, found[:, 2] < 0.05)
+    assert missed.mean() < 0.05 + 3 * np.sqrt(0.05 * 0.95 / 600)
+
+
+def test_patients_alone_would_not_cover_it() -> None:
+    """What the interval of three trained networks misses."""
+    rng = np.random.default_rng(0)
+    missed = 0
+    for _ in range(300):
+        values = a_study(rng, seeds=3, patients=40, of_seed=0.3, of_patient=0.5, noise=0.5)
+        found = mean_interval(values.mean(axis=0), np.arange(40), resamples=200)
+        missed += found.low > 0 or found.high < 0
+    assert missed > 0.3 * 300
+
+
+def test_over_seeds_by_hand() -> None:
+    by_seed = np.array([0.1, 0.2, 0.6])
+    drawn = np.array([[0.0, 0.1, 0.4], [0.2, 0.3, 0.9], [0.1, 0.2, 0.5], [np.nan, 0.0, 0.0]])
+    pairs = [(0, 1), (0, 2), (1, 2)]
+    shared = np.mean([np.cov(drawn[:3, i], drawn[:3, j])[0, 1] for i, j in pairs])
+    of_seeds = np.var(by_seed, ddof=1) / 3
+    degrees = (of_seeds + shared) ** 2 / (of_seeds**2 / 2)
+    interval, p_value = over_seeds(by_seed, drawn)
+    half = stats.t.ppf(0.975, degrees) * np.sqrt(of_seeds + shared)
+    assert interval.value == pytest.approx(0.3)
+    assert (interval.low, interval.high) == pytest.approx((0.3 - half, 0.3 + half))
+    assert p_value == pytest.approx(2 * stats.t.cdf(-0.3 / np.sqrt(of_seeds + shared), degrees))
+
+
+def test_over_seeds_where_there_is_nothing_to_tell() -> None:
+    one, p_value = over_seeds(np.array([0.3]), np.full((5, 1), 0.3))
+    assert one.value == 0.3
+    assert np.isnan([one.low, one.high, p_value]).all()
+    same, p_value = over_seeds(np.array([0.0, 0.0]), np.zeros((5, 2)))
+    assert (same.low, same.high, p_value) == (0, 0, 1)
+    surely, p_value = over_seeds(np.array([0.5, 0.5]), np.full((5, 2), 0.5))
+    assert (surely.low, surely.high, p_value) == (0.5, 0.5, 0)
+
+
+def test_a_paired_test_says_what_holds_of_the_method_too() -> None:
+    """Two networks that are ahead and one that is behind: sure of these, not of the method."""
+    rng = np.random.default_rng(0)
+    targets = np.tile([0, 1], 200)
+    base = rng.standard_normal((3, 400))
+    better = base + np.array([[1.2], [1.0], [-0.4]]) * (targets - 0.5)
+
+    def statistic(rows: np.ndarray, scores: np.ndarray) -> Statistic:
+        return weighted.auc(targets[rows], scores)
+
+    found = paired_permutation(statistic, better, base, np.arange(400), permutations=999)
+    assert found.p_value < 0.01
+    assert found.p_method > 0.1
+    assert found.method.value == found.difference.value
+    assert found.method.low < 0 < found.difference.low
+    alone = paired_permutation(statistic, better[:1], base[:1], np.arange(400), permutations=99)
+    assert np.isnan(alone.p_method)

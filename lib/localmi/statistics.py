@@ -110,20 +110,31 @@ def bootstrap(
 
     Taught in 08_downstream_tasks.
     """
-    code, number = _codes(patients)
-    value = float(statistic(np.ones((1, len(code))))[0])
-    if np.isnan(value) or number < 2:
+    value = float(statistic(np.ones((1, len(patients))))[0])
+    if np.isnan(value) or len(np.unique(patients)) < 2:
         return Bootstrap(Interval(value, np.nan, np.nan), 0)
+    drawn = _resampled(statistic, patients, resamples, seed)
+    found = drawn[~np.isnan(drawn)]
+    return Bootstrap(_percentiles(value, found), resamples - len(found))
+
+
+def _resampled(
+    statistic: Statistic, patients: np.ndarray, resamples: int, seed: int
+) -> np.ndarray:
+    """The statistic of resamples of patients: [R], or [R, S] of S statistics."""
+    code, number = _codes(patients)
     rng, equal = np.random.default_rng(seed), np.full(number, 1 / number)
-    drawn = np.concatenate(
+    return np.concatenate(
         [
             statistic(rng.multinomial(number, equal, size=size)[:, code].astype(float))
             for size in _chunks(resamples, len(code))
         ]
     )
-    found = drawn[~np.isnan(drawn)]
-    low, high = np.percentile(found, [2.5, 97.5]) if len(found) else (np.nan, np.nan)
-    return Bootstrap(Interval(value, float(low), float(high)), resamples - len(found))
+
+
+def _percentiles(value: float, drawn: np.ndarray) -> Interval:
+    low, high = np.percentile(drawn, [2.5, 97.5]) if len(drawn) else (np.nan, np.nan)
+    return Interval(value, float(low), float(high))
 
 
 @dataclass(frozen=True)
@@ -132,12 +143,54 @@ class PairedTest:
 
     difference: with its 95 % bootstrap interval over patients.
     p_value: two-sided, by permutation; NaN where there is no value.
+    method, p_method: the same of the *method*, of which these networks are a sample as the
+        patients are: see `over_seeds`. NaN with one seed.
     note: why there is none, or what was left out; "" otherwise.
     """
 
     difference: Interval
     p_value: float
+    method: Interval = NO_NUMBER
+    p_method: float = float("nan")
     note: str = ""
+
+
+def over_seeds(by_seed: np.ndarray, drawn: np.ndarray) -> tuple[Interval, float]:
+    """The mean over S trained networks as one of the method: a 95 % interval and the p-value of 0.
+
+    The interval of resampled patients speaks of these networks alone: another seed is another
+    network, as another reader is another eye. So both are drawn, as readers and cases are:
+
+        variance = s² / S + c,   df = (s² / S + c)² / ((s² / S)² / (S - 1))
+
+    with s² the variance over the seeds, and c the covariance of two seeds' values over the
+    patients (0 where it is negative).
+
+    Args:
+        by_seed: [S] values.
+        drawn: [R, S] the values of R resamples of patients.
+
+    Returns:
+        The interval of t with df degrees of freedom, and the two-sided p; NaN with one seed.
+
+    Source: Obuchowski and Rockette 1995, https://doi.org/10.1080/03610919508813243, for the
+    variance; Hillis 2007, https://doi.org/10.1002/sim.2532, for the degrees of freedom.
+    Taught in 10_the_papers_tables.
+    """
+    seeds, value = len(by_seed), float(np.mean(by_seed))
+    drawn = drawn[~np.isnan(drawn).any(axis=1)]
+    if seeds < 2 or len(drawn) < 2:
+        return Interval(value, np.nan, np.nan), np.nan
+    covariances = np.cov(drawn, rowvar=False)
+    shared = (covariances.sum() - np.trace(covariances)) / (seeds * (seeds - 1))
+    of_seeds, of_patients = by_seed.var(ddof=1) / seeds, max(0.0, shared)
+    variance = of_seeds + of_patients
+    if variance == 0:  # the same value whoever is drawn
+        return Interval(value, value, value), float(value == 0)
+    degrees = np.inf if of_seeds == 0 else variance**2 / (of_seeds**2 / (seeds - 1))
+    found = stats.t(degrees, loc=value, scale=np.sqrt(variance))
+    p_value = 2 * stats.t.sf(abs(value) / np.sqrt(variance), degrees)
+    return Interval(value, *map(float, found.interval(0.95))), float(p_value)
 
 
 def paired_permutation(
@@ -180,25 +233,32 @@ def paired_permutation(
     rows = np.tile(np.arange(len(code)), 2)
     pooled = [statistic(rows, np.concatenate(pair)) for pair in zip(a, b, strict=True)]
 
-    def difference(own: np.ndarray, other: np.ndarray) -> np.ndarray:
-        """Weights [R, n] of a's and b's predictions in the first model; the second: swapped."""
+    def differences(own: np.ndarray, other: np.ndarray) -> np.ndarray:
+        """[R, S], with weights [R, n] of a's and b's predictions in the first model; in the second
+        they are swapped."""
         first, second = np.hstack([own, other]), np.hstack([other, own])
-        return np.mean([one(first) - one(second) for one in pooled], axis=0)
+        return np.stack([one(first) - one(second) for one in pooled], axis=-1)
 
-    found = bootstrap(
-        lambda weights: difference(weights, np.zeros_like(weights)),
-        patients,
-        resamples=resamples,
-        seed=seed,
-    ).interval
-    if np.isnan(found.value):
-        return PairedTest(found, np.nan, "no value: a class is missing")
+    def unswapped(weights: np.ndarray) -> np.ndarray:
+        return differences(weights, np.zeros_like(weights))
+
+    by_seed = unswapped(np.ones((1, len(code))))[0]
+    value = float(by_seed.mean())
+    if np.isnan(value):
+        return PairedTest(NO_NUMBER, np.nan, note="no value: a class is missing")
+    drawn = np.empty((0, len(a)))
+    if number > 1:
+        drawn = _resampled(unswapped, patients, resamples, seed)
+    means = drawn.mean(axis=1)
+    found = _percentiles(value, means[~np.isnan(means)])
     rng, extreme = np.random.default_rng([seed, 1]), 0
     for size in _chunks(permutations, 2 * len(code)):
         swapped = rng.integers(2, size=(size, number))[:, code].astype(float)
         # The tolerance: equal differences may be summed in another order.
-        extreme += int((np.abs(difference(1 - swapped, swapped)) >= abs(found.value) - TIE).sum())
-    return PairedTest(found, (1 + extreme) / (1 + permutations))
+        found_so = differences(1 - swapped, swapped).mean(axis=1)
+        extreme += int((np.abs(found_so) >= abs(value) - TIE).sum())
+    method, p_method = over_seeds(by_seed, drawn)
+    return PairedTest(found, (1 + extreme) / (1 + permutations), method, p_method)
 
 
 def holm(p_values: ArrayLike) -> np.ndarray:

@@ -5,7 +5,7 @@ its interval speaks of patients, not of seeds. Taught in 08_downstream_tasks.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -159,7 +159,7 @@ def compare(
     able = table.both_classes()
     names = [str(number) for number in range(table.scores.shape[2])]
     if not able:
-        return PairedTest(NO_NUMBER, np.nan, _without(names, able))
+        return PairedTest(NO_NUMBER, np.nan, note=_without(names, able))
     make = METRICS[metric]
 
     def statistic(rows: np.ndarray, ranks: np.ndarray) -> Statistic:
@@ -182,7 +182,7 @@ def compare(
         resamples=resamples,
         seed=seed,
     )
-    return PairedTest(found.difference, found.p_value, found.note or _without(names, able))
+    return replace(found, note=found.note or _without(names, able))
 
 
 def _mean(table: TaskArrays, metric: Metric, able: Sequence[int]) -> Statistic:
