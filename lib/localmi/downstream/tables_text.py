@@ -22,9 +22,10 @@ def tables_as_markdown(auc: pd.DataFrame, comparisons: pd.DataFrame) -> str:
         )
     if len(comparisons):
         parts.append(
-            "## Paired tests\n\nDifference of the mean AUC, a - b [95 % interval over patients]; "
-            "p by permutation, Holm's over the tasks. Of the single findings: how many are "
-            f"better or worse with Holm's p below {LEVEL}.\n\n{_tests(comparisons)}"
+            "## Paired tests\n\nDifference of the mean AUC, a - b [95 % interval over patients "
+            "and seeds]; p by Holm over all rows, of these networks (patients alone, by permutation) "
+            "and of the method (patients and seeds). Of the single findings: how many are better "
+            f"or worse with the method's p below {LEVEL}.\n\n{_tests(comparisons)}"
         )
     return "\n".join(parts)
 
@@ -44,12 +45,12 @@ def _tests(comparisons: pd.DataFrame) -> str:
     for (task, fraction, a, b), own in comparisons.groupby(keys, sort=False):
         (mean,) = _rows(own[own["finding"] == MEAN])
         single = own[own["finding"] != MEAN]
-        sure = single.loc[single["p_holm"] < LEVEL, "difference"]
-        difference = _interval(mean.difference, mean.low, mean.high, sign="+")
-        p_values = [f"{p:.4f}" for p in (mean.p, mean.p_holm)]
+        sure = single.loc[single["p_method_holm"] < LEVEL, "difference"]
+        difference = _interval(mean.difference, mean.method_low, mean.method_high, sign="+")
+        p_values = ["–" if pd.isna(p) else f"{p:.4f}" for p in (mean.p_holm, mean.p_method_holm)]
         found = f"{(sure > 0).sum()} better, {(sure < 0).sum()} worse" if len(single) else "–"
         lines.append([str(task), _share(fraction), str(a), str(b), difference, *p_values, found])
-    head = ["task", "labels", "a", "b", "a - b", "p", "p (Holm)", "findings"]
+    head = ["task", "labels", "a", "b", "a - b", "p (networks)", "p (method)", "findings"]
     return _markdown(head, lines)
 
 
@@ -65,6 +66,8 @@ def _interval(value: float, low: float, high: float, *, sign: str = "") -> str:
     """0.81 [0.76, 0.85]; a dash where there is none."""
     if pd.isna(value):
         return "–"
+    if pd.isna(low):
+        return f"{value:{sign}.3f}"
     return f"{value:{sign}.3f} [{low:{sign}.3f}, {high:{sign}.3f}]"
 
 
