@@ -23,7 +23,7 @@ def tables_as_markdown(auc: pd.DataFrame, comparisons: pd.DataFrame) -> str:
     if len(comparisons):
         parts.append(
             "## Paired tests\n\nDifference of the mean AUC, a - b [95 % interval over patients "
-            "and seeds]; p by Holm over all rows, of these networks (patients alone, by permutation) "
+            "and seeds]; p by Holm over all rows, of these networks (patients alone, permuted) "
             "and of the method (patients and seeds). Of the single findings: how many are better "
             f"or worse with the method's p below {LEVEL}.\n\n{_tests(comparisons)}"
         )
