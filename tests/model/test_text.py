@@ -119,6 +119,19 @@ def test_without_a_place_on_disk_the_table_is_in_memory(
     assert not nowhere.parent.exists()
 
 
+def test_texts_that_lose_their_end_are_counted(tmp_path: Path) -> None:
+    """8 word pieces: six words between [CLS] and [SEP]."""
+    encoder = TextEncoder(max_tokens=8)
+    whole, longer = "no no no no no no", "no no no no no no no"
+    for folder, many in ((None, 1), (tmp_path, 1000)):
+        table = TokenTable(encoder, [whole, longer, whole, longer, longer] * many, folder)
+        assert table.cut == 3 * many
+        again = TokenTable(encoder, [whole, longer, whole, longer, longer] * many, folder)
+        assert again.cut == 3 * many
+        assert again.select(torch.tensor([1])).input_ids.shape == (1, 8)
+    assert TokenTable(TextEncoder(max_tokens=9), [whole, longer]).cut == 0
+
+
 def test_a_report_of_ten_thousand_words_is_cut_at_max_tokens() -> None:
     encoder = TextEncoder(max_tokens=32)
     assert encoder.tokenize(["effusion " * 10_000]).input_ids.shape == (1, 32)

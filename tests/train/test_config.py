@@ -66,6 +66,15 @@ def test_a_wrong_parameter_is_named(parameters: dict[str, Any], words: str) -> N
         TrainConfig.checked(**parameters)
 
 
+def test_a_report_may_be_longer_than_a_sentence() -> None:
+    """Global MI reads reports, of which 64 word pieces would lose half."""
+    assert TrainConfig().max_tokens == TrainConfig.checked(objective="local").max_tokens == 64
+    whole = TrainConfig.checked(objective="global")
+    assert whole.max_tokens == 320
+    assert TrainConfig.checked(objective="global", max_tokens=64).max_tokens == 64
+    assert TrainConfig.of_record(whole.as_record()) == whole
+
+
 def test_all_wrong_parameters_are_named_at_once() -> None:
     with pytest.raises(ConfigError) as caught:
         TrainConfig.checked(steps=-1, bond="dv", device="abacus")

@@ -33,6 +33,19 @@ def test_devices_with_a_gpu(gpu: None) -> None:
     assert choose_device("cpu") == CPU
 
 
+def test_on_a_gpu_float32_is_not_tf32(gpu: None) -> None:
+    backends = (torch.backends.cudnn, torch.backends.cuda.matmul)
+    before = [backend.allow_tf32 for backend in backends]
+    try:
+        for backend in backends:
+            backend.allow_tf32 = True
+        choose_device("cuda")
+        assert not any(backend.allow_tf32 for backend in backends)
+    finally:
+        for backend, value in zip(backends, before, strict=True):
+            backend.allow_tf32 = value
+
+
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt is glibc's")
 def test_a_run_on_the_cpu_keeps_the_memory_it_frees() -> None:
     resource = pytest.importorskip("resource")

@@ -15,6 +15,7 @@ from localmi.errors import ConfigError, NoNegativesError, StudyLeakError, Traini
 from localmi.evaluate.held_out import held_out_bound
 from localmi.mi.critics import BilinearCritic, ConcatCritic, SeparableCritic
 from localmi.model.alignment import Alignment, GlobalMI, LocalMI
+from localmi.model.text import TextEncoder
 from localmi.names import Bound
 from localmi.train.checkpoint import load_checkpoint
 from localmi.train.config import TrainConfig
@@ -392,6 +393,34 @@ def test_a_bound_that_is_no_number_names_the_step(build) -> None:
         pretraining.train_step()
     assert torch.equal(before, pretraining.alignment.image_encoder.backbone.conv1.weight)
     assert pretraining.step == 2
+
+
+@pytest.mark.parametrize("part", ["alignment", "control"])
+def test_a_spoilt_network_does_not_take_the_place_of_a_checkpoint(
+    build, tmp_path: Path, part: str
+) -> None:
+    """A step may spoil the weights though its own bound is a number."""
+    path = tmp_path / "checkpoint.pt"
+    pretraining = build()
+    pretraining.save(path)
+    before = path.read_bytes()
+    values(pretraining, until=1)
+    with torch.no_grad():
+        next(getattr(pretraining, part).parameters()).view(-1)[0] = float("inf")
+    with pytest.raises(TrainingError, match="After step 1 .*not numbers, in .*learning_rate"):
+        pretraining.save(path)
+    assert path.read_bytes() == before
+
+
+def test_the_texts_of_a_run_that_are_cut_are_known(build) -> None:
+    """Whether each has its feature for ever, or the text encoder is trained."""
+    words = TextEncoder().tokenizer(build(objective="global").train_data.texts)["input_ids"]
+    longest = max(map(len, words))
+    assert longest > 8
+    for frozen in ({"text_learning_rate": 0.0}, {}):
+        found = build(objective="global", max_tokens=8, text_encoder="minilm", **frozen)
+        assert found.tokens.cut == sum(len(text) > 8 for text in words)
+        assert build(objective="global", text_encoder="minilm", **frozen).tokens.cut == 0
 
 
 def test_a_batch_of_one_study(build, make_cache) -> None:

@@ -11,13 +11,19 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of malloc.h: -1 never trims, 0 maps no 
 
 
 def choose_device(name: str) -> torch.device:
-    """ "auto" takes the GPU where there is one; with the CPU, see `keep_freed_memory`."""
+    """ "auto" takes the GPU where there is one; with the CPU, see `keep_freed_memory`.
+
+    On a GPU float32 is float32 from here on, not TF32 with its 10 bits, which is torch's default
+    for convolutions.
+    """
     if name == "cuda" and not torch.cuda.is_available():
         raise ConfigError("device='cuda', but no GPU is visible to torch. Use 'cpu' or 'auto'.")
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cpu":
         keep_freed_memory()
+    else:
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     return torch.device(name)
 
 
