@@ -10,6 +10,7 @@ import torch
 from labelled_study import labelled_cache
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+from localmi.data.batches import epoch_order, normalise
 from localmi.data.cache.cache import Cache
 from localmi.downstream import finetuning as downstream
 from localmi.downstream import result as downstream_result
@@ -20,7 +21,7 @@ from localmi.downstream.pretrained_encoder import initial_encoder, load_image_en
 from localmi.downstream.result import DownstreamResult, read_predictions
 from localmi.downstream.table_cells import read_runs
 from localmi.downstream.tables_text import tables_as_markdown
-from localmi.downstream.tasks import labelled_images
+from localmi.downstream.tasks import labelled_images, mean_auc
 from localmi.errors import CheckpointError, ConfigError, StudyLeakError, TrainingError
 from localmi.model.image import ResNet256
 from localmi.record import MetricsLog
@@ -123,6 +124,54 @@ def test_random_weights_are_for_a_probe_or_frozen() -> None:
         DownstreamConfig.checked(init="random")
     with pytest.raises(ConfigError, match="needs an encoder pretrained that way"):
         DownstreamConfig.checked(init="random", mode="probe", region_context="region")
+
+
+@pytest.mark.parametrize("mode", ["tuned", "frozen"])
+def test_a_training_equals_one_written_out(cache, small, init, mode: str) -> None:
+    """Each step in training mode with a masked, weighted loss and decay; each look without."""
+    config = small(init=init, mode=mode, class_weights=True, weight_decay=0.3, frozen_blocks=4)
+    found = training(cache, config).fit(MetricsLog(None))
+    run = training(cache, config)  # the same beginning
+    network, part = run.network, run.parts["train"]
+    trained = [weights for weights in network.parameters() if weights.requires_grad]
+    adam = torch.optim.AdamW(trained, lr=config.learning_rate, weight_decay=0.3)
+    targets, counts = torch.from_numpy(part.targets), torch.from_numpy(part.mask)
+    positive = (targets * counts).sum(0)
+    weights = (counts.sum(0) - positive) / positive
+    by_epoch = []
+    for epoch in range(2):
+        rng = np.random.default_rng([config.seed, epoch])
+        order = epoch_order(len(part), rng, at_once=10**6)
+        losses = []
+        for index in np.split(order[: len(order) // 16 * 16], len(order) // 16):
+            network.train()
+            rows = part.rows["index_in_cache"].to_numpy()[index]
+            scores = network(normalise(cache.images[rows])).double()
+            terms = [
+                -targets[image, c] * weights[c] * scores[at, c].sigmoid().log()
+                - (1 - targets[image, c]) * (-scores[at, c]).sigmoid().log()
+                for at, image in enumerate(index)
+                for c in range(9)
+                if counts[image, c]
+            ]
+            loss = torch.stack(terms).mean()
+            adam.zero_grad()
+            loss.backward()
+            adam.step()
+            losses.append(loss.item())
+        network.eval()
+        looks = {}
+        for split in ("validate", "test"):
+            rows = run.parts[split].rows["index_in_cache"].to_numpy()
+            with torch.no_grad():
+                looks[split] = network(normalise(cache.images[rows])).sigmoid().double().numpy()
+        auc = mean_auc("pathology9", run.parts["validate"], looks["validate"])
+        by_epoch.append((float(np.mean(losses)), auc, looks["test"]))
+    for row, (loss, auc, _) in zip(found.history, by_epoch, strict=True):
+        assert row["train_loss"] == pytest.approx(loss, rel=1e-4)
+        assert row["validation_auc"] == pytest.approx(auc, abs=0.02)
+    best = by_epoch[int(found.chosen["epoch"]) - 1]
+    np.testing.assert_allclose(found.probabilities, best[2], atol=2e-3)
 
 
 def test_it_learns_what_is_there(cache: Cache, small: Small) -> None:

@@ -170,6 +170,8 @@ def test_class_weights_make_classes_count_the_same() -> None:
     targets = torch.tensor([[1.0, 0.0, 1.0], [0.0, 0.0, 1.0], [0.0, 1.0, 1.0], [0.0, 1.0, 1.0]])
     mask = torch.tensor([[True, False, True]] * 4)
     assert class_weights("pathology9", targets, mask).tolist() == [3.0, 1.0, 1.0]
+    mask[2:, 0] = False  # one present, one absent, two that do not count
+    assert class_weights("pathology9", targets, mask).tolist() == [1.0, 1.0, 1.0]
     grades = torch.eye(4)[[0, 0, 0, 1, 1, 3]]
     weights = class_weights("edema", grades, grades >= 0)
     torch.testing.assert_close(weights, torch.tensor([6 / 9, 1.0, 1.0, 2.0]))

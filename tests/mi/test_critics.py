@@ -226,7 +226,7 @@ def test_winners_only_moves_the_means_of_a_step_once() -> None:
     torch.manual_seed(0)
     critic = build_critic("centred", 8, 6, hidden=(16,), width=4)
     x, y = torch.randn(3, 5, 8), torch.randn(4, 6)
-    expected = CentredCritic.MOMENTUM * critic.encode_x(x).mean(dim=(0, 1))
+    expected = 0.1 * critic.encode_x(x).mean(dim=(0, 1))
     winners_only_scores(critic, x, y, torch.tensor([0, 1, 2, 2]))
     torch.testing.assert_close(critic.mean_x, expected)
 

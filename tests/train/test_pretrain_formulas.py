@@ -5,6 +5,7 @@ import math
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -108,6 +109,84 @@ def test_a_step_equals_one_written_from_the_formulas(
         torch.testing.assert_close(parameter.grad, slow, rtol=1e-4, atol=1e-5)
         trained += bool(slow.abs().max() > 1e-4)
     assert trained > 20
+
+
+def test_every_step_has_its_own_augmentation_and_dropout(build, tiny_bert) -> None:
+    """By the seed and the number of the step alone."""
+    pretraining = build(text_encoder=tiny_bert(dropout=0.5), text_learning_rate=1e-3)
+    seen: dict[int, tuple[Tensor, Tensor]] = {}
+    for step in (0, 1, 0):
+        pretraining.step = step
+        pixels = pretraining._augmented(torch.ones(2, 1, 64, 64))
+        torch.manual_seed(9)  # of nothing in a step
+        draw = []
+        hook = pretraining.alignment.text_encoder.register_forward_hook(
+            lambda module, given, found, draw=draw: draw.append(torch.rand(3))
+        )
+        pretraining.train_step(pretraining.batches[0])
+        hook.remove()
+        if step in seen:
+            assert torch.equal(seen[step][0], pixels)
+            assert torch.equal(seen[step][1], draw[0])
+        seen[step] = pixels, draw[0]
+    assert not torch.equal(seen[0][0], seen[1][0])
+    assert not torch.equal(seen[0][1], seen[1][1])
+
+
+def test_a_step_is_in_training_mode(build) -> None:
+    """Also after a look, which is not: batch statistics and dropout, of the control too."""
+    pretraining = build(critic="centred")
+    pretraining.alignment.eval()
+    pretraining.control.eval()
+    before = pretraining.control.mean_x.clone(), pretraining.alignment.critic.mean_x.clone()
+    bn = pretraining.alignment.image_encoder.backbone.bn1.running_mean.clone()
+    pretraining.train_step()
+    assert not torch.equal(before[0], pretraining.control.mean_x)
+    assert not torch.equal(before[1], pretraining.alignment.critic.mean_x)
+    assert not torch.equal(bn, pretraining.alignment.image_encoder.backbone.bn1.running_mean)
+
+
+@pytest.mark.parametrize("bound", ["infonce", "mine"])
+def test_the_direction_of_the_run_is_that_of_its_bound(build, bound: str) -> None:
+    """Of bounds that compare along rows or columns; MINE has none."""
+    found = {
+        direction: build(bound=bound, direction=direction, augment=False).train_step()
+        for direction in ("image_to_text", "text_to_image", "symmetric")
+    }
+    if bound == "mine":
+        assert len(set(found.values())) == 1
+        return
+    assert abs(found["image_to_text"] - found["text_to_image"]) > 1e-5
+    both = (found["image_to_text"] + found["text_to_image"]) / 2
+    assert found["symmetric"] == pytest.approx(both, abs=1e-6)
+
+
+def test_weight_decay_is_of_every_weight_of_image_encoder_and_critic(build) -> None:
+    """Of BatchNorm and of biases too: decided so, and said in the configuration."""
+    runs = [build(weight_decay=decay, learning_rate=0.01, augment=False) for decay in (0.0, 0.5)]
+    before = {name: weights.clone() for name, weights in runs[0].alignment.named_parameters()}
+    for run in runs:
+        run.train_step()
+    plain, decayed = (dict(run.alignment.named_parameters()) for run in runs)
+    moved = [name for name in before if not torch.equal(plain[name], before[name])]
+    assert any("bn1.weight" in name for name in moved)
+    for name in moved:
+        torch.testing.assert_close(
+            decayed[name], plain[name] - 0.01 * 0.5 * before[name], rtol=1e-4, atol=1e-6
+        )
+
+
+def test_scores_of_a_look_are_in_the_precision_of_the_run(build) -> None:
+    half, full = build(precision="bfloat16"), build()
+    images = half.train_data.images(np.arange(4))
+    texts = full.encode_texts(full.train_data.texts)
+    (own, control), (exact, of_control) = (
+        run.region_scores(images, texts) for run in (half, full)
+    )
+    for rough, found in ((own, exact), (control, of_control)):
+        assert rough.dtype == torch.float32
+        assert not torch.equal(rough, found)
+        assert (rough - found).norm() < 0.05 * found.norm()
 
 
 def test_the_first_step_of_adam(build) -> None:
