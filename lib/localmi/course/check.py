@@ -8,14 +8,19 @@ last line of a cell. The checks of chapter 5 stand in `localmi/course/exercises/
         expect(my_mean(torch.tensor([1.0, 3.0])) == 2, "the mean of 1 and 3 is 2")
 """
 
+import dis
 import functools
 import importlib
+import inspect
+import math
 import re
-import types
+import reprlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NoReturn
+
+import numpy as np
 
 Status = Literal["right", "not tried yet", "not yet"]
 
@@ -53,41 +58,75 @@ def expect(condition: object, words: str) -> None:
 
 def expect_close(found: Any, wanted: Any, words: str, *, tolerance: float = 1e-5) -> None:
     """Inside a check: shape and numbers of `found` are those of `wanted` (floats, arrays)."""
-    import numpy as np
-
-    found, wanted = np.asarray(_plain(found)), np.asarray(_plain(wanted))
-    if found.shape != wanted.shape:
+    array, wanted = _numbers(found), _numbers(wanted)
+    if array is None:
+        raise WrongError(f"{words}: numbers are asked for, found {found!r}")
+    if array.shape != wanted.shape:
         raise WrongError(
-            f"{words}: the shape is {list(found.shape)}, it should be {list(wanted.shape)}"
+            f"{words}: the shape is {list(array.shape)}, it should be {list(wanted.shape)}"
         )
-    if not np.allclose(found, wanted, rtol=tolerance, atol=tolerance):
-        shown = f"it gives {_short(found)}, it should give {_short(wanted)}"
+    if not np.allclose(array, wanted, rtol=tolerance, atol=tolerance):
+        shown = f"it gives {_short(array)}, it should give {_short(wanted)}"
         raise WrongError(f"{words}: {shown}")
 
 
 def expect_number(value: Any) -> float:
-    """Inside a check: `value` is one number (a float, or an array or tensor of one), returned."""
-    import numpy as np
+    """Inside a check: `value` is one number (a float, or a list or tensor of one), returned."""
+    (number,) = expect_numbers(value, 1, "one number is asked for")
+    return number
 
-    array = np.asarray(_plain(value))
-    is_number = array.size == 1 and array.dtype.kind in "fiu"
-    expect(is_number, f"one number is asked for, found {value!r}")
-    return float(array.reshape(()))
+
+def expect_numbers(value: Any, count: int, words: str) -> list[float]:
+    """Inside a check: `value` is a tuple, list, array or tensor of `count` numbers, returned."""
+    array = _numbers(value)
+    right = array is not None and array.size == count and array.dtype.kind != "b"
+    expect(right, f"{words}, found {value!r}")
+    return [float(number) for number in array.ravel()]
+
+
+def expect_finite(answer: Callable[..., Any], *arguments: Any, words: str) -> float:
+    """Inside a check: the number that an answer gives is finite; returned.
+
+    Args:
+        words: what is said if it is not, with {} for what came in its place: inf and NaN of an
+            array, or the error that Python's own arithmetic raises instead (`math.exp(1000)`,
+            `math.log(0)`).
+    """
+    try:
+        number = expect_number(answer(*arguments))
+    except WrongError as error:
+        cause = error.__cause__
+        if not isinstance(cause, ArithmeticError | ValueError):
+            raise
+        raise WrongError(words.format(f"{type(cause).__name__} ({cause})")) from error
+    expect(math.isfinite(number), words.format(number))
+    return number
+
+
+def _numbers(value: Any) -> Any:
+    """The array in an answer (number, list, array, tensor of any device); None: no numbers."""
+    try:
+        array = np.asarray(_plain(value))
+    except ValueError:  # lists of unequal lengths
+        return None
+    return array if array.dtype.kind in "fiub" else None
 
 
 def _plain(value: Any) -> Any:
-    return value.detach().cpu().numpy() if hasattr(value, "detach") else value
+    if isinstance(value, tuple | list):
+        return [_plain(part) for part in value]
+    if not hasattr(value, "detach"):
+        return value
+    return (value.double() if value.is_floating_point() else value).detach().cpu().numpy()
 
 
 def _short(array: Any) -> str:
-    import numpy as np
-
     return np.array2string(array.ravel()[:4], precision=4) + (" ..." if array.size > 4 else "")
 
 
 def is_stub(value: object) -> bool:
-    """Whether an answer, or what it returned, is a stub's: `...`, None, NotImplemented."""
-    if isinstance(value, tuple):
+    """Whether an answer, or a part of it, is a stub's: `...`, None, NotImplemented."""
+    if isinstance(value, tuple | list):
         return any(is_stub(part) for part in value)
     return value is None or value is Ellipsis or value is NotImplemented
 
@@ -95,8 +134,9 @@ def is_stub(value: object) -> bool:
 def exercise(function: Callable[..., None]) -> Callable[..., Verdict]:
     """Makes a check out of a function `exercise_5_1(answer, ...)` that calls `expect`.
 
-    The check returns a `Verdict` and never raises. Functions among the answers are watched: what
-    they return, when it is a stub's, says "not tried yet"; what they raise is told in words.
+    The check returns a `Verdict` and never raises. Functions among the answers are watched: a stub
+    is "not tried yet", what is raised or not returned is told in words, and the arrays and tensors
+    they are given are copies, theirs to change.
     """
     number = re.fullmatch(r"exercise_(\d+)_(\d+)", function.__name__)
     if number is None:
@@ -122,24 +162,45 @@ def exercise(function: Callable[..., None]) -> Callable[..., Verdict]:
 
 def _watched(answer: Any) -> Any:
     """A learner's function, which says so when it is still a stub; anything else as it is."""
-    if not isinstance(answer, types.FunctionType | types.MethodType | functools.partial):
+    if not callable(answer) or isinstance(answer, type):
         return answer
 
     @functools.wraps(answer)
     def watched(*arguments: Any, **keywords: Any) -> Any:
         try:
-            value = answer(*arguments, **keywords)
+            value = answer(*map(_copied, arguments), **keywords)
         except NotImplementedError as error:
             raise NotTriedError from error
         except Exception as error:
-            if "ellipsis" in str(error).lower():
+            if isinstance(error, TypeError | AttributeError) and "ellipsis" in str(error):
                 raise NotTriedError from error
             raise WrongError(f"your function raised {type(error).__name__}: {error}") from error
+        parts = value if isinstance(value, tuple | list) else (value,)
+        if any(part is None for part in parts) and not _does_nothing(answer):
+            shown = reprlib.repr(value)
+            raise WrongError(f"your function returned {shown}: a `return` is missing")
         if is_stub(value):
             raise NotTriedError
         return value
 
     return watched
+
+
+def _copied(value: Any) -> Any:
+    """A check's own arrays and tensors stay as they are, whatever is done to them in place."""
+    if isinstance(value, np.ndarray):
+        return value.copy()
+    is_data = getattr(value, "requires_grad", None) is False  # a tensor, and nothing trained
+    return value.clone() if is_data else value
+
+
+def _does_nothing(answer: Any) -> bool:
+    """Whether a function's body is `...`, `pass` or a docstring: nothing was written yet."""
+    while hasattr(answer, "func"):  # functools.partial
+        answer = answer.func
+    code = getattr(inspect.unwrap(answer), "__code__", None)
+    idle = {"RESUME", "NOP", "LOAD_CONST", "RETURN_VALUE", "RETURN_CONST"}
+    return code is not None and {step.opname for step in dis.get_instructions(code)} <= idle
 
 
 def __getattr__(name: str) -> Callable[..., Verdict]:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from localmi.course.check import exercise, expect, expect_close, expect_number
+from localmi.course.check import exercise, expect, expect_close, expect_finite, expect_number
 from localmi.mi.distributions import DiscreteWorld
 
 Array = NDArray[np.float64]
@@ -34,27 +34,25 @@ def exercise_1_1(my_mi: Callable[[Array], float]) -> None:
     ):  # fmt: skip
         expect(not np.isclose(found, mistake, atol=1e-6), words)
     expect_close(found, truth, "[[.4, .1], [.2, .3]] has I(X; Y)")
+    wide = np.array([[0.1, 0.25, 0.2], [0.3, 0.05, 0.1]])
+    words = "of 2 states of x and 3 of y, all six cells count: I(X; Y)"
+    expect_close(expect_number(my_mi(wide)), _world(wide).mi("x", "y"), words)
     never = np.array([[0.5, 0.0], [0.2, 0.3]])
-    impossible = expect_number(my_mi(never))
-    expect(
-        np.isfinite(impossible),
-        f"a cell of probability 0 gives {impossible}: 0 log 0 counts as 0, leave such cells out",
-    )
+    words = "a cell of probability 0 gives {}: 0 log 0 counts as 0, leave such cells out"
+    impossible = expect_finite(my_mi, never, words=words)
     expect_close(impossible, _world(never).mi("x", "y"), "[[.5, 0], [.2, .3]] has I(X; Y)")
-    wide = np.outer([0.5, 0.5], [0.2, 0.3, 0.5])
-    expect_close(expect_number(my_mi(wide)), 0.0, "independent, with 2 and 3 states")
+    tall = np.outer([0.2, 0.3, 0.5], [0.5, 0.5])
+    expect_close(expect_number(my_mi(tall)), 0.0, "independent, with 3 and 2 states")
 
 
 @exercise
 def exercise_1_2(my_conditional_mi: Callable[[Array], float]) -> None:
     """I(X; Y | Z) from the table p(x, y, z), axes in this order."""
-    table = np.stack(
-        [0.25 * np.array([[0.4, 0.1], [0.1, 0.4]]), 0.75 * np.array([[0.05, 0.6], [0.2, 0.15]])],
-        axis=2,
-    )
+    table = (np.arange(24.0) * 7 % 11 + 1).reshape(2, 3, 4)  # all that could be mixed up differs
+    table /= table.sum()
     world = DiscreteWorld(("x", "y", "z"), table)
     weight = world.marginal("z")
-    inside = [_world(table[:, :, z] / weight[z]).mi("x", "y") for z in range(2)]
+    inside = [_world(table[:, :, z] / weight[z]).mi("x", "y") for z in range(4)]
     truth, of_z = world.conditional_mi("x", "y", given="z"), world.entropy("z")
     found = expect_number(my_conditional_mi(table))
     for mistake, words in (
@@ -69,13 +67,13 @@ def exercise_1_2(my_conditional_mi: Callable[[Array], float]) -> None:
         (truth / np.log(2), "this is in bits: take the natural logarithm for nats"),
     ):  # fmt: skip
         expect(not np.isclose(found, mistake, atol=1e-6), words)
-    expect_close(found, truth, "two slices, of weight .25 and .75")
+    expect_close(found, truth, "x of 2 states, y of 3, z of 4")
     odd = np.zeros((2, 2, 2))
     for x in range(2):
         for y in range(2):
             odd[x, y, x ^ y] = 0.25  # z says whether x and y differ
-    parity = expect_number(my_conditional_mi(odd))
-    expect(np.isfinite(parity), f"cells of probability 0 give {parity}: leave them out")
+    words = "cells of probability 0 give {}: leave them out"
+    parity = expect_finite(my_conditional_mi, odd, words=words)
     expect_close(parity, np.log(2), "where z says whether x and y differ, given z they are one")
 
 
@@ -106,11 +104,11 @@ def exercise_1_3(my_gaussian_mi: Callable[[Array, int], float]) -> None:
         expect(not np.isclose(found, mistake, atol=1e-6), words)
     expect_close(found, truth, "x of two dimensions, y of one")
     many = 1e-3 * (np.eye(300) + 0.5 * np.eye(300, k=150) + 0.5 * np.eye(300, k=-150))
-    found = expect_number(my_gaussian_mi(many, 150))
-    expect(
-        np.isfinite(found),
-        "in 300 dimensions a determinant is below the smallest number: use np.linalg.slogdet",
+    words = (
+        "in 300 dimensions a determinant is below the smallest number, and I(X; Y) comes out as "
+        "{}: use np.linalg.slogdet"
     )
+    found = expect_finite(my_gaussian_mi, many, 150, words=words)
     expect_close(found, -75 * np.log(0.75), "150 pairs with a correlation of .5")
 
 
