@@ -199,8 +199,7 @@ for mi in (2.0, 4.0, 6.0, 8.0, 10.0):
 #
 # **What could go wrong**: the diagonal in the denominator. The $K$ matched scores dominate it, and
 # since $\log\frac{1}{K^2}\sum_{ij} e^{f_{ij}} \ge \frac1K\sum_i f_{ii} - \log K$, the value can
-# never exceed $\log K$: a cap that DV does not have. Mismatched pairs from a random permutation do
-# the same, for a permutation leaves one pair in its place on average.
+# never exceed $\log K$: a cap that DV does not have.
 
 # %%
 def with_diagonal(scores):
@@ -215,6 +214,28 @@ assert found.max() <= math.log(batch_size)
 
 # %% [markdown]
 # Of 10 nats not one is left: the matched pair with the highest score fills the sum by itself.
+#
+# A random permutation of the reports, the usual short cut, is not the same, and not right either. It
+# leaves one pair in its place on average, but *none* in 37 of 100 batches ($1/e$). Where one stays,
+# its score $f_{kk}$ keeps the value under $\frac1K\sum_i f_{ii} - f_{kk} + \log K$: no cap at $\log K$,
+# but far too low. Where none stays, it is DV on $K$ pairs in place of $K(K-1)$, biased up all the more.
+
+# %%
+def by_permutation(scores):                   # value, and whether a matched pair stays in its place
+    K, rows = len(scores), torch.arange(len(scores))
+    report = torch.randperm(K)
+    value = scores.diagonal().mean() - (scores[rows, report].logsumexp(dim=0) - math.log(K))
+    return value, (report == rows).any()
+
+
+torch.manual_seed(seed)
+found, stays = map(torch.stack, zip(*[by_permutation(table) for table in tables]))  # of 10 nats
+print(f"above log K: {(found > math.log(batch_size)).float().mean():.0%} of the batches")
+for what, some in (("a matched pair stays", stays), ("none stays", ~stays)):
+    print(f"{what}: {some.float().mean():.0%} of the batches, {found[some].mean():.2f} on average")
+
+# %% [markdown]
+# Two estimators in one, by chance. Take all mismatched pairs, or a permutation without fixed points.
 #
 # ### Exercise 2.1
 #
@@ -402,6 +423,11 @@ check.exercise_2_2(my_answer)
 #
 # for any $f$ and *any* $K$: no small batch is too small. And as $e^{f_{ii}}$ is one of the terms
 # of the sum, never more than $\log K$.
+#
+# Eq. 4 can be read in two ways. Its sum runs over the texts $z^R$, inside an expectation over
+# $p(z^I)\,p(z^R)$: taken at its word, those texts know nothing of the image, and the matched one is not
+# among them. In Oord et al. (2018), whom the paper cites for it, it is. We read it so: only this is a
+# bound, and the other one is measured below.
 
 # %%
 from localmi.mi import bounds
@@ -607,13 +633,15 @@ show(
     alt="Left, the mean of four bounds with the best critic against the truth: InfoNCE bends to "
     "log K, I alpha less, NWJ follows the truth, DV rises above it. Right, their spread: NWJ's "
     "and DV's grow, InfoNCE's shrinks.",
-    caption="Figure 2.5: the best critic. What is missing here, no training can bring.",
+    caption="Figure 2.5: the log-ratio as critic. What InfoNCE misses here, no training can bring.",
 )
 
 # %% [markdown]
-# Either low and steady, or right on average and wild: there is no third thing, with $K$ pairs.
-# McAllester and Stratos (2020) prove it: a lower bound that holds with high confidence whatever
-# the distribution cannot exceed about $\log N$ with $N$ samples.
+# The steady ones are low, the others wild, and DV too high besides: these four pay in one coin or the
+# other. McAllester and Stratos (2020) prove that something must be paid: a lower bound that holds with
+# high confidence, whatever the distribution, is at most $O(\log N)$ with $N$ samples. Who gives up the
+# guarantee, or assumes a distribution, is not concerned: the correlations of notebook 01 are steady
+# *and* right, for Gaussians, and notebook 03 has an estimator that is no bound and follows further.
 #
 # **What could go wrong**: reading the spread of NWJ at 10 nats off this table. By the law of
 # section 4 it is about 344 nats; a few hundred batches miss the events that make it so.
@@ -629,6 +657,9 @@ show(
 # | truth | best critic | the price of the bound at this $K$ |
 # | best critic | held-out | the error of the critic: too small, too little data, too few steps |
 # | held-out | training | overfitting: the critic knows *these* pairs by heart |
+#
+# "Best critic" is the log-ratio. For InfoNCE no critic does better, on average over fresh batches. For
+# DV that holds with infinitely many pairs; what it means on batches is asked at the end.
 
 # %%
 from localmi.mi import bounds, build_critic
@@ -709,11 +740,40 @@ verdict("at 2 nats InfoNCE's training value lies above the truth", (
 # The training value is the tempting one: smooth, high, and for InfoNCE at 2 nats above the
 # *truth*, which no honest bound can be. It says what the critic remembers. **Never report it.**
 #
-# The held-out curve is honest and low: this critic has seen 1,536 pairs. Raise `pairs` and `steps`
-# and it climbs towards the best critic: soon for InfoNCE, slowly for DV, whose gradient on a small
-# batch is poor (notebook 03 repairs it). Beyond the best critic no training gets it, whatever the
-# network: for InfoNCE that is the cap; for DV it lies above the truth, so that a good critic and
-# small batches report information that is not there.
+# The held-out curve is low: this critic has seen 1,536 pairs. Raise `pairs` and `steps` and it climbs
+# towards the best critic: soon for InfoNCE, slowly for DV, whose gradient on a small batch is poor
+# (notebook 03 repairs it).
+#
+# How far can it climb? InfoNCE is the log-probability of the right answer, plus $\log K$, and no
+# guess is better on average than the true odds, which are those of $f^*$: beyond the best critic no
+# training gets it, whatever the network. DV has no such ceiling on batches. Take the log-ratio of 10
+# nats and multiply it. With infinitely many pairs any other scale is worse, and $2f^*$ worth nothing
+# at all, for $\log E\,e^{2f^*} = 2I$. But on a batch that holds no pair of the rare kind that makes this
+# mean, a larger scale only drives matched and mismatched scores further apart.
+
+# %%
+from localmi.mi import bounds
+from localmi.mi.distributions import staircase
+
+known, square = staircase(mi=10.0), -math.expm1(-2 * 10.0 / 20)  # rho^2
+x, y = known.sample(batch_size * batches, seed)
+both = zip(x.split(batch_size), y.split(batch_size))
+tables = [known.log_ratio(*pair) for pair in both]
+for scale in (1.0, 1.5, 2.0):
+    det = (1 + (scale - 1) * square) ** 2 - scale**2 * square
+    log_mean = 10 * ((2 - scale) * math.log(1 - square) - math.log(det))  # log E exp f, exactly
+    dv, infonce = (
+        torch.stack([bound(scale * table) for table in tables]).mean()
+        for bound in (bounds.dv, bounds.infonce)
+    )
+    print(f"{scale:3} f*: InfoNCE {infonce:.2f}, DV {dv:5.2f} on batches, "
+          f"{10 * scale - log_mean + 0:5.2f} with infinitely many pairs; truth 10")  # fmt: skip
+
+# %% [markdown]
+# On fresh batches, with nothing fitted to anything: **11.36 nats** from the log-ratio, **15.63 nats**
+# from twice that, and a critic trained by DV on such batches is paid for going there. So a higher
+# held-out DV need not be a better critic, and "held-out" alone does not make it honest: it takes a mean
+# of $e^f$ over very many pairs (section 4), or a bound that holds on a batch.
 #
 # **What could go wrong**: blaming the wrong one. A held-out InfoNCE of 4 nats at $K = 64$ looks
 # like a finding. It is the cap: raise $K$, at least for the measurement, which needs no gradient.
@@ -722,7 +782,8 @@ verdict("at 2 nats InfoNCE's training value lies above the truth", (
 # ## Key points
 #
 # - All bounds are $D \ge 0$, of a guessed $q(y \mid x)$; they differ in what they do with $\log Z$.
-# - DV is a lower bound in expectation of infinitely many pairs; on a batch it is biased *up*.
+# - DV is a lower bound in expectation of infinitely many pairs; on a batch it is biased *up*, and no
+#   critic is the best: a larger scale may read higher still.
 # - For the best critic $\mathrm{Var}(e^f) = e^{2I} - 1$ (Gaussians): $K$ of the order $e^I$ or more, or
 #   the mean of $e^f$ says nothing.
 # - NWJ is right on average, with that variance, and wants $f^* + 1$.
