@@ -185,6 +185,13 @@ def test_what_are_no_two_numbers_is_shown(value: Any) -> None:
         expect_numbers(value, 2, "two numbers are asked for")
 
 
+@pytest.mark.parametrize("value", [0.5, [0.5], np.full((1, 1), 0.5), torch.tensor([0.5])])
+def test_where_one_number_is_wanted_a_list_of_one_is_as_good(value: Any) -> None:
+    expect_close(value, 0.5, "a half")
+    with pytest.raises(check.WrongError, match=r"it should be \[1, 1, 1\]"):
+        expect_close(value, [[[0.5]]], "a half")
+
+
 def test_words_in_place_of_numbers_are_shown() -> None:
     with pytest.raises(check.WrongError, match=r"all ones: numbers are asked for, found \['one'"):
         expect_close(["one", "one"], np.ones(2), "all ones")

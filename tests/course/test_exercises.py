@@ -71,9 +71,9 @@ def test_a_stub_is_not_tried_and_a_forgotten_return_is_told(name: str) -> None:
 def test_a_number_may_come_in_any_form(name: str, form: str) -> None:
     def formed(*arguments: Any) -> Any:
         value = FUNCTIONS[name](*arguments)
-        is_plain = isinstance(value, float | np.floating) or shape_of(value) == ()
-        is_number = is_plain and not getattr(value, "requires_grad", False)
-        return FORMS[form](value) if is_number else value
+        if isinstance(value, torch.Tensor) and value.ndim == 0 and not value.requires_grad:
+            value = value.item()
+        return FORMS[form](value) if isinstance(value, float | np.floating) else value
 
     assert passes(name, formed)
 

@@ -1,22 +1,14 @@
-"""Exercises of chapter 10: a stub fails, a solution passes, wrong answers are told why."""
+"""Exercises of chapter 10: right answers pass in any way, wrong ones are told why."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
-from answers import refused, stub
-from scipy.stats import binomtest
-
-from localmi.course import check
-
-NAMES = ["exercise_10_1", "exercise_10_2", "exercise_10_3"]
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_a_stub_is_not_tried(name: str) -> None:
-    assert getattr(check, name)(stub).status == "not tried yet"
-
+import torch
+from answers import refused
+from scipy.stats import binom, binomtest
 
 # 10.1
 
@@ -27,8 +19,17 @@ def standard_error(auc: float, positives: int, negatives: int) -> float:
     return float(np.sqrt((auc * (1 - auc) + between) / (positives * negatives)))
 
 
-def test_a_standard_error_that_is_right() -> None:
-    assert check.exercise_10_1(standard_error).passed
+def by_python_s_own(auc: float, positives: int, negatives: int) -> float:
+    q1, q2, square = auc / (2 - auc), 2 * auc**2 / (1 + auc), auc**2
+    parts = auc - square, (positives - 1) * (q1 - square), (negatives - 1) * (q2 - square)
+    return math.sqrt(math.fsum(parts) / positives / negatives)
+
+
+def standard_error_in_torch(auc: float, positives: int, negatives: int) -> torch.Tensor:
+    a = torch.tensor(auc, dtype=torch.float64)
+    of_positives = (positives - 1) * (a / (2 - a) - a**2)
+    of_negatives = (negatives - 1) * (2 * a**2 / (1 + a) - a**2)
+    return ((a * (1 - a) + of_positives + of_negatives) / (positives * negatives)).sqrt()
 
 
 def test_the_formula_agrees_with_resampling() -> None:
@@ -61,8 +62,23 @@ def by_scipy(differences: np.ndarray) -> float:
     return float(binomtest(int(wins), int(wins + losses)).pvalue)
 
 
-def test_a_sign_test_that_is_right() -> None:
-    assert check.exercise_10_2(by_scipy).passed
+def by_tails(differences: np.ndarray) -> np.ndarray:
+    wins, losses = np.count_nonzero(differences > 0), np.count_nonzero(differences < 0)
+    return np.minimum(1, 2 * binom.cdf(min(wins, losses), wins + losses, 0.5))
+
+
+def by_counting(differences: np.ndarray) -> float:
+    signs = [one > 0 for one in differences.tolist() if one]
+    n, fewer = len(signs), min(sum(signs), len(signs) - sum(signs))
+    return min(1.0, 2 * sum(math.comb(n, k) for k in range(fewer + 1)) / 2**n)
+
+
+def sign_test_in_torch(differences: np.ndarray) -> torch.Tensor:
+    signs = torch.from_numpy(differences).sign()
+    n = int(signs.abs().sum())
+    chance = torch.tensor([math.comb(n, k) for k in range(n + 1)]).double() / 2**n
+    as_far = (2 * torch.arange(n + 1) - n).abs() >= signs.sum().abs()
+    return chance[as_far].sum()
 
 
 @pytest.mark.parametrize(
@@ -89,8 +105,8 @@ def verdict(difference: float, p_holm: float) -> str:
     return "holds" if difference > 0 else "contradicted"
 
 
-def test_a_verdict_that_is_right() -> None:
-    assert check.exercise_10_3(verdict).passed
+def by_sign(difference: float, p_holm: float) -> str:
+    return ("contradicted", "open", "holds")[int(np.sign(difference) * (p_holm < 0.05)) + 1]
 
 
 @pytest.mark.parametrize(
@@ -105,3 +121,10 @@ def test_a_verdict_that_is_right() -> None:
 )
 def test_wrong_verdicts(answer: Callable[..., Any], words: str) -> None:
     refused("exercise_10_3", answer, words)
+
+
+ANSWERS = {
+    "exercise_10_1": [standard_error, by_python_s_own, standard_error_in_torch],
+    "exercise_10_2": [by_scipy, by_tails, by_counting, sign_test_in_torch],
+    "exercise_10_3": [verdict, by_sign, lambda *both: np.str_(verdict(*both))],
+}

@@ -57,10 +57,15 @@ def expect(condition: object, words: str) -> None:
 
 
 def expect_close(found: Any, wanted: Any, words: str, *, tolerance: float = 1e-5) -> None:
-    """Inside a check: shape and numbers of `found` are those of `wanted` (floats, arrays)."""
+    """Inside a check: shape and numbers of `found` are those of `wanted` (floats, arrays).
+
+    Where one number is wanted, an array, list or tensor of one is as good.
+    """
     array, wanted = _numbers(found), _numbers(wanted)
     if array is None:
         raise WrongError(f"{words}: numbers are asked for, found {found!r}")
+    if array.size == 1 and wanted.ndim == 0:
+        array = array.reshape(())
     if array.shape != wanted.shape:
         raise WrongError(
             f"{words}: the shape is {list(array.shape)}, it should be {list(wanted.shape)}"
