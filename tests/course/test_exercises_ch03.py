@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -28,6 +29,24 @@ def test_a_stub_is_not_tried(name: str) -> None:
     assert getattr(check, name)(stub).status == "not tried yet"
 
 
+class Seen:
+    """An answer, and the number of pairs of each table that it was given."""
+
+    def __init__(self, answer: Callable[..., Any]) -> None:
+        self.answer = answer
+        self.sizes: set[int] = set()
+
+    def __call__(self, scores: Tensor, *more: Any) -> Any:
+        self.sizes.add(len(scores))
+        return self.answer(scores, *more)
+
+
+def loop_mean(scores: Any, of: Callable[[float], float]) -> Any:
+    """Mean of a function over the mismatched pairs, pair by pair."""
+    K = len(scores)
+    return sum(of(scores[i][j]) for i in range(K) for j in range(K) if i != j) / (K * (K - 1))
+
+
 # 3.1
 
 
@@ -40,9 +59,28 @@ def in_log_space(scores: Tensor, log_average: Tensor) -> Tensor:
     return scores.diagonal().mean() - (log_mean - log_average).exp()
 
 
-@pytest.mark.parametrize("answer", [surrogate, in_log_space])
+def by_loops(scores: Tensor, log_average: Tensor) -> Any:
+    K = len(scores)
+    matched = sum(scores[i, i] for i in range(K)) / K
+    return matched - loop_mean(scores, lambda one: (one - log_average).exp())
+
+
+def of_one_number(scores: Tensor, log_average: Tensor) -> Tensor:
+    return surrogate(scores, log_average)[None]
+
+
+def in_place(scores: Tensor, log_average: Tensor) -> Tensor:
+    matched = scores.diagonal().mean()
+    pairs = len(scores) * (len(scores) - 1)
+    scores = scores - log_average
+    return matched - scores.fill_diagonal_(-math.inf).exp().sum() / pairs
+
+
+@pytest.mark.parametrize("answer", [surrogate, in_log_space, by_loops, of_one_number, in_place])
 def test_surrogates_that_are_right(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
-    assert check.exercise_3_1(answer).passed
+    seen = Seen(answer)
+    assert check.exercise_3_1(seen).passed
+    assert len(seen.sizes) > 1
 
 
 @pytest.mark.parametrize(
@@ -56,6 +94,11 @@ def test_surrogates_that_are_right(answer: Callable[[Tensor, Tensor], Tensor]) -
         (lambda s, a: s.diagonal().mean() - (s - a).exp().mean(), "leave the diagonal out"),
         (lambda s, a: s.diagonal().mean() - (off(s) - a).exp().sum() / len(s) ** 2, "not K^2"),
         (lambda s, a: s.diagonal().mean() - (off(s) - a).exp().sum(), "take their mean"),
+        (lambda s, a: s.diagonal().sum() - (off(s) - a).exp().mean(), "sum over the matched"),
+        (lambda s, a: s.diagonal().sum() - (off(s) - a).exp().sum(), "sum over the matched"),
+        (lambda s, a: -(off(s) - a).exp().mean(), "do not count"),
+        (lambda s, a: s.diagonal().sum() / 4 - (off(s) - a).exp().sum() / 12, "another table"),
+        (lambda s, a: s.trace() / 4 - (off(s) - a).exp().mean(), "another table"),
         (lambda s, a: s.diagonal().mean() - off(s).exp().mean() / a, "the log of the average"),
         (lambda s, a: s.diagonal().mean() + (off(s) - a).exp().mean(), "must fall"),
         (lambda s, a: -surrogate(s, a), "the sign"),
@@ -86,8 +129,38 @@ def upper_clip_only(scores: Tensor, clip: float) -> Tensor:
     return scores.diagonal().mean() - (log_sum - log_pairs(scores))
 
 
-def test_smile() -> None:
-    assert check.exercise_3_2(smile).passed
+def smile_in_numpy(scores: Tensor, clip: float) -> Any:
+    table = np.asarray(scores)
+    mismatched = table[~np.eye(len(table), dtype=bool)].clip(-clip, clip)
+    return np.diag(table).mean() - np.log(np.exp(mismatched).mean())
+
+
+def smile_by_loops(scores: Tensor, clip: float) -> float:
+    rows: list[list[float]] = scores.tolist()
+    mean = loop_mean(rows, lambda one: math.exp(max(-clip, min(clip, one))))
+    return sum(rows[i][i] for i in range(len(rows))) / len(rows) - math.log(mean)
+
+
+def smile_in_place(scores: Tensor, clip: float) -> Tensor:
+    matched = scores.diagonal().mean()
+    scores.clamp_(-clip, clip).fill_diagonal_(-math.inf)
+    return matched - (scores.flatten().logsumexp(0) - log_pairs(scores))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        smile,
+        smile_in_numpy,
+        smile_by_loops,
+        smile_in_place,
+        lambda s, t: np.array([smile_in_numpy(s, t)]),
+    ],
+)
+def test_smiles_that_are_right(answer: Callable[[Tensor, float], Any]) -> None:
+    seen = Seen(answer)
+    assert check.exercise_3_2(seen).passed
+    assert len(seen.sizes) > 1
 
 
 @pytest.mark.parametrize(
@@ -107,6 +180,9 @@ def test_smile() -> None:
         (lambda s, t: s.diagonal().mean() - off(s).clamp(-t, t).mean(), "not the mean of f"),
         (objective, "what is trained"),
         (upper_clip_only, "both sides"),
+        (lambda s, t: smile(s, 5.0), "whatever tau"),
+        (lambda s, t: smile(s, t) - log_pairs(s) + math.log(12), "another table"),
+        (lambda s, t: smile(s, t) - s.diagonal().mean() + s.trace() / 4, "another table"),
         (lambda s, t: s.diagonal(), "one number"),
     ],
 )
@@ -123,8 +199,24 @@ def demi(logits: Tensor) -> Tensor:
     return logits.diagonal().mean() + math.log(len(logits) - 1)
 
 
-def test_demi() -> None:
-    assert check.exercise_3_3(demi).passed
+def demi_by_loops(logits: Tensor) -> float:
+    rows: list[list[float]] = logits.tolist()
+    return sum(row[i] for i, row in enumerate(rows)) / len(rows) + math.log(len(rows) - 1)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        demi,
+        demi_by_loops,
+        lambda s: np.diag(s.numpy()).mean() - np.log(1 / (len(s) - 1)),
+        lambda s: torch.tensor([demi(s)]),
+    ],
+)
+def test_demis_that_are_right(answer: Callable[[Tensor], Any]) -> None:
+    seen = Seen(answer)
+    assert check.exercise_3_3(seen).passed
+    assert len(seen.sizes) > 1
 
 
 @pytest.mark.parametrize(
@@ -138,6 +230,8 @@ def test_demi() -> None:
         (lambda s: smile(s, math.inf), "this is DV"),
         (lambda s: s.diagonal(), "one number"),
         (lambda s: 0.0, "less log odds"),
+        (lambda s: s.diagonal().mean() + math.log(3), "another table"),
+        (lambda s: s.trace() / 4 + math.log(len(s) - 1), "another table"),
     ],
 )
 def test_demis_that_are_wrong(answer: Callable[[Tensor], Any], words: str) -> None:

@@ -16,29 +16,26 @@ SCORES = torch.tensor(
 )  # [K, K] of four pairs; a matched score above 5, mismatched ones above 5 and below -5
 K = len(SCORES)
 MATCHED = torch.eye(K, dtype=torch.bool)
+FIVE = 4 * torch.arange(1.0, 26.0, dtype=torch.float64).reshape(5, 5).sin()  # of five pairs
+HARD_CODED = "another table, of five pairs: is K taken from the scores?"
 
 
 @exercise
 def exercise_3_1(my_surrogate: Callable[[Tensor, Tensor], Tensor]) -> None:
     """MINE's surrogate: its gradient is that of DV, with the moving average below the bar."""
     log_average = torch.tensor(0.7, dtype=torch.float64)
-    scores = SCORES.clone().requires_grad_()
-    value = my_surrogate(scores, log_average)
-    expect(
-        isinstance(value, Tensor) and value.shape == () and value.requires_grad,
-        "a scalar that carries a gradient is asked for: no .item(), no .detach() of the scores",
-    )
-    (found,) = torch.autograd.grad(value, scores)
-    expect(
-        torch.allclose(found.diagonal(), torch.full((K,), 1 / K).double())
-        or not torch.allclose(found.diagonal(), torch.full((K,), -1 / K).double()),
-        "the sign: matched scores must rise, so mean f_ii counts positive",
-    )
+    found = _gradient(my_surrogate, SCORES, log_average)
+    for mistake, words in (
+        (-1 / K, "the sign: matched scores must rise, so mean f_ii counts positive"),
+        (1, "this is a sum over the matched pairs: take their mean"),
+        (0, "the matched scores do not count: their mean is the first term"),
+    ):
+        expect(not torch.allclose(found.diagonal(), torch.full_like(found[0], mistake)), words)
     ratio = SCORES.exp() / log_average.exp()
     off = found.masked_fill(MATCHED, 0)
     pairs = K * (K - 1)
     expect(
-        torch.allclose(found.diagonal(), torch.full((K,), 1 / K).double()),
+        torch.allclose(found.diagonal(), torch.full_like(found[0], 1 / K)),
         "a matched score has a gradient of 1/K and no more: leave the diagonal out of E_O",
     )
     log_mean = SCORES[~MATCHED].logsumexp(0) - math.log(pairs)
@@ -55,13 +52,28 @@ def exercise_3_1(my_surrogate: Callable[[Tensor, Tensor], Tensor]) -> None:
     expect(not torch.allclose(off, ratio.masked_fill(MATCHED, 0) / pairs), "mismatched "
            "scores must fall: E_O[e^f] / average is taken off")  # fmt: skip
     expect_close(off, -ratio.masked_fill(MATCHED, 0) / pairs, "the gradient of mismatched scores")
+    right = -(FIVE - log_average).exp() / 20
+    right.fill_diagonal_(1 / 5)
+    expect_close(_gradient(my_surrogate, FIVE, log_average), right, HARD_CODED)
+
+
+def _gradient(my_surrogate: Callable[..., Tensor], table: Tensor, log_average: Tensor) -> Tensor:
+    """[K, K] of the answer, which may change the scores that it is given."""
+    scores = table.clone().requires_grad_()
+    value = my_surrogate(scores.clone(), log_average.clone())
+    expect(
+        isinstance(value, Tensor) and value.numel() == 1 and value.requires_grad,
+        "a scalar that carries a gradient is asked for: no .item(), no .detach() of the scores",
+    )
+    (found,) = torch.autograd.grad(value.sum(), scores)
+    return found
 
 
 @exercise
 def exercise_3_2(my_smile: Callable[[Tensor, float], Tensor]) -> None:
     """SMILE with the mismatched scores, and them only, clipped."""
     clip = 5.0
-    found = expect_number(my_smile(SCORES, clip))
+    found = expect_number(my_smile(SCORES.clone(), clip))
     clipped, matched = SCORES.clamp(-clip, clip), SCORES.diagonal().mean()
     pairs = K * (K - 1)
     right = smile(SCORES, clip=clip)
@@ -88,14 +100,17 @@ def exercise_3_2(my_smile: Callable[[Tensor, float], Tensor]) -> None:
     expect_close(found, right, "SMILE of four pairs")
     wide = SCORES - 6  # mismatched scores far below -tau
     expect_close(
-        my_smile(wide, 1.0), smile(wide, clip=1.0), "clip on both sides, at -tau and at tau"
+        expect_number(my_smile(wide.clone(), 1.0)),
+        smile(wide, clip=1.0),
+        "another table and tau = 1: is it clipped at -tau and at tau, whatever tau?",
     )
+    expect_close(expect_number(my_smile(FIVE.clone(), clip)), smile(FIVE, clip=clip), HARD_CODED)
 
 
 @exercise
 def exercise_3_3(my_demi: Callable[[Tensor], Tensor]) -> None:
     """DEMI from a classifier that was trained on all K x K pairs alike."""
-    found = expect_number(my_demi(SCORES))
+    found = expect_number(my_demi(SCORES.clone()))
     matched = SCORES.diagonal().mean()
     for mistake, words in (
         (matched, "the prior odds are forgotten: of K x K pairs only one in K is matched, and the "
@@ -112,3 +127,5 @@ def exercise_3_3(my_demi: Callable[[Tensor], Tensor]) -> None:
     ):  # fmt: skip
         expect(not math.isclose(found, mistake, abs_tol=1e-6), words)
     expect_close(found, matched + math.log(K - 1), "mean logit of the matched pairs less log odds")
+    wanted = FIVE.diagonal().mean() + math.log(4)
+    expect_close(expect_number(my_demi(FIVE.clone())), wanted, HARD_CODED)
