@@ -50,9 +50,37 @@ def gap_without_zeros(p: Array) -> float:
         )
 
 
-@pytest.mark.parametrize("answer", [gap_by_loops, information("z2", "h", ("z1",))])
+def gap_in_torch(p: Array) -> Tensor:
+    def entropy(q: Tensor) -> Tensor:
+        return -torch.special.xlogy(q, q).sum()
+
+    q = torch.from_numpy(p)
+    return entropy(q.sum(2)) + entropy(q.sum(0)) - entropy(q) - entropy(q.sum((0, 2)))
+
+
+def gap_in_place(p: Array) -> Array:
+    value = gap_by_loops(p)
+    p *= 0
+    return np.array([value])
+
+
+@pytest.mark.parametrize(
+    "answer", [gap_by_loops, gap_in_torch, gap_in_place, information("z2", "h", ("z1",))]
+)
 def test_gaps_that_are_right(answer: Callable[[Array], float]) -> None:
-    assert check.exercise_4_1(answer).passed
+    shapes = []
+
+    def seen(p: Array) -> float:
+        shapes.append(p.shape)
+        return answer(p)
+
+    assert check.exercise_4_1(seen).passed
+    assert max(len(set(shape)) for shape in shapes) == 3, "one table whose sides all differ"
+
+
+def gap_with_wrong_sides(p: Array) -> float:
+    """Sums over as many cases of H as there are of Z2: right where these are equally many."""
+    return gap_by_loops(p[: p.shape[2], :, : p.shape[0]])
 
 
 @pytest.mark.parametrize(
@@ -67,6 +95,7 @@ def test_gaps_that_are_right(answer: Callable[[Array], float]) -> None:
         (lambda p: gap_by_loops(p) / math.log(2), "bits"),
         (lambda p: -gap_by_loops(p), "sign"),
         (gap_without_zeros, "0 log 0"),
+        (gap_with_wrong_sides, "it gives"),
         (lambda p: 0.123, "it gives"),
         (lambda p: p, "one number"),
     ],
@@ -86,7 +115,17 @@ def from_the_integral(r: int) -> float:
     return float((np.exp(log_density) * log_density).mean())
 
 
-@pytest.mark.parametrize("answer", [lambda r: math.log(r) - (r - 1) / r, from_the_integral])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        lambda r: math.log(r) - (r - 1) / r,
+        lambda r: np.array([np.log(r) + 1 / r - 1]),
+        lambda r: torch.tensor(float(r)).log() - 1 + 1 / r,
+        from_the_integral,
+        math.log,  # of any independent regions
+        lambda r: np.log([r]),
+    ],
+)
 def test_nothings_that_are_right(answer: Callable[[int], float]) -> None:
     assert check.exercise_4_2(answer).passed
 
@@ -94,7 +133,10 @@ def test_nothings_that_are_right(answer: Callable[[int], float]) -> None:
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
-        (math.log, "with certainty"),
+        (math.log2, "bits"),
+        (lambda r: -math.log(r), "sign"),
+        (lambda r: math.log(16), "nothing to choose"),
+        (lambda r: math.log(r) - (r == 2) / 2, "R = 2"),
         (lambda r: math.log(r) - 1, "limit for many regions"),
         (lambda r: math.log2(r) - (r - 1) / r / math.log(2), "bits"),
         (lambda r: (r - 1) / r - math.log(r), "sign"),
