@@ -7,7 +7,8 @@
     python benchmarks/estimators.py figure --rows a.json --out map.png    of what --json has kept
 
 Accuracy: every figure is the value of pairs that nothing was fitted to, with its 95 % interval,
-less the truth. KSG and CCA use all pairs. Each seed is another draw, split and network; all count.
+less the truth. KSG and CCA use all pairs, raw or after a map of each column. Each seed is another
+draw, split and network; all count.
 
 Speed: both sides take turns in one process, the median over --repeats; what counts is the ratio.
 Of torch-mist and benchmark-mi only where `torch_mist` or `bmi` can be imported: make an
@@ -40,12 +41,28 @@ from localmi.mi.critics import SeparableCritic
 from localmi.mi.distributions import TASKS, Task, staircase, task
 from localmi.mi.samples.baselines import gaussian_mi, ksg
 from localmi.mi.samples.estimate import estimate
+from localmi.mi.samples.inputs import Scale
 
 STAIRCASE = (2.0, 4.0, 6.0, 8.0, 10.0)
-BASELINES: dict[str, Callable[[Tensor, Tensor], float]] = {
+Baseline = Callable[[Tensor, Tensor], float]
+
+
+def after_ranks(baseline: Baseline) -> Baseline:
+    """On normal scores, as `estimate` gives them to a critic, but of all pairs."""
+
+    def scores(values: Tensor) -> Tensor:
+        array = values.double().numpy()
+        return Scale.of(array, "rank")(array)
+
+    return lambda x, y: baseline(scores(x), scores(y))
+
+
+BASELINES: dict[str, Baseline] = {
     "ksg": ksg,
+    "ksg after ranks": after_ranks(ksg),
     "cca": gaussian_mi,
     "cca after asinh": lambda x, y: gaussian_mi(x.asinh(), y.asinh()),
+    "cca after ranks": after_ranks(gaussian_mi),
 }
 Step = Callable[[], object]
 
@@ -262,7 +279,7 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument("what", choices=["accuracy", "staircase", "speed", "figure"])
     parser.add_argument("--tasks", nargs="+", default=list(TASKS), help="names, for accuracy")
-    parser.add_argument("--methods", nargs="+", default=["infonce", "js"])
+    parser.add_argument("--methods", nargs="*", default=["infonce", "js"])
     parser.add_argument(
         "--baselines", nargs="*", default=list(BASELINES), help="none: --baselines"
     )

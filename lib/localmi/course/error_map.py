@@ -18,8 +18,10 @@ FULL = 0.5  # nats, where the colours end
 REFUSED = "#DDDDDD"
 NAMES = {
     "ksg": "KSG",
+    "ksg after ranks": "KSG,\nafter ranks",
     "cca": "Gaussian",
     "cca after asinh": "Gaussian,\nafter asinh",
+    "cca after ranks": "Gaussian,\nafter ranks",
     "infonce": "InfoNCE",
     "mine": "MINE",
     "js": "JS,\nthen DV",
