@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from answers import sides_differ
 from torch import Tensor
 
 from localmi.course import check
@@ -38,6 +39,13 @@ def test_splitters_that_are_right() -> None:
     assert check.exercise_5_1(
         lambda text: [sentence.rstrip(".") for sentence in my_split(text)]
     ).passed
+    assert check.exercise_5_1(lambda text: (sentence for sentence in my_split(text))).passed
+    assert check.exercise_5_1(lambda text: np.array(my_split(text))).passed
+
+
+def without_numbers(text: str) -> list[str]:
+    """Every number with a period behind it, and no decimal, is taken for a list's."""
+    return my_split(re.sub(r"\d+\.(?!\d)", "", text))
 
 
 @pytest.mark.parametrize(
@@ -56,6 +64,8 @@ def test_splitters_that_are_right() -> None:
             lambda text: re.split(r"(?<=[a-z]\.)\s+", " ".join(text.split())),
             "two sentences without numbers",
         ),
+        (without_numbers, "12 is no number of a list"),
+        (lambda text: {"sentences": 2}.values(), "a list of strings"),
     ],
 )
 def test_splitters_that_are_wrong(answer: Callable[[str], Any], words: str) -> None:
@@ -102,8 +112,20 @@ def test_mi_that_is_wrong(answer: Callable[[float, float], float], words: str) -
 def test_the_policy_zeros() -> None:
     assert check.exercise_5_3(lambda values: label_targets(values, "zeros")).passed
     assert check.exercise_5_3(lambda values: ((values == 1) * 1, ~np.isnan(values))).passed
+    assert check.exercise_5_3(zeros_by_a_loop).passed
+    assert check.exercise_5_3(zeros_by_torch).passed
     # a target that does not count may be anything
     assert check.exercise_5_3(lambda values: (np.maximum(values, 0), ~np.isnan(values))).passed
+
+
+def zeros_by_a_loop(values: np.ndarray) -> tuple[list[list[int]], list[list[bool]]]:
+    targets = [[int(value == 1) for value in row] for row in values]
+    return targets, [[not math.isnan(value) for value in row] for row in values]
+
+
+def zeros_by_torch(values: np.ndarray) -> tuple[Tensor, Tensor]:
+    tensor = torch.from_numpy(values)
+    return (tensor == 1).float(), ~tensor.isnan()
 
 
 def targets_of_ones(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -142,6 +164,18 @@ def same(values: Tensor) -> Tensor:
 def test_the_mask_of_mismatches() -> None:
     assert check.exercise_5_4(lambda study, text: ~same(study) & ~same(text)).passed
     assert check.exercise_5_4(lambda study, text: may_mismatch(study, study, text)).passed
+    assert check.exercise_5_4(by_numpy).passed
+    assert check.exercise_5_4(by_a_loop).passed
+
+
+def by_numpy(study: Tensor, text: Tensor) -> np.ndarray:
+    pairs = np.not_equal.outer(study.numpy(), study.numpy())
+    return pairs & np.not_equal.outer(text.numpy(), text.numpy())
+
+
+def by_a_loop(study: Tensor, text: Tensor) -> list[list[bool]]:
+    pairs = list(zip(study.tolist(), text.tolist(), strict=True))
+    return [[mine[0] != other[0] and mine[1] != other[1] for other in pairs] for mine in pairs]
 
 
 @pytest.mark.parametrize(
@@ -154,10 +188,15 @@ def test_the_mask_of_mismatches() -> None:
         (lambda study, text: same(study) | same(text), "diagonal"),
         (lambda study, text: ~(same(study) & same(text)), "one study"),
         (lambda study, text: torch.zeros(4, 4), "EITHER"),
-        (lambda study, text: [[True]], "a tensor"),
+        (lambda study, text: [[True]], "every row with every column"),
+        (lambda study, text: {"allowed": True}, "an array or tensor"),
     ],
 )
 def test_masks_that_are_wrong(answer: Callable[[Tensor, Tensor], Any], words: str) -> None:
     verdict = check.exercise_5_4(answer)
     assert verdict.status == "not yet"
     assert words in verdict.words
+
+
+def test_no_side_can_be_taken_for_another() -> None:
+    assert sides_differ("exercise_5_3", zeros_by_torch)

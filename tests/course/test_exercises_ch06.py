@@ -3,8 +3,10 @@
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from answers import sides_differ
 from torch import Tensor
 from torch.nn import functional
 
@@ -33,7 +35,43 @@ def by_unshuffle(block: Tensor, grid: int) -> Tensor:
     return functional.pixel_unshuffle(block, block.shape[-1] // grid).flatten(2).transpose(1, 2)
 
 
-@pytest.mark.parametrize("answer", [by_unshuffle, by_reshape])
+def by_a_loop(block: Tensor, grid: int) -> Tensor:
+    height, width = (side // grid for side in block.shape[2:])
+    return torch.stack(
+        [
+            block[:, :, row : row + height, column : column + width].flatten(1)
+            for row in range(0, height * grid, height)
+            for column in range(0, width * grid, width)
+        ],
+        dim=1,
+    )
+
+
+def of_any_sides(block: Tensor, grid: int) -> Tensor:
+    cells = block.unflatten(3, (grid, -1)).unflatten(2, (grid, -1))
+    return cells.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
+
+
+def by_numpy(block: Tensor, grid: int) -> np.ndarray:
+    rows = np.split(block.numpy(), grid, axis=2)
+    cells = [cell for row in rows for cell in np.split(row, grid, axis=3)]
+    return np.stack([cell.reshape(len(cell), -1) for cell in cells], axis=1)
+
+
+def grid_for_side(block: Tensor, grid: int) -> Tensor:
+    return functional.pixel_unshuffle(block, grid).flatten(2).transpose(1, 2)
+
+
+def width_for_height(block: Tensor, grid: int) -> Tensor:
+    """Right for square blocks alone, and says nothing where it is wrong."""
+    wide = block[..., : block.shape[2]]
+    return by_a_loop(wide, grid)
+
+
+RIGHT = [by_unshuffle, by_reshape, by_a_loop, of_any_sides, by_numpy]
+
+
+@pytest.mark.parametrize("answer", [*RIGHT, lambda block, grid: by_numpy(block, grid).tolist()])
 def test_regions_that_are_right(answer: Callable[[Tensor, int], Tensor]) -> None:
     assert check.exercise_6_1(answer).passed
 
@@ -41,13 +79,17 @@ def test_regions_that_are_right(answer: Callable[[Tensor, int], Tensor]) -> None
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
-        (lambda b, g: functional.avg_pool2d(b, 2).flatten(2).transpose(1, 2), "pooled"),
+        (lambda b, g: functional.avg_pool2d(b, 3).flatten(2).transpose(1, 2), "pooled"),
         (lambda b, g: by_unshuffle(b, g).transpose(1, 2), "a region is a row"),
-        (lambda b, g: b.flatten(1), "gives [2, 4, 12]"),
-        (lambda b, g: b.reshape(2, 4, 12), "plain reshape"),
+        (lambda b, g: b.flatten(1), "gives [2, 4, 27]"),
+        (lambda b, g: b.reshape(2, 4, -1), "plain reshape"),
         (lambda b, g: by_unshuffle(b.transpose(2, 3), g), "column by column"),
-        (lambda b, g: b.flatten(2).transpose(1, 2).reshape(2, 4, 12), "region 0 holds"),
-        (lambda b, g: [[0.0]], "a tensor"),
+        (lambda b, g: b.flatten(2).transpose(1, 2).reshape(2, 4, -1), "region 0 holds"),
+        (lambda b, g: [[0.0]], "gives [2, 4, 27]"),
+        (lambda b, g: b.shape, "gives [2, 4, 27]"),
+        (lambda b, g: {"regions": b}, "an array or tensor"),
+        (grid_for_side, "regions of 2 x 2 cells"),
+        (width_for_height, "should be [2, 4, 30]"),
     ],
 )
 def test_regions_that_are_wrong(answer: Callable[[Tensor, int], Any], words: str) -> None:
@@ -81,6 +123,8 @@ def stride_too_early(layers: Layers) -> int:
 
 def test_the_receptive_field() -> None:
     assert check.exercise_6_2(receptive_field).passed
+    assert check.exercise_6_2(lambda layers: float(receptive_field(layers))).passed
+    assert check.exercise_6_2(lambda layers: torch.tensor(receptive_field(layers))).passed
 
 
 @pytest.mark.parametrize(
@@ -93,6 +137,8 @@ def test_the_receptive_field() -> None:
         (without_strides, "lie 2 pixels apart"),
         (stride_too_early, "not its own"),
         (lambda layers: min(receptive_field(layers), 256), "437"),
+        (lambda layers: receptive_field([(k, min(s, 2)) for k, s in layers]), "22 pixels"),
+        (lambda layers: receptive_field([(min(k, 3), s) for k, s in layers]), "22 pixels"),
     ],
 )
 def test_receptive_fields_that_are_wrong(answer: Callable[[Layers], int], words: str) -> None:
@@ -108,8 +154,21 @@ def masked_mean(hidden: Tensor, mask: Tensor) -> Tensor:
     return (hidden * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
 
 
-def test_the_mean_over_word_pieces() -> None:
-    assert check.exercise_6_3(masked_mean).passed
+def mean_by_a_loop(hidden: Tensor, mask: Tensor) -> Tensor:
+    return torch.stack(
+        [own[counts].mean(dim=0) for own, counts in zip(hidden, mask.bool(), strict=True)]
+    )
+
+
+def mean_by_numpy(hidden: Tensor, mask: Tensor) -> np.ndarray:
+    every = np.broadcast_to(mask.numpy()[..., None], hidden.shape)
+    return np.average(hidden.numpy(), axis=1, weights=every)
+
+
+@pytest.mark.parametrize("answer", [masked_mean, mean_by_a_loop, mean_by_numpy])
+def test_the_mean_over_word_pieces(answer: Callable[[Tensor, Tensor], Any]) -> None:
+    assert check.exercise_6_3(answer).passed
+    assert check.exercise_6_3(lambda hidden, mask: list(answer(hidden, mask))).passed
 
 
 @pytest.mark.parametrize(
@@ -119,12 +178,17 @@ def test_the_mean_over_word_pieces() -> None:
         (lambda hidden, mask: (hidden * mask[..., None]).mean(1), "not by T"),
         (lambda hidden, mask: (hidden * mask[..., None]).sum(1), "this is the sum"),
         (lambda hidden, mask: hidden[:, 0], "[CLS]"),
-        (lambda hidden, mask: hidden.mean(2), "the mean over the pieces"),
+        (lambda hidden, mask: hidden.mean(2), "one vector a sentence"),
         (lambda hidden, mask: hidden, "one vector a sentence"),
-        (lambda hidden, mask: torch.zeros(2, 2), "the mean over the pieces"),
+        (lambda hidden, mask: torch.zeros(2, 4), "the mean over the pieces"),
     ],
 )
 def test_means_that_are_wrong(answer: Callable[[Tensor, Tensor], Tensor], words: str) -> None:
     verdict = check.exercise_6_3(answer)
     assert verdict.status == "not yet"
     assert words in verdict.words
+
+
+@pytest.mark.parametrize(("name", "answer"), [("6_1", of_any_sides), ("6_3", masked_mean)])
+def test_no_side_can_be_taken_for_another(name: str, answer: Callable[..., Tensor]) -> None:
+    assert sides_differ(f"exercise_{name}", answer)

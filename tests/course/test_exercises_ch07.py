@@ -5,6 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from answers import sides_differ
+from scipy.special import logsumexp
 from torch import Tensor
 
 from localmi.course import check
@@ -165,7 +167,18 @@ def test_the_soft_maximum() -> None:
         mean = (scores / temperature).exp().mean(dim=1)
         return temperature * mean.log()
 
-    assert check.exercise_7_1(mine).passed
+    def by_numpy(scores: Tensor, temperature: float) -> np.ndarray:
+        return logsumexp(scores.numpy() / temperature, axis=1, b=1 / scores.shape[1]) * temperature
+
+    def by_a_loop(scores: Tensor, temperature: float) -> list[list[float]]:
+        pairs = scores.transpose(1, 2).tolist()  # [B, M, N]
+        return [
+            [temperature * math.log(np.mean(np.exp(np.array(f) / temperature))) for f in row]
+            for row in pairs
+        ]
+
+    for answer in (mine, by_numpy, by_a_loop):
+        assert check.exercise_7_1(answer).passed
     assert "log N too high" in check.exercise_7_1(lambda s, t: t * (s / t).logsumexp(1)).words
     assert "hard maximum" in check.exercise_7_1(lambda s, t: s.amax(1)).words
     assert "dimension 1" in check.exercise_7_1(lambda s, t: s.logsumexp(2)).words
@@ -181,6 +194,27 @@ def test_the_chance_of_the_pointing_game() -> None:
         ]
         return sum(hits) / len(hits)
 
-    assert check.exercise_7_3(mine).passed
+    def by_torch(mask: np.ndarray, grid: int) -> Tensor:
+        side = len(mask) // grid
+        return torch.from_numpy(mask)[side // 2 :: side, side // 2 :: side].double().mean()
+
+    def covered(mask: np.ndarray, grid: int) -> np.ndarray:
+        side = len(mask) // grid
+        return mask.reshape(grid, side, grid, side).mean(axis=(1, 3))
+
+    for answer in (mine, by_torch):
+        assert check.exercise_7_3(answer).passed
+    touched = check.exercise_7_3(lambda mask, grid: (covered(mask, grid) > 0).mean())
+    assert "the mask touches" in touched.words
+    half = check.exercise_7_3(lambda mask, grid: (covered(mask, grid) > 0.5).mean())
+    assert "covers half of" in half.words
     assert "share of the pixels" in check.exercise_7_3(lambda mask, grid: mask.mean()).words
     assert "divide" in check.exercise_7_3(lambda mask, grid: 16 * mine(mask, grid)).words
+
+
+def test_no_side_can_be_taken_for_another() -> None:
+    def soft(scores: Tensor, temperature: float) -> Tensor:
+        return temperature * (scores / temperature).exp().mean(dim=1).log()
+
+    assert sides_differ("exercise_7_1", soft)
+    assert sides_differ("exercise_7_2", step_with(by_log_softmax))

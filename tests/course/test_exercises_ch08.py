@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from answers import refused, stub
+from answers import refused, sides_differ, stub
 from numpy.random import Generator
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits as cross_entropy
@@ -43,7 +43,22 @@ def by_hand(scores: Tensor, targets: Tensor, mask: Tensor) -> Tensor:
     return loss[mask].mean()
 
 
-@pytest.mark.parametrize("answer", [masked, selected, by_hand])
+def by_a_loop(scores: Tensor, targets: Tensor, mask: Tensor) -> float:
+    found = []
+    for score, target, counts in zip(
+        *(x.ravel().tolist() for x in (scores, targets, mask)), strict=True
+    ):
+        p = 1 / (1 + np.exp(-score))
+        found += [-np.log(p if target else 1 - p)] * int(counts)
+    return sum(found) / len(found)
+
+
+def by_numpy(scores: Tensor, targets: Tensor, mask: Tensor) -> np.ndarray:
+    s, t, m = (x.numpy() for x in (scores, targets, mask))
+    return ((np.logaddexp(0, s) - t * s) * m).sum() / m.sum()
+
+
+@pytest.mark.parametrize("answer", [masked, selected, by_hand, by_a_loop, by_numpy])
 def test_losses_that_are_right(answer: Callable[..., Tensor]) -> None:
     assert check.exercise_8_1(answer).passed
 
@@ -58,7 +73,7 @@ def test_losses_that_are_right(answer: Callable[..., Tensor]) -> None:
         (lambda s, t, m: ((each(s, t) * m).sum(1) / m.sum(1)).mean(), "images' means"),
         (lambda s, t, m: cross_entropy(s * m, t), "not the scores"),
         (lambda s, t, m: each(s, t) * m, "one number"),
-        (lambda s, t, m: torch.tensor(0.1), "six labels"),
+        (lambda s, t, m: torch.tensor(0.1), "seven labels"),
     ],
 )
 def test_losses_that_are_wrong(answer: Callable[..., Tensor], words: str) -> None:
@@ -86,7 +101,12 @@ def auc_by_loops(targets: np.ndarray, scores: np.ndarray) -> float:
     return won / number
 
 
-@pytest.mark.parametrize("answer", [auc_by_pairs, auc_by_loops])
+def auc_by_torch(targets: np.ndarray, scores: np.ndarray) -> Tensor:
+    s, t = torch.from_numpy(scores), torch.from_numpy(targets)
+    return ((s[t == 1][:, None] - s[t == 0]).sign().mean() + 1) / 2
+
+
+@pytest.mark.parametrize("answer", [auc_by_pairs, auc_by_loops, auc_by_torch])
 def test_aucs_that_are_right(answer: Callable[..., float]) -> None:
     assert check.exercise_8_2(answer).passed
 
@@ -116,7 +136,13 @@ def tails(softmax: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize(
     "answer",
-    [tails, lambda p: 1 - p.cumsum(axis=1)[:, :3], lambda p: p[:, ::-1].cumsum(1)[:, 2::-1]],
+    [
+        tails,
+        lambda p: 1 - p.cumsum(axis=1)[:, :3],
+        lambda p: p[:, ::-1].cumsum(1)[:, 2::-1],
+        lambda p: [[sum(row[k:]) for k in (1, 2, 3)] for row in p.tolist()],
+        lambda p: torch.from_numpy(p).flip(1).cumsum(1).flip(1)[:, 1:],
+    ],
 )
 def test_tails_that_are_right(answer: Callable[[np.ndarray], np.ndarray]) -> None:
     assert check.exercise_8_3(answer).passed
@@ -129,8 +155,8 @@ def test_tails_that_are_right(answer: Callable[[np.ndarray], np.ndarray]) -> Non
         (lambda p: p.cumsum(axis=1)[:, :3], "P(grade <= k)"),
         (lambda p: p[:, ::-1].cumsum(axis=1)[:, ::-1], "P(grade >= 0) is 1"),
         (lambda p: p[:, ::-1].cumsum(axis=1)[:, :3], "the other order"),
-        (lambda p: p @ np.arange(4), "gives [3, 3]"),
-        (lambda p: np.zeros((3, 3)), "tail sums"),
+        (lambda p: p @ np.arange(4), "gives [5, 3]"),
+        (lambda p: np.zeros((5, 3)), "tail sums"),
     ],
 )
 def test_tails_that_are_wrong(answer: Callable[[np.ndarray], np.ndarray], words: str) -> None:
@@ -162,6 +188,36 @@ def paired_test(
     return p_value
 
 
+def swaps_of_one_model(
+    auc: Auc, a: np.ndarray, b: np.ndarray, patients: np.ndarray, rng: Generator
+) -> float:
+    observed, count = abs(auc(a) - auc(b)), 0
+    for _ in range(2000):
+        swap = (rng.random(patients.max() + 1) < 0.5)[patients]
+        count += abs(auc(np.where(swap, b, a)) - auc(b)) >= observed - 1e-12
+    return (1 + count) / 2001
+
+
+def either_way_forgotten(
+    auc: Auc, a: np.ndarray, b: np.ndarray, patients: np.ndarray, rng: Generator
+) -> float:
+    observed, count = abs(auc(a) - auc(b)), 0
+    for _ in range(2000):
+        swap = (rng.random(patients.max() + 1) < 0.5)[patients]
+        count += auc(np.where(swap, b, a)) - auc(np.where(swap, a, b)) >= observed - 1e-12
+    return (1 + count) / 2001
+
+
+def shuffled_images(
+    auc: Auc, a: np.ndarray, b: np.ndarray, patients: np.ndarray, rng: Generator
+) -> float:
+    observed, count = abs(auc(a) - auc(b)), 0
+    for _ in range(2000):
+        order = rng.permutation(len(a))
+        count += abs(auc(a[order]) - auc(b[order])) >= observed - 1e-12
+    return (1 + count) / 2001
+
+
 def unpaired(auc: Auc, a: np.ndarray, b: np.ndarray, patients: np.ndarray, rng: Generator) -> Any:
     observed, both, count = abs(auc(a) - auc(b)), np.concatenate([a, b]), 0
     for _ in range(2000):
@@ -172,6 +228,7 @@ def unpaired(auc: Auc, a: np.ndarray, b: np.ndarray, patients: np.ndarray, rng: 
 
 def test_the_paired_test() -> None:
     assert check.exercise_8_4(paired_test()).passed
+    assert check.exercise_8_4(lambda *known: torch.tensor(paired_test()(*known))).passed
 
 
 def test_the_paired_test_needs_no_luck() -> None:
@@ -188,7 +245,11 @@ def test_the_paired_test_needs_no_luck() -> None:
         (paired_test(two_sided=False), "without their sign"),
         (paired_test(plus=0), "Add 1 above and below"),
         (paired_test(strict=True), ">="),
-        (unpaired, "images swapped one by one"),
+        (unpaired, "never with another patient's"),
+        (swaps_of_one_model, "of both models, not of one"),
+        (either_way_forgotten, "*either way*"),
+        (shuffled_images, "shuffled one by one"),
+        (lambda *known: (paired_test()(*known) * 2001 - 1) / 2001, "add 1 above and below"),
         (lambda auc, a, b, *_: paired_test()(auc, a, b, *_) / 2, "against itself"),
         (lambda auc, a, b, *_: 1.0, "does each swap"),
         (lambda *_: 1.2, "above 1"),
@@ -196,3 +257,8 @@ def test_the_paired_test_needs_no_luck() -> None:
 )
 def test_paired_tests_that_are_wrong(answer: Callable[..., float], words: str) -> None:
     refused("exercise_8_4", answer, words)
+
+
+@pytest.mark.parametrize(("name", "answer"), [("8_1", masked), ("8_3", tails)])
+def test_no_side_can_be_taken_for_another(name: str, answer: Callable[..., Any]) -> None:
+    assert sides_differ(f"exercise_{name}", answer)

@@ -5,7 +5,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from answers import refused, stub
+import torch
+from answers import refused, sides_differ, stub
+from scipy.stats import rankdata
 
 from localmi.course import check
 
@@ -62,7 +64,27 @@ def of_regions(heat: np.ndarray, mask: np.ndarray) -> float:
     return float(heat[touched].mean() - heat[~touched].mean())
 
 
-@pytest.mark.parametrize("answer", [cnr(right_noise), by_regions])
+def by_torch(heat: np.ndarray, mask: np.ndarray) -> torch.Tensor:
+    pixels, marked = torch.from_numpy(pixels_of(heat, mask)), torch.from_numpy(mask)
+    inside, outside = pixels[marked], pixels[~marked]
+    noise = (inside.var(correction=0) + outside.var(correction=0)).sqrt()
+    return (inside.mean() - outside.mean()) / noise
+
+
+def by_a_loop(heat: np.ndarray, mask: np.ndarray) -> float:
+    side, found = len(mask) // len(heat), {True: [], False: []}
+    for row in range(len(mask)):
+        for column in range(len(mask)):
+            found[bool(mask[row, column])].append(heat[row // side, column // side])
+    means = {where: sum(values) / len(values) for where, values in found.items()}
+    spread = sum(
+        sum((v - means[where]) ** 2 for v in values) / len(values)
+        for where, values in found.items()
+    )
+    return (means[True] - means[False]) / spread**0.5
+
+
+@pytest.mark.parametrize("answer", [cnr(right_noise), by_regions, by_torch, by_a_loop])
 def test_contrasts_that_are_right(answer: Callable[..., float]) -> None:
     assert check.exercise_9_1(answer).passed
 
@@ -77,6 +99,7 @@ def test_contrasts_that_are_right(answer: Callable[..., float]) -> None:
         (cnr(lambda i, o: i.std() + o.std()), "take one root"),
         (cnr(lambda i, o: np.sqrt((i.var() + o.var()) / 2)), "not their mean"),
         (cnr(lambda i, o: np.concatenate([i, o]).std()), "not of all pixels"),
+        (cnr(lambda i, o: np.sqrt(i.var(ddof=1) + o.var(ddof=1))), "divide by n ("),
         (of_regions, "count pixels"),
         (lambda heat, mask: 0.0, "a map of four regions"),
         (lambda heat, mask: heat, "one number"),
@@ -107,8 +130,32 @@ def union(marked: np.ndarray, mask: np.ndarray) -> float:
     return float((marked | mask).sum())
 
 
+def iou_by_torch(heat: np.ndarray, mask: np.ndarray, threshold: float) -> torch.Tensor:
+    scaled = torch.from_numpy((heat - heat.min()) / np.ptp(heat))
+    marked = (scaled >= threshold).repeat_interleave(4, 0).repeat_interleave(4, 1)
+    truth = torch.from_numpy(mask)
+    return (marked & truth).sum() / (marked | truth).sum()
+
+
+def iou_by_a_loop(heat: np.ndarray, mask: np.ndarray, threshold: float) -> float:
+    side, both, either = len(mask) // len(heat), 0, 0
+    limit = heat.min() + threshold * (heat.max() - heat.min())
+    for row in range(len(mask)):
+        for column in range(len(mask)):
+            marked = heat[row // side, column // side] >= limit
+            both += marked and mask[row, column]
+            either += marked or mask[row, column]
+    return both / either
+
+
 @pytest.mark.parametrize(
-    "answer", [share(union), share(lambda a, b: a.sum() + b.sum() - (a & b).sum())]
+    "answer",
+    [
+        share(union),
+        share(lambda a, b: a.sum() + b.sum() - (a & b).sum()),
+        iou_by_torch,
+        iou_by_a_loop,
+    ],
 )
 def test_overlaps_that_are_right(answer: Callable[..., float]) -> None:
     assert check.exercise_9_2(answer).passed
@@ -124,6 +171,9 @@ def test_overlaps_that_are_right(answer: Callable[..., float]) -> None:
         (share(union, lambda heat: heat), "scale the map"),
         (share(union, lambda heat: heat / heat.max()), "subtract the minimum"),
         (share(union, strict=True), "use >="),
+        (share(union, lambda heat: rankdata(heat).reshape(heat.shape) / 4), "no quantile"),
+        (lambda h, m, t: share(union, lambda heat: heat)(h, m, np.quantile(h, t)), "no quantile"),
+        (share(union, lambda heat: np.exp(heat - heat.max())), "scale evenly"),
         (lambda heat, mask, threshold: 0.1, "in both"),
     ],
 )
@@ -163,7 +213,12 @@ def precision(scores: np.ndarray, right: np.ndarray, k: int) -> float:
     return float(np.take_along_axis(right, first, axis=1).mean())
 
 
-@pytest.mark.parametrize("answer", [recall, by_loops])
+def recall_by_torch(scores: np.ndarray, right: np.ndarray, k: int) -> torch.Tensor:
+    first = torch.from_numpy(scores).topk(k, dim=1).indices
+    return torch.from_numpy(right).gather(1, first).any(dim=1).double().mean()
+
+
+@pytest.mark.parametrize("answer", [recall, by_loops, recall_by_torch])
 def test_recalls_that_are_right(answer: Callable[..., float]) -> None:
     assert check.exercise_9_3(answer).passed
 
@@ -184,3 +239,7 @@ def test_recalls_that_are_right(answer: Callable[..., float]) -> None:
 )
 def test_recalls_that_are_wrong(answer: Callable[..., Any], words: str) -> None:
     refused("exercise_9_3", answer, words)
+
+
+def test_no_side_can_be_taken_for_another() -> None:
+    assert sides_differ("exercise_9_3", recall)

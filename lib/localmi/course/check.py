@@ -56,6 +56,25 @@ def expect(condition: object, words: str) -> None:
         raise WrongError(words)
 
 
+def expect_array(value: Any, *shape: int) -> Any:
+    """Inside a check: an array of `value`, which is an array, a tensor, or lists of numbers.
+
+    Args:
+        shape: that it must have, where the words of `expect_close` do not say it better.
+    """
+    import numpy as np
+
+    try:
+        array = np.asarray(_plain(value))
+    except ValueError:  # lists of unequal lengths
+        array = np.asarray(None)
+    is_array = array.ndim > 0 and array.dtype.kind in "fiub"
+    expect(is_array, f"an array or tensor of numbers is asked for, found {value!r}")
+    found = list(array.shape)
+    expect(not shape or found == list(shape), f"the shape is {found}, it should be {list(shape)}")
+    return array
+
+
 def expect_close(found: Any, wanted: Any, words: str, *, tolerance: float = 1e-5) -> None:
     """Inside a check: shape and numbers of `found` are those of `wanted` (floats, arrays).
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor, tensor
 
-from localmi.course.check import exercise, expect, expect_close
+from localmi.course.check import exercise, expect, expect_array, expect_close
 
 Splitter = Callable[[str], list[str]]
 Policy = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
@@ -39,14 +39,22 @@ def exercise_5_1(my_split: Splitter) -> None:
         listed == ["No effusion", "Mild edema"],
         f"'1. No effusion. 2. Mild edema.' are two sentences without numbers, you found {listed}",
     )
+    level = _sentences(my_split, "Wedge fracture at T12. No effusion.")
+    expect(
+        level == ["Wedge fracture at T12", "No effusion"],
+        "'Wedge fracture at T12. No effusion.' are two sentences, and 12 is no number of a list: "
+        f"you found {level}",
+    )
 
 
 def _sentences(split: Splitter, text: str) -> list[str]:
     """What a splitter finds, without final periods: whether they stay is a matter of taste."""
     found = split(text)
-    is_list = isinstance(found, list) and all(isinstance(piece, str) for piece in found)
+    several = hasattr(found, "__iter__") and not isinstance(found, str)
+    pieces = list(found) if several else []
+    is_list = several and all(isinstance(piece, str) for piece in pieces)
     expect(is_list, f"a list of strings is asked for, your function returned {found!r}")
-    return [piece.strip().removesuffix(".") for piece in found]
+    return [piece.strip().removesuffix(".") for piece in pieces]
 
 
 @exercise
@@ -118,7 +126,7 @@ def _targets_and_mask(answer: Any) -> tuple[np.ndarray, np.ndarray]:
     expect(
         is_pair, f"two arrays are asked for, targets and mask; your function returned {answer!r}"
     )
-    targets, mask = (np.asarray(part) for part in answer)
+    targets, mask = map(expect_array, answer)
     return targets, mask
 
 
@@ -126,14 +134,13 @@ def _targets_and_mask(answer: Any) -> tuple[np.ndarray, np.ndarray]:
 def exercise_5_4(my_allowed: Callable[[Tensor, Tensor], Tensor]) -> None:
     """Which pairs of a batch may be mismatched: neither the same study nor the same words."""
     study, text = tensor([0, 0, 1, 2]), tensor([5, 6, 7, 5])
-    allowed = my_allowed(study, text)
-    expect(isinstance(allowed, Tensor), f"a tensor is asked for, found {allowed!r}")
+    allowed = expect_array(my_allowed(study, text))
     expect(
-        list(allowed.shape) == [4, 4],
+        allowed.shape == (4, 4),
         f"for 4 pairs the mask is [4, 4], yours is {list(allowed.shape)}: compare every row with "
         "every column, study[:, None] with study[None, :]",
     )
-    allowed = allowed.bool()
+    allowed = allowed.astype(bool)
     expect(not allowed.diagonal().any(), "the diagonal holds the matched pairs: not allowed")
     expect(
         not allowed[0, 1] and not allowed[1, 0],
@@ -143,15 +150,8 @@ def exercise_5_4(my_allowed: Callable[[Tensor, Tensor], Tensor]) -> None:
         not allowed[0, 3] and not allowed[3, 0],
         "sentences 0 and 3 read the same: what is true of image 0 is true of image 3",
     )
-    wanted = tensor(
-        [
-            [False, False, True, False],
-            [False, False, True, True],
-            [True, True, False, True],
-            [False, True, True, False],
-        ]
-    )
+    wanted = [[0, 0, 1, 0], [0, 0, 1, 1], [1, 1, 0, 1], [0, 1, 1, 0]]
     expect(
-        bool((allowed == wanted).all()),
+        np.array_equal(allowed, wanted),
         "a pair is forbidden if EITHER the studies or the words are equal; all others are allowed",
     )

@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from localmi.course.check import exercise, expect, expect_close
+from localmi.course.check import WrongError, exercise, expect, expect_array, expect_close
 
 Layers = Sequence[tuple[int, int]]  # (kernel, stride) of each convolution, from the pixels on
 
@@ -13,28 +14,45 @@ Layers = Sequence[tuple[int, int]]  # (kernel, stride) of each convolution, from
 @exercise
 def exercise_6_1(my_regions: Callable[[Tensor, int], Tensor]) -> None:
     """A block of features [B, C, h, w] cut into grid x grid regions, [B, N, D], none lost."""
-    block = torch.arange(2 * 3 * 4 * 4, dtype=torch.float32).reshape(2, 3, 4, 4)
-    found = my_regions(block, 2)
-    expect(isinstance(found, Tensor), f"a tensor is asked for, found {found!r}")
+    block = torch.arange(2 * 3 * 6 * 6, dtype=torch.float32).reshape(2, 3, 6, 6)
+    found = expect_array(my_regions(block, 2))
     shape = list(found.shape)
     expect(
         shape != [2, 4, 3],
-        "3 numbers a region: the 2 x 2 cells were pooled, and three of four numbers are lost",
+        "3 numbers a region: its 3 x 3 cells were pooled, and eight of nine numbers are lost",
     )
-    expect(shape != [2, 12, 4], "[B, D, N]: swap the last two, a region is a row")
-    expect(shape == [2, 4, 12], f"[2, 3, 4, 4] in a grid of 2 gives [2, 4, 12], yours is {shape}")
-    corners = [(row, column) for row in (0, 2) for column in (0, 2)]
-    wanted = torch.stack([block[:, :, r : r + 2, c : c + 2].flatten(1) for r, c in corners], dim=1)
-    found, wanted = found.sort(dim=2).values, wanted.sort(dim=2).values  # any order inside
+    expect(shape != [2, 27, 4], "[B, D, N]: swap the last two, a region is a row")
     expect(
-        not torch.equal(found, block.reshape(2, 4, 12)),
-        "a plain reshape tears places apart: region 0 must be block[:, :, :2, :2] and no other",
+        shape != [2, 9, 12],
+        "these are regions of 2 x 2 cells: a grid of 2 has 2 regions a side, of 6 / 2 = 3 cells",
+    )
+    expect(shape == [2, 4, 27], f"[2, 3, 6, 6] in a grid of 2 gives [2, 4, 27], yours is {shape}")
+    wanted = _cut(block, 3, 3)
+    found = np.sort(found, axis=2)  # any order inside a region
+    expect(
+        not np.array_equal(found, block.reshape(2, 4, 27)),
+        "a plain reshape tears places apart: region 0 must be block[:, :, :3, :3] and no other",
     )
     expect(
-        not torch.equal(found, wanted[:, [0, 2, 1, 3]]),
+        not np.array_equal(found, wanted[:, [0, 2, 1, 3]]),
         "the regions come column by column: go row by row from the top left",
     )
-    expect_close(found, wanted, "region 0 holds block[:, :, :2, :2], region 1 what is right of it")
+    expect_close(found, wanted, "region 0 holds block[:, :, :3, :3], region 1 what is right of it")
+    wide = torch.arange(2 * 3 * 4 * 10, dtype=torch.float32).reshape(2, 3, 4, 10)
+    try:
+        found = np.sort(expect_array(my_regions(wide, 2), 2, 4, 30), axis=2)
+    except WrongError as error:
+        if isinstance(error.__cause__, RuntimeError | ValueError):
+            return  # made for square blocks, and says so
+        raise
+    expect_close(found, _cut(wide, 2, 5), "of 4 x 10 cells a region has 2 x 5: h is not w")
+
+
+def _cut(block: Tensor, height: int, width: int) -> np.ndarray:
+    """[B, C, h, w] in a grid of 2, region by region; numbers in order: [B, 4, D]."""
+    corners = [(row, column) for row in (0, height) for column in (0, width)]
+    cut = [block[:, :, r : r + height, c : c + width].flatten(1) for r, c in corners]
+    return torch.stack(cut, dim=1).sort(dim=2).values.numpy()
 
 
 @exercise
@@ -52,6 +70,8 @@ def exercise_6_2(my_receptive_field: Callable[[Layers], int]) -> None:
     expect(strided == 7, f"(3, 2) then (3, 1) sees 7 pixels, yours says {strided}")
     point = my_receptive_field([(1, 2), (3, 1)])
     expect(point == 5, f"a 1 x 1 convolution of stride 2, then 3 x 3: 5 pixels, not {point}")
+    wide = my_receptive_field([(7, 3), (2, 1), (5, 4)])
+    expect(wide == 22, f"(7, 3), (2, 1), (5, 4) sees 7 + 1 * 3 + 4 * 3 = 22 pixels, not {wide}")
     stage_five = [(3, 1)] + [(3, 2), (3, 1), (3, 1), (3, 1)] * 5
     found = my_receptive_field(stage_five)
     expect(found == 437, f"stage 5 of resnet256_6_2_1 sees 437 pixels, yours says {found}")
@@ -60,13 +80,12 @@ def exercise_6_2(my_receptive_field: Callable[[Layers], int]) -> None:
 @exercise
 def exercise_6_3(my_mean: Callable[[Tensor, Tensor], Tensor]) -> None:
     """The mean over the word pieces of each sentence, [B, E], padding left out."""
-    hidden = torch.tensor([[[1.0, 2.0], [3.0, 6.0]], [[5.0, 7.0], [90.0, 90.0]]])  # [B, T, E]
-    mask = torch.tensor([[1, 1], [1, 0]])  # the second sentence has one piece
-    found = my_mean(hidden, mask)
-    expect(isinstance(found, Tensor), f"a tensor is asked for, found {found!r}")
+    hidden = torch.arange(2 * 3 * 4, dtype=torch.float32).reshape(2, 3, 4) ** 2  # [B, T, E]
+    mask = torch.tensor([[1, 1, 1], [1, 0, 0]])  # the second sentence has one piece
+    found = expect_array(my_mean(hidden.clone(), mask))
     expect(
-        list(found.shape) == [2, 2],
-        f"one vector a sentence, [B, E] = [2, 2]; yours is {list(found.shape)}",
+        found.shape == (2, 4),
+        f"one vector a sentence, [B, E] = [2, 4]; yours is {list(found.shape)}",
     )
     for mistake, words in (
         (hidden.mean(1), "padding is counted: the vector of a sentence then depends on how long "
@@ -76,5 +95,6 @@ def exercise_6_3(my_mean: Callable[[Tensor, Tensor], Tensor]) -> None:
         ((hidden * mask[..., None]).sum(1), "this is the sum: divide by the number of pieces"),
         (hidden[:, 0], "this is the first piece, [CLS]"),
     ):  # fmt: skip
-        expect(not torch.allclose(found.float(), mistake), words)
-    expect_close(found, [[2.0, 4.0], [5.0, 7.0]], "the mean over the pieces the mask marks")
+        expect(not np.allclose(found, mistake), words)
+    wanted = torch.stack([hidden[0].mean(dim=0), hidden[1, 0]])
+    expect_close(found, wanted, "the mean over the pieces the mask marks")

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from localmi.course.check import exercise, expect, expect_close, expect_number
+from localmi.course.check import exercise, expect, expect_array, expect_close, expect_number
 from localmi.evaluate.grounding import pointing_game
 from localmi.mi.critics import BilinearCritic
 from localmi.mi.selection import select_regions
@@ -17,20 +17,20 @@ from localmi.mi.selection import select_regions
 
 @exercise
 def exercise_7_1(my_soft_max: Callable[[Tensor, float], Tensor]) -> None:
-    """The soft maximum over regions: scores [B, N, B] -> [B, B]."""
-    scores = torch.randn(3, 5, 3, generator=torch.Generator().manual_seed(0))
-    found, wanted = my_soft_max(scores, 0.5), select_regions(scores, "soft", temperature=0.5)
+    """The soft maximum over regions: scores [B, N, M] -> [B, M]."""
+    scores = torch.randn(3, 5, 4, generator=torch.Generator().manual_seed(0))
+    wanted = select_regions(scores, "soft", temperature=0.5).numpy()
+    found = expect_array(my_soft_max(scores, 0.5))
     expect(
-        tuple(found.shape) == (3, 3),
+        found.shape == (3, 4),
         f"the result has shape {list(found.shape)}: sum over the regions, dimension 1, alone",
     )
-    excess = found - wanted
     expect(
-        not torch.allclose(excess, torch.full_like(excess, 0.5 * math.log(5)), atol=1e-4),
+        not np.allclose(found - wanted, 0.5 * math.log(5), atol=1e-4),
         "it is tau log N too high: subtract log N, so that equal regions give their own score",
     )
     expect(
-        not torch.allclose(found, scores.amax(dim=1)),
+        not np.allclose(found, scores.amax(dim=1)),
         "that is the hard maximum: the temperature has no effect",
     )
     expect_close(found, wanted, "soft maximum at temperature 0.5")
@@ -143,9 +143,15 @@ def exercise_7_2(my_step: Callable[..., float]) -> None:
 def exercise_7_3(my_chance: Callable[[np.ndarray, int], float]) -> None:
     """Chance of the pointing game: share of the regions whose centre lies on the mask."""
     mask = np.zeros((64, 64), dtype=bool)
-    mask[4:30, 4:14] = True  # centres (8, 8) and (24, 8) of the 16 cells of a 4 x 4 grid
-    found = float(my_chance(mask, 4))
-    wanted = pointing_game(np.array([0]), mask[None], grid=4, tolerance=0).chance[0]
+    mask[7:40, 2:11] = True  # centres (8, 8) and (24, 8) of the 16 cells of a 4 x 4 grid
+    found = expect_number(my_chance(mask, 4))
+    wanted = pointing_game(np.array([0]), mask[None], grid=4, tolerance=0).chance[0]  # 2 / 16
+    covered = mask.reshape(4, 16, 4, 16).mean(axis=(1, 3))
+    for kind, share in (("touches", covered > 0), ("covers half of", covered >= 0.5)):
+        expect(
+            abs(found - share.mean()) > 1e-6 or abs(found - wanted) < 1e-6,
+            f"that is the share of the regions that the mask {kind}: their centres are asked for",
+        )
     expect(
         abs(found - mask.mean()) > 1e-6,
         "that is the share of the pixels; the model can only choose among the regions' centres",

@@ -9,7 +9,7 @@ from scipy.stats import rankdata
 from torch import Tensor
 from torch.nn import functional
 
-from localmi.course.check import exercise, expect, expect_close, expect_number
+from localmi.course.check import exercise, expect, expect_array, expect_close, expect_number
 from localmi.downstream.network import task_loss
 from localmi.evaluate import weighted_statistics
 from localmi.evaluate.edema import edema_tails
@@ -21,9 +21,15 @@ PValue = Callable[[Auc, np.ndarray, np.ndarray, np.ndarray, Generator], float]
 @exercise
 def exercise_8_1(my_loss: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
     """Mean binary cross-entropy over the labels that count: scores, targets, mask [B, C]."""
-    scores = torch.tensor([[2.0, -1.0, 0.5], [-3.0, 1.0, 4.0], [0.3, -2.0, -1.5]])
-    targets = torch.tensor([[1.0, 0.0, 0.0], [1.0, 1.0, 0.0], [0.0, 0.0, 0.0]])
-    mask = torch.tensor([[True, True, False], [True, True, True], [True, False, False]])
+    scores = torch.tensor(
+        [[2.0, -1.0, 0.5], [-3.0, 1.0, 4.0], [0.3, -2.0, -1.5], [0.8, -0.4, 1.1]]
+    )
+    targets = torch.tensor(
+        [[1.0, 0.0, 0.0], [1.0, 1.0, 0.0], [0.0, 0.0, 0.0], [0.0, 1.0, 0.0]]
+    )  # [B, C] = [4, 3]
+    mask = torch.tensor(
+        [[True, True, False], [True, True, True], [True, False, False], [False, True, False]]
+    )
     found = expect_number(my_loss(scores, targets, mask))
     wanted = task_loss("pathology9", scores, targets, mask).item()
     each = functional.binary_cross_entropy_with_logits(scores, targets, reduction="none")
@@ -43,7 +49,7 @@ def exercise_8_1(my_loss: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
     }
     for value, words in mistakes.items():
         expect(abs(found - value) > 1e-5 or abs(found - wanted) < 1e-5, words)
-    expect_close(found, wanted, "mean loss over the six labels that count")
+    expect_close(found, wanted, "mean loss over the seven labels that count")
 
 
 @exercise
@@ -76,14 +82,17 @@ def exercise_8_2(my_auc: Callable[[np.ndarray, np.ndarray], float]) -> None:
 @exercise
 def exercise_8_3(my_tails: Callable[[np.ndarray], np.ndarray]) -> None:
     """P(grade >= 1), P(>= 2), P(>= 3) of a softmax [n, 4] -> [n, 3]."""
-    softmax = np.array([[0.7, 0.1, 0.05, 0.15], [0.2, 0.4, 0.3, 0.1], [0.0, 0.05, 0.25, 0.7]])
+    softmax = np.array(
+        [[0.7, 0.1, 0.05, 0.15], [0.2, 0.4, 0.3, 0.1], [0.0, 0.05, 0.25, 0.7],
+         [0.1, 0.6, 0.2, 0.1], [0.3, 0.15, 0.2, 0.35]]
+    )  # fmt: skip
     wanted = edema_tails(softmax)
-    found = np.asarray(my_tails(softmax.copy()), dtype=float)
+    found = expect_array(my_tails(softmax.copy()))
     expect(
-        found.shape != (3, 4),
+        found.shape != (5, 4),
         "four columns: P(grade >= 0) is 1 for everyone, and separates nobody. Leave it out",
     )
-    expect(found.shape == (3, 3), f"[3, 4] gives [3, 3], yours is {list(found.shape)}")
+    expect(found.shape == (5, 3), f"[5, 4] gives [5, 3], yours is {list(found.shape)}")
     mistakes = [
         (softmax[:, 1:], "that is P(grade = k), one class: an image of grade 3 must score high in "
          "'0 v 1-3' too. Add up all grades from k on"),
@@ -94,7 +103,7 @@ def exercise_8_3(my_tails: Callable[[np.ndarray], np.ndarray]) -> None:
     ]  # fmt: skip
     for value, words in mistakes:
         expect(not np.allclose(found, value), words)
-    expect_close(found, wanted, "tail sums of three images")
+    expect_close(found, wanted, "tail sums of five images")
 
 
 @exercise
@@ -113,24 +122,34 @@ def exercise_8_4(my_p_value: PValue) -> None:
         "difference *as large*, >=",
     )
     expect(same <= 1, f"a model against itself gets p = {same:.4f}: no probability is above 1")
+    expect(
+        not 0.99 < same < 1,
+        f"a model against itself gets p = {same:.4f}, it must be 1: add 1 above and below",
+    )
     expect_close(same, 1.0, "p of a model against itself")
+    _check_pairs(my_p_value)
     found, wanted = p_value(a, b), _exact(auc, a, b, patients)
+    turned = p_value(b, a)
+    two = f"a against b gets p = {found:.2f}, b against a p = {turned:.2f}"
     expect(
-        abs(p_value(b, a) - found) < 0.06,
-        "a against b and b against a have different p-values: one side alone was counted. Compare "
-        "the differences without their sign",
+        abs(found + turned - 1) > 0.1,
+        f"{two}: one side alone was counted. Compare the differences without their sign",
     )
     expect(
-        found > wanted / 4,
-        f"p = {found:.3f}, it should be about {wanted:.2f}: were images swapped one by one? The "
-        "images of a patient are alike and must be swapped together",
+        abs(found - turned) < 0.1,
+        f"{two}: they must be alike. Exchange the scores of both models, not of one",
     )
     expect(
-        abs(found - wanted / 2) > 0.03,
+        found > wanted / 5,
+        f"p = {found:.3f}, it should be about {wanted:.2f}: were images swapped or shuffled one "
+        "by one? The images of a patient are alike and must be swapped together",
+    )
+    expect(
+        abs(found - wanted / 2) > 0.05,
         f"p = {found:.3f}, half of what it should be: a difference as large *either way* counts",
     )
     expect(
-        abs(found - wanted) < 0.03,
+        abs(found - wanted) < 0.05,
         f"p = {found:.3f}, it should be about {wanted:.2f}: does each swap exchange the two "
         "models' scores of a patient, all of them, with chance one half?",
     )
@@ -146,13 +165,28 @@ def exercise_8_4(my_p_value: PValue) -> None:
     expect_close(surely, 1 / 2001, "p of a perfect model against its opposite")
 
 
+def _check_pairs(my_p_value: PValue) -> None:
+    """Forty patients with an image each, hard for both models or easy for both."""
+    rng = np.random.default_rng(3)
+    targets, hardness = np.arange(40) % 2, rng.normal(size=40)
+    a, b = (rankdata(k * targets + hardness + 0.1 * rng.normal(size=40)) for k in (1.2, 0.6))
+    given = _auc_of(targets), a, b, np.arange(40), np.random.default_rng(0)
+    found = expect_number(my_p_value(*given))
+    expect(
+        found < 0.02,
+        f"two models that differ in one direction on all patients get p = {found:.2f}: does each "
+        "swap exchange a patient's two scores with each other, never with another patient's, by a "
+        "coin for each patient? The test is paired",
+    )
+
+
 def _eight_patients() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Targets, ranks of two models, patients [40]: five images a patient, much alike."""
-    rng = np.random.default_rng(15)
+    rng = np.random.default_rng(7)
     patients = np.repeat(np.arange(8), 5)
     targets = (patients % 2 == 0).astype(int)
     own = rng.normal(size=(2, 8))[:, patients] + 0.1 * rng.normal(size=(2, 40))
-    a, b = own + np.array([[1.5], [0.0]]) * targets
+    a, b = own + np.array([[1.0], [0.0]]) * targets
     return targets, rankdata(a), rankdata(b), patients
 
 

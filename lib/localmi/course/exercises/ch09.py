@@ -35,6 +35,10 @@ def exercise_9_1(my_cnr: Callable[[np.ndarray, np.ndarray], float]) -> None:
         "not their mean",
         difference / pixels.std(): "the noise is that inside and that outside, not of all pixels: "
         "those hold the contrast itself",
+        difference
+        / np.sqrt(inside.var(ddof=1) + outside.var(ddof=1)): "these variances divide by "
+        "n - 1, as for a sample. The pixels are all there are: divide by n (`np.var`; of torch "
+        "`var(correction=0)`)",
         per_region: "count pixels, not regions: a region that is half covered counts half",
     }
     for value, words in mistakes.items():
@@ -51,25 +55,30 @@ def exercise_9_1(my_cnr: Callable[[np.ndarray, np.ndarray], float]) -> None:
 @exercise
 def exercise_9_2(my_iou: Callable[[np.ndarray, np.ndarray, float], float]) -> None:
     """Intersection over union of a mask [H, H] and a map [G, G] above a threshold."""
-    heat, mask = _example()
+    heat = np.array([[-5.0, -13.0], [-7.0, -8.0]])  # scaled: 1, 0, 6/8, 5/8
+    mask = np.zeros((8, 8), dtype=bool)
+    mask[:4, 1:6] = True  # 20 pixels: 12 of the first region, 8 of the second
     found = expect_number(my_iou(heat, mask, 0.6))
     mistakes = {
-        0.5: "that is the share of the marked pixels that lie in the mask: divide by the union",
-        16 / 24: "that is the share of the mask that is marked: divide by the union",
-        2 * 16 / (24 + 32): "that is Dice: intersection over union is asked for",
-        16 / 56: "the union counts what both share once",
+        12
+        / 48: "that is the share of the marked pixels that lie in the mask: divide by the union",
+        12 / 20: "that is the share of the mask that is marked: divide by the union",
+        2 * 12 / (20 + 48): "that is Dice: intersection over union is asked for",
+        12 / 68: "the union counts what both share once",
+        12
+        / 40: "the two highest of four are marked, by their rank: the threshold is no quantile, "
+        "but a share of the way from the lowest score to the highest",
+        12
+        / 24: "the winner alone is marked: scale evenly, the lowest score to 0, the highest to 1",
+        20 / 64: "the lowest score becomes 0 as the highest becomes 1: subtract the minimum first",
     }
     for value, words in mistakes.items():
         expect(not np.isclose(found, value), words)
     expect(found > 0, "scale the map to [0, 1] by its own lowest and highest score first")
-    expect(
-        not np.isclose(found, 24 / 64),
-        "the lowest score becomes 0 as the highest becomes 1: subtract the minimum first",
-    )
-    expect_close(found, 16 / 40, "a mask of 24 pixels, 32 marked, 16 of them in both")
+    expect_close(found, 12 / 56, "a mask of 20 pixels, 48 marked, 12 of them in both")
     top = expect_number(my_iou(heat, mask, 1.0))
     expect(top > 0, "the highest region reaches a threshold of 1: use >=")
-    expect_close(top, 16 / 24, "at the threshold 1 the winner alone is marked")
+    expect_close(top, 12 / 24, "at the threshold 1 the winner alone is marked")
 
 
 @exercise
