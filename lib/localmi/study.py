@@ -29,7 +29,7 @@ def example_dir() -> Path:
 
 
 def example_results() -> Path:
-    """What long runs left for chapters 9 and 10: a trained model, the tables of a grid.
+    """What long runs left for the course to show: a trained model, the tables of a grid.
 
     Raises:
         DataError: as `example_dir`.

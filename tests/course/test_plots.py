@@ -45,6 +45,12 @@ def test_a_curve_of_mi_has_truth_cap_and_interval() -> None:
     assert axes.get_ylabel() == "mutual information (nats)"
 
 
+def test_what_the_truth_is_not_is_not_said() -> None:
+    axes = plot_mi([Curve([0, 1], [0, 0], "a")], truth=0.8, truth_label="true MI at most")
+    labels = [words.get_text() for words in axes.get_legend().get_texts()]
+    assert labels == ["a", "true MI at most 0.80"]
+
+
 def test_curves_without_a_name_of_their_own_differ() -> None:
     axes = plot_mi([Curve([0, 1], [0, 1], name) for name in ("a", "b", "c")])
     assert len({line.get_color() for line in axes.lines[:3]}) == 3

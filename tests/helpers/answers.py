@@ -16,7 +16,7 @@ def refused(name: str, answer: Callable[..., Any], words: str) -> None:
 
 
 def sides_differ(name: str, right: Callable[..., Any]) -> bool:
-    """Whether a check feeds an answer a table whose sides all differ, so that none passes for another.
+    """Whether a check gives an answer a table whose sides all differ, as no mix-up survives.
 
     Asked of a right answer, for a wrong one may not get to see it.
     """

@@ -96,6 +96,7 @@ def plot_mi(
     curves: Sequence[Curve],
     *,
     truth: float | None = None,
+    truth_label: str = "true MI",
     cap: float | None = None,
     axes: Axes | None = None,
 ) -> Axes:
@@ -104,6 +105,7 @@ def plot_mi(
     Args:
         curves: one for each estimate: "training", "held-out", "shuffled".
         truth: true MI in nats, where it is known.
+        truth_label: what the number is, where it is not the true MI itself ("true MI at most").
         cap: what the bound can reach at most, mean log K_i.
         axes: where to draw; default a new figure (`axes.figure`).
     """
@@ -118,7 +120,9 @@ def plot_mi(
                 curve.steps, curve.low, curve.high, color=colour, alpha=0.2, linewidth=0
             )
     if truth is not None:
-        axes.axhline(truth, color=COLOURS["truth"], linestyle="--", label=f"true MI {truth:.2f}")
+        axes.axhline(
+            truth, color=COLOURS["truth"], linestyle="--", label=f"{truth_label} {truth:.2f}"
+        )
     if cap is not None:
         axes.axhline(cap, color=COLOURS["cap"], linestyle=":", label=f"cap {cap:.2f}")
     axes.axhline(0, color="#CCCCCC", linewidth=0.8, zorder=0)

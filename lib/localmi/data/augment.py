@@ -14,7 +14,8 @@ class Augmentation:
     """Random rotation, translation and crop; no flips, for a heart has a side.
 
     rotation: degrees, at most. translation: share of the side, at most. crop: smallest side of the
-    random crop, as a share; the crop is resized to the full side. Paper, Sec. 4.
+    random crop, as a share; the crop is resized to the full side. The paper (Sec. 4) names the
+    three, and no numbers: these are ours.
     """
 
     rotation: float = 20.0

@@ -231,7 +231,8 @@ class ImageEncoder(nn.Module):
             is the whole image (the paper). "region": its own cell of the grid, and a learned
             vector for its place; a region then cannot know what lies elsewhere.
         cells_after: with "region", the block after which the cells are cut; 0: from the pixels.
-            Early blocks see a little beyond a cell's border.
+            The blocks before the cut see beyond a cell's border, block k of resnet256_6_2_1 by
+            1 + 7 (2^k - 1) pixels: 22 with cells_after=2.
 
     Attributes:
         region_dim: D, length of a region's vector.
@@ -283,7 +284,8 @@ class ImageEncoder(nn.Module):
         """Local features z^I_n of images [B, 1, H, W]: [B, N, D].
 
         The block is folded to the grid by `pixel_unshuffle`, which keeps every number: the
-        128 x 8 x 8 of block 5 becomes the paper's 512 x 4 x 4.
+        128 x 8 x 8 of block 5 becomes 512 x 4 x 4, the shape that the paper names (it does not
+        say how it got there).
         """
         block = self._local_block(images)
         folded = functional.pixel_unshuffle(block, block.shape[-1] // self.grid)

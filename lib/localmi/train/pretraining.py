@@ -94,7 +94,8 @@ class Pretraining:
         self.alignment = build_alignment(config, self.objective).to(self.device)
         self.control = copy.deepcopy(self.alignment.critic)
         self.estimator = self._estimator(config.bound)
-        free = self.estimator.row.free_constant  # then any critic of the control will do
+        # Where a constant added to all scores changes nothing, any critic of the control will do.
+        free = self.estimator.row.free_constant
         self.control_estimator = self._estimator("infonce" if free else config.bound)
         self.image_optimiser = image_optimiser(config, self.alignment)
         self.text_optimiser = text_optimiser(config, self.alignment)
