@@ -1,8 +1,11 @@
 # Each target first builds .venv from requirements.lock when it is missing, broken or out of date.
-# Without make (Windows): the same commands, after `py -3.11 lib/localmi/environment/build.py`
+# Without make (Windows): the same commands, after `py lib/localmi/environment/build.py`
 # and with .venv\Scripts\python in place of $(PY).
 
-PYTHON ?= $(shell command -v python3.11 || command -v python3 || command -v python)
+# The first Python from 3.11 to 3.13 that can make a .venv; else any, which says what is missing.
+PYTHON ?= $(shell for each in python3.11 python3.12 python3.13 python3 python; do \
+  "$$each" -c "import ensurepip, sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))" \
+  2>/dev/null && echo "$$each" && exit; done; command -v python3 || command -v python)
 PY := .venv/bin/python
 
 # One thread a process: results depend on the number of threads, and two workers share the cores.
@@ -28,7 +31,7 @@ help:
 	@echo "make clean    remove .venv and what the tools left; runs/ stays"
 
 environment:
-	@test -n "$(PYTHON)" || { echo "No Python found. Install Python 3.11, then: make PYTHON=<it> <target>"; exit 1; }
+	@test -n "$(PYTHON)" || { echo "No Python found. Install Python 3.13, then: make PYTHON=<it> <target>"; exit 1; }
 	@"$(PYTHON)" lib/localmi/environment/build.py
 
 run: environment

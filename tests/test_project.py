@@ -13,6 +13,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from places import ROOT
 
+from localmi.environment import build
 from localmi.privacy.scan import scan_files
 
 LOCK = [
@@ -39,7 +40,6 @@ def tracked() -> list[Path]:
 
 
 def test_the_lock_pins_every_version() -> None:
-    assert len(LOCKED) == len(LOCK)
     for requirement in LOCK:
         assert re.fullmatch(r"==[\w.]+", str(requirement.specifier)), requirement
     assert str(LOCKED["torch"].specifier) == "==2.14.1"
@@ -76,6 +76,28 @@ def test_conda_gets_the_same_environment() -> None:
     assert pip == "pip"
     assert by_pip == {"pip": ["-r requirements.lock", "-e ."]}
     assert Requirement(f"python{PROJECT['requires-python']}").specifier.contains("3.11.9")
+
+
+def test_one_lock_serves_every_python_of_the_project() -> None:
+    """The makefile, the build and the project file name the same ones."""
+    allowed = Requirement(f"python{PROJECT['requires-python']}").specifier
+    asked = {(3, minor): allowed.contains(f"3.{minor}.2") for minor in range(9, 17)}
+    assert {each for each, is_in in asked.items() if is_in} == {(3, 11), (3, 12), (3, 13)}
+    assert asked == {each: build.OLDEST <= each < build.TOO_NEW for each in asked}
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert f"{build.OLDEST} <= sys.version_info < {build.TOO_NEW}" in makefile
+    assert all(
+        f"python{major}.{minor}" in makefile for (major, minor), is_in in asked.items() if is_in
+    )
+
+
+@pytest.mark.parametrize("version", ["3.11.2", "3.11.9", "3.12.1", "3.13.0"])
+def test_the_lock_names_each_package_once(version: str) -> None:
+    python = LINUX | {"python_full_version": version, "python_version": version[:4]}
+    needed = [line.name for line in LOCK if line.marker is None or line.marker.evaluate(python)]
+    assert len(needed) == len(set(needed))
+    direct = {canonicalize_name(Requirement(words).name) for words in WANTED}
+    assert direct <= {canonicalize_name(name) for name in needed}
 
 
 def test_the_make_targets_are_there() -> None:

@@ -65,12 +65,24 @@ def test_this_environment_is_healthy() -> None:
     assert build.is_healthy(root)
 
 
-def test_another_python_is_told_how_to_get_3_11(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("version", [(3, 10, 12), (3, 14, 0)])
+def test_another_python_is_told_how_to_get_one(
+    version: tuple[int, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(sys, "version_info", (3, 12, 1))
+    monkeypatch.setattr(sys, "version_info", version)
     assert build.main() == 1
-    assert "this is Python 3.12.1" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert f"this is Python {'.'.join(map(str, version))}" in said
+    assert "3.11, 3.12 or 3.13" in said
+
+
+@pytest.mark.parametrize("version", [(3, 11, 2), (3, 12, 1), (3, 13, 0)])
+def test_every_python_of_the_project_builds(
+    version: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "version_info", version)
+    monkeypatch.setattr(build, "why_build", lambda root: ("", False))
+    assert build.main() == 0
 
 
 def test_a_failed_install_says_so(

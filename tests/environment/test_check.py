@@ -11,7 +11,13 @@ from localmi.environment.check import Check
 
 @pytest.mark.parametrize(
     ("found", "level"),
-    [((3, 11, 7), "ok"), ((3, 11, 4), "problem"), ((3, 12, 0), "problem"), ((3, 9, 1), "problem")],
+    [
+        ((3, 10, 14), "problem"),
+        ((3, 11, 0), "ok"),
+        ((3, 12, 0), "ok"),
+        ((3, 13, 9), "ok"),
+        ((3, 14, 0), "problem"),
+    ],
 )
 def test_python_version(found: tuple[int, ...], level: str) -> None:
     finding = environment.check_python(found)

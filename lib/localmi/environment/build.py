@@ -1,7 +1,7 @@
 """Builds .venv from requirements.lock when it is missing, out of date or broken.
 
-`make` runs this file first in every target; without make: `python3.11` and the path of this file
-(Windows: `py -3.11`). Standard library only: it runs before anything is installed.
+`make` runs this file first in every target; without make: `python3` and the path of this file
+(Windows: `py`). Standard library only: it runs before anything is installed.
 """
 
 import hashlib
@@ -11,18 +11,20 @@ import sys
 import venv
 from pathlib import Path
 
+OLDEST, TOO_NEW = (3, 11), (3, 14)  # pyproject.toml says the same
 STAMP = "localmi.stamp"  # written last: a build that was cut off has none
 
-HOW_TO_GET_PYTHON = """The course needs Python 3.11, from 3.11.5 on; this is {found}.
-  Debian, Ubuntu   apt install python3.11 python3.11-venv
-  macOS            brew install python@3.11
-  Windows          winget install Python.Python.3.11
+HOW_TO_GET_PYTHON = """The course needs Python 3.11, 3.12 or 3.13; this is {found}.
+  Debian 12, 13    apt install python3 python3-venv
+  Ubuntu 24.04     apt install python3 python3-venv
+  macOS            brew install python@3.13
+  Windows          winget install Python.Python.3.13
   conda            conda env create -f environment.yml   (then no make target needs .venv)
-  uv               uv python install 3.11
-Then, if `python3.11` is not on your path: make PYTHON=<the Python 3.11> <target>"""
+  any other, by uv uv python install 3.13
+Then, if make does not find it by itself: make PYTHON=<the new Python> <target>"""
 
 WHAT_TO_TRY = """See the lines above: is there a network, and 12 GB of disk for the packages?
-On Debian and Ubuntu: is python3.11-venv installed? To start from nothing: make clean."""
+On Debian and Ubuntu: is python3-venv installed? To start from nothing: make clean."""
 
 
 def fingerprint(root: Path) -> str:
@@ -82,7 +84,7 @@ def install(root: Path, from_empty: bool) -> None:
 
 def main() -> int:
     """Builds .venv where needed. Exit code 0: it is ready; 1: it could not be built."""
-    if not (3, 11, 5) <= sys.version_info[:3] < (3, 12):
+    if not OLDEST <= sys.version_info[:2] < TOO_NEW:
         found = "Python " + ".".join(map(str, sys.version_info[:3]))
         print(HOW_TO_GET_PYTHON.format(found=found), file=sys.stderr)
         return 1

@@ -12,6 +12,7 @@ from typing import Literal
 
 from packaging.requirements import Requirement
 
+from localmi.environment.build import OLDEST, TOO_NEW
 from localmi.files import REPOSITORY
 
 GIGABYTE = 1e9
@@ -48,14 +49,14 @@ def check_environment(folder: Path | None = None) -> list[Check]:
 
 
 def check_python(found: tuple[int, ...]) -> Check:
-    """Python 3.11, from 3.11.5 on."""
+    """Python 3.11, 3.12 or 3.13."""
     name = "Python " + ".".join(map(str, found))
-    if (3, 11, 5) <= found < (3, 12):
+    if OLDEST <= found < TOO_NEW:
         return Check("ok", name)
     return Check(
         "problem",
-        f"{name}; the course needs 3.11.5 or later of 3.11",
-        "make PYTHON=python3.11 lab",
+        f"{name}; the course needs 3.11, 3.12 or 3.13",
+        "make PYTHON=python3.13 lab",
     )
 
 
