@@ -133,6 +133,45 @@ def test_a_wrong_type_is_refused(known: Parameters, name: str, word: str) -> Non
         resolve(known, {}, {name: word})
 
 
+RANGES = """steps = 2  # of each fit, at least 1, at most
+rate = 0.5  # of Adam, above 0
+seeds: list[int] = [1]  # of the map, at least 0
+names: list[str] = ["few"]  # of tasks
+also: list[str] = []  # of tasks"""
+
+
+@pytest.mark.parametrize(
+    ("name", "word"),
+    [("steps", "1"), ("rate", "1e-9"), ("seeds", "[0, 3]"), ("names", "[a]"), ("also", "[]")],
+)
+def test_a_value_within_the_range_of_its_comment_is_taken(name: str, word: str) -> None:
+    assert name in resolve(parameters_in(RANGES), {}, {name: word})
+
+
+@pytest.mark.parametrize(
+    ("name", "word", "words"),
+    [
+        ("steps", "0", "steps must be at least 1, found 0: of each fit"),
+        ("steps", "-3", "at least 1"),
+        ("rate", "0", "rate must be above 0, found 0"),
+        ("rate", "nan", "above 0"),
+        ("seeds", "[0, -1]", "seeds must be at least 0, found -1"),
+        ("seeds", "[]", "seeds is an empty list: of the map"),
+        ("names", "[]", "names is an empty list"),
+    ],
+)
+def test_a_value_beyond_the_range_of_its_comment_is_refused(
+    name: str, word: str, words: str
+) -> None:
+    with pytest.raises(ConfigError, match=words):
+        resolve(parameters_in(RANGES), {}, {name: word})
+
+
+def test_the_words_of_a_comment_are_no_range_for_a_field_of_a_configuration() -> None:
+    field = parameters.Parameter("size", int, 3, "at least 5", exact=False)
+    assert parameters.check_value(field, 4) == 4
+
+
 def test_the_file_may_write_floats_as_yaml_reads_them(known: Parameters) -> None:
     assert resolve(known, {"rate": "1e-3"}, {})["rate"] == 1e-3
     with pytest.raises(ConfigError, match="must be str"):

@@ -7,6 +7,8 @@ chapter is about, and a dictionary for the rest, whose comment names the configu
 
     steps = 40  # gradient steps
     further: dict = {"cells_after": 2}  # other fields of localmi.train.config.TrainConfig
+
+Elsewhere a comment may say the range, "at least 1" or "above 0", of each number of its parameter.
 """
 
 import ast
@@ -28,6 +30,7 @@ from localmi.errors import ConfigError, DataError
 # What an annotation in a parameters cell may be made of.
 TYPES: Mapping[str, Any] = {kind.__name__: kind for kind in (bool, int, float, str, list, dict)}
 WORDS = {"true": True, "false": False}
+RANGE = re.compile(r"\b(at least|above) (\d+(?:\.\d+)?)")  # in a comment
 FURTHER = "further"  # the parameter that holds the other fields of a notebook's configuration
 CONFIGURATION = re.compile(r"\b([a-z_]\w*(?:\.[a-z_]\w*)+)\.([A-Z]\w*)\b")  # module and class
 
@@ -257,7 +260,7 @@ def parse_text(parameter: Parameter, text: str) -> Any:
 
 
 def check_value(parameter: Parameter, value: Any) -> Any:
-    """The value, when it has the parameter's type; no silent conversion but int to float."""
+    """The value, when it has the parameter's type and range; int to float is no silent change."""
     if parameter.type is float and isinstance(value, str):
         value = parse_text(parameter, value)  # YAML reads 5e-4 as a word
     try:
@@ -267,7 +270,23 @@ def check_value(parameter: Parameter, value: Any) -> Any:
             f"Parameter {parameter.name} must be {parameter.type_name}, as its default "
             f"{parameter.default!r} is; it was given {value!r}. ({error.errors()[0]['msg']}.)"
         ) from error
+    _check_range(parameter, value)
     return float(value) if parameter.type is float else value
+
+
+def _check_range(parameter: Parameter, value: Any) -> None:
+    """By the words of the comment; a list holds something where the default does."""
+    if not parameter.exact:
+        return  # its configuration knows its range
+    if isinstance(value, list) and parameter.default and not value:
+        raise ConfigError(f"Parameter {parameter.name} is an empty list: {parameter.comment}.")
+    for words, limit in RANGE.findall(parameter.comment):
+        for number in value if isinstance(value, list) else [value]:
+            if not (number > float(limit) or (words == "at least" and number == float(limit))):
+                raise ConfigError(
+                    f"Parameter {parameter.name} must be {words} {limit}, found {number}: "
+                    f"{parameter.comment}."
+                )
 
 
 def _existing_folder(name: str, value: Any) -> Any:

@@ -25,12 +25,12 @@ def exercise_3_1(my_surrogate: Callable[[Tensor, Tensor], Tensor]) -> None:
     """MINE's surrogate: its gradient is that of DV, with the moving average below the bar."""
     log_average = torch.tensor(0.7, dtype=torch.float64)
     found = _gradient(my_surrogate, SCORES, log_average)
-    for mistake, words in (
+    for wrong_one, words in (
         (-1 / K, "the sign: matched scores must rise, so mean f_ii counts positive"),
         (1, "this is a sum over the matched pairs: take their mean"),
         (0, "the matched scores do not count: their mean is the first term"),
     ):
-        expect(not torch.allclose(found.diagonal(), torch.full_like(found[0], mistake)), words)
+        expect(not torch.allclose(found.diagonal(), torch.full_like(found[0], wrong_one)), words)
     ratio = SCORES.exp() / log_average.exp()
     off = found.masked_fill(MATCHED, 0)
     pairs = K * (K - 1)
