@@ -483,6 +483,7 @@ def noise(K, R=16, dim=4, placed=False):
     return torch.cat([regions, place], dim=2) if placed else regions, torch.randn(K, dim)
 
 
+# %%
 def learn_nothing(how, placed=False):
     """DV on fresh noise while a critic is trained with it: steps, nats."""
     torch.manual_seed(seed)
@@ -795,6 +796,7 @@ def of_told(net, regions, sentences):  # region m with sentence m
     return torch.einsum("imd,jmd->mij", net.encode(regions), net.text(sentences))
 
 
+# %%
 def of_each(net, regions, sentences):  # every region n with sentence m: [m, K, n, K]
     places = net.encode(regions) + net.place  # [K, R, 16]
     return torch.einsum("ind,jmd->minj", places, net.text(sentences))

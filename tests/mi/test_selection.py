@@ -193,6 +193,22 @@ def test_positive_argmax_reports_nats_out_of_nothing() -> None:
     assert 1.3 < held_out_dv("positive_argmax", seed=0) < math.log(NUM_REGIONS)
 
 
+@pytest.mark.parametrize(
+    ("how", "nats"),
+    [("matched_max", "log R"), ("positive_argmax", "log R"), ("per_pair_max", "0"), ("soft", "0")],
+)
+def test_a_critic_that_knows_the_place_gets_log_r_out_of_nothing(
+    how: RegionSelection, nats: str
+) -> None:
+    """Each text asks for one place, whatever the image: regions that are not drawn alike."""
+    regions, texts = 16, 512
+    asked = torch.randint(regions, (texts,), generator=torch.Generator().manual_seed(0))
+    at_place = torch.arange(regions)[:, None] == asked  # [R, texts]
+    scores = 30.0 * at_place.expand(texts, regions, texts)
+    wanted = {"log R": math.log(regions), "0": 0.0}[nats]
+    assert dv(select_regions(scores, how)).item() == pytest.approx(wanted, abs=0.02)
+
+
 # --- bad input ------------------------------------------------------------------------------
 
 
