@@ -1,5 +1,6 @@
 import json
 import re
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import nbformat
 import pytest
 import yaml
 from click.testing import Result
+from filelock import FileLock, Timeout
 from typer.testing import CliRunner
 
 from localmi.__main__ import REFUSED, app
@@ -103,9 +105,96 @@ def test_resume_takes_up_the_parameters_of_the_run(notebook: Path, tmp_path: Pat
     out = tmp_path / "run"
     out.mkdir()
     (out / "parameters.yaml").write_text("steps: 9\nflag: true\n")
-    plan = run.plan_run(notebook, out=out, resume=True, from_command={"flag": "false"})
-    assert (plan.values["steps"], plan.values["flag"]) == (9, False)
-    assert plan.changed == {"steps": 9}
+    plan = run.plan_run(notebook, out=out, resume=True, from_command={"flag": "true"})
+    assert plan.changed == {"steps": 9, "flag": True}
+
+
+@pytest.mark.parametrize("finished", [False, True])
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("-p", "steps", "70"), "steps: 9 then, 70 now"),
+        (("-f", "more.yaml"), "steps: 9 then, 3500 now"),
+        (("-f", "more.yaml", "-p", "steps", "9"), "flag: False then, True now"),
+    ],
+)
+def test_resume_with_other_parameters_writes_nothing(
+    notebook: Path, tmp_path: Path, words: tuple[str, ...], said: str, finished: bool
+) -> None:
+    """The same command without them is then what it was before: it goes on, or says it is done."""
+    Path("more.yaml").write_text("steps: 3500\nflag: true\n")
+    (out := tmp_path / "run").mkdir()
+    (out / "parameters.yaml").write_text("steps: 9\n")
+    if finished:
+        (out / "results.json").write_text("{}")
+    before = contents(out)
+    refused = call(notebook, "--resume", "--out", out, *words)
+    assert refused.exit_code == REFUSED
+    assert said in refused.output
+    assert "leave -f and -p out" in refused.output
+    assert contents(out) == before
+    assert run.plan_run(notebook, out=out, resume=True).values["steps"] == 9
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_a_finished_run_says_so(notebook: Path, tmp_path: Path) -> None:
+    (out := tmp_path / "run").mkdir()
+    (out / "parameters.yaml").write_text("steps: 9\n")
+    (out / "results.json").write_text("{}")
+    before = contents(out)
+    said = call(notebook, "--resume", "--out", out)
+    assert said.exit_code == run.DONE
+    assert f"Finished before: {out}" in said.output
+    assert contents(out) == before
+
+
+def test_a_run_goes_on_where_its_data_have_moved_to(notebook: Path, tmp_path: Path) -> None:
+    for name in ("run", "new"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "run" / "parameters.yaml").write_text(f"data_dir: {tmp_path / 'old'}\n")
+    moved = {"data_dir": str(tmp_path / "new")}
+    plan = run.plan_run(notebook, out=tmp_path / "run", resume=True, from_command=moved)
+    assert plan.values["data_dir"] == moved["data_dir"]
+
+
+@pytest.mark.parametrize("damage", [b"", b"half a checkpoint"])
+def test_resume_from_a_damaged_checkpoint_is_refused_at_the_door(
+    make: Callable[..., Path], tmp_path: Path, damage: bytes
+) -> None:
+    notebook = make(BODY, "\nresume = False  # go on from the checkpoint in run_dir")
+    (out := tmp_path / "run").mkdir()
+    (out / "parameters.yaml").write_text("steps: 9\n")
+    (out / "checkpoint.pt").write_bytes(damage)
+    with pytest.raises(ConfigError, match="damaged"):
+        run.plan_run(notebook, out=out, resume=True)
+    (out / "checkpoint.pt").unlink()  # as the message advises
+    assert run.plan_run(notebook, out=out, resume=True).values["resume"] is False
+
+
+def test_of_two_processes_at_one_run_one_is_refused(notebook: Path, tmp_path: Path) -> None:
+    (out := tmp_path / "run").mkdir()
+    (out / "parameters.yaml").write_text("steps: 9\n")
+    with FileLock(tmp_path / ".run.lock"):
+        refused = call(notebook, "--resume", "--out", out)
+    assert refused.exit_code == REFUSED
+    assert "Another process" in refused.output
+    assert list(contents(out)) == ["parameters.yaml"]
+
+
+def test_a_run_holds_its_folder(
+    notebook: Path, executes: Callable[..., None], tmp_path: Path
+) -> None:
+    """While it executes, nobody else can take the lock."""
+
+    def locked(out: Path) -> None:
+        with pytest.raises(Timeout):
+            FileLock(out.with_name(f".{out.name}.lock")).acquire(timeout=0)
+
+    executes(locked)
+    assert run.execute_plan(run.plan_run(notebook, out=tmp_path / "out")) == run.DONE
 
 
 def test_resume_tells_the_notebook_whether_there_is_a_checkpoint(
@@ -116,7 +205,8 @@ def test_resume_tells_the_notebook_whether_there_is_a_checkpoint(
     out.mkdir()
     (out / "parameters.yaml").write_text("steps: 9\nresume: true\n")
     assert run.plan_run(notebook, out=out, resume=True).values["resume"] is False
-    (out / "checkpoint.pt").touch()
+    with zipfile.ZipFile(out / "checkpoint.pt", "w"):
+        pass
     plan = run.plan_run(notebook, out=out, resume=True)
     assert plan.changed == {"steps": 9, "resume": True}
     assert run.plan_run(notebook).values["resume"] is False
@@ -297,6 +387,56 @@ def test_a_failing_notebook_is_named_and_kept(notebook: Path) -> None:
     assert "steps 100" in str(executed.cells)
 
 
+TRAINS_AND_FAILS_ONCE = """from pathlib import Path
+from types import SimpleNamespace
+import torch
+from localmi.statistics import Interval
+from localmi.train.loop import fit
+
+class Training:
+    step, config = 0, SimpleNamespace(steps=steps, evaluate_every=2)
+    def run(self):
+        print("first step", self.step + 1)
+        while self.step < steps:
+            self.step += 1
+            yield self.step, 0.5
+            if self.step == fails_at and not Path(run_dir, "killed").exists():
+                Path(run_dir, "killed").touch()
+                raise RuntimeError
+    def evaluate(self, data):
+        found = SimpleNamespace(bound=Interval(0.5, 0.4, 0.6), cap=1.0)
+        return SimpleNamespace(held_out=found, shuffled=found)
+    def save(self, path):
+        torch.save({"step": self.step}, path)
+    def load(self, path):
+        self.step = torch.load(path)["step"]
+
+log = fit(Training(), None, run_dir=Path(run_dir), resume=resume)"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("fails_at", "first"), [(1, 1), (3, 3)])
+def test_a_resumed_run_goes_on_from_its_checkpoint(
+    make: Callable[..., Path], tmp_path: Path, fails_at: int, first: int
+) -> None:
+    """Or from the start, where it had none yet; each step is logged once."""
+    further = f"\nresume = False  # go on\nfails_at = {fails_at}  # at this step"
+    notebook, out = make(TRAINS_AND_FAILS_ONCE, further), tmp_path / "out"
+    assert call(notebook, "--out", out, "-p", "steps", "5").exit_code == run.FAILED
+    checkpoint = out / "checkpoint.pt"
+    kept = checkpoint.stat().st_mtime_ns if first > 1 else 0
+    begun_with = (out / "parameters.yaml").read_bytes()
+    went_on = call(notebook, "--resume", "--out", out)
+    assert went_on.exit_code == run.DONE, went_on.output
+    assert f"first step {first}\n" in went_on.output
+    assert checkpoint.stat().st_mtime_ns > kept
+    rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows if "training" in row] == [1, 2, 3, 4, 5]
+    assert (out / "parameters.yaml").read_bytes() == begun_with
+    again = call(notebook, "--resume", "--out", out)
+    assert (again.exit_code, "Finished before" in again.output) == (run.DONE, True)
+
+
 # --- What surrounds the execution, without a kernel ---------------------------------------------
 
 
@@ -337,33 +477,23 @@ def test_without_run_dir_there_is_no_record(
     assert sorted(path.name for path in plan.run_dir.iterdir()) == ["parameters.yaml", "run.log"]
 
 
-def test_the_record_of_a_resumed_run_has_the_parameters_it_went_on_with(
+def test_a_run_that_was_killed_is_finished_when_it_ends(
     notebook: Path, executes: Callable[..., None], tmp_path: Path
 ) -> None:
-    executes(nothing)
-    out = tmp_path / "out"
-    assert run.execute_plan(run.plan_run(notebook, out=out)) == run.DONE
-    plan = run.plan_run(notebook, out=out, resume=True, from_command={"steps": "5"})
-    assert run.execute_plan(plan) == run.DONE
-    assert record_of(out)["parameters"]["steps"] == 5
-
-
-def test_a_finished_run_that_is_gone_on_with_is_finished_when_it_ends(
-    notebook: Path, executes: Callable[..., None], tmp_path: Path
-) -> None:
-    """A kill on the way, and --once goes on: it does not take the old record for the new."""
-    executes(nothing)
+    """By --resume as by --once, with the parameters that it began with."""
     out, asked = tmp_path / "out", {"steps": "5"}
-    assert run.execute_plan(run.plan_run(notebook, out=out)) == run.DONE
 
     def killed(_: Path) -> None:
         raise KeyboardInterrupt
 
     executes(killed)
     with pytest.raises(KeyboardInterrupt):
-        run.execute_plan(run.plan_run(notebook, out=out, resume=True, from_command=asked))
+        run.execute_plan(run.plan_run(notebook, out=out, from_command=asked))
+    with pytest.raises(KeyboardInterrupt):
+        run.execute_plan(run.plan_run(notebook, out=out, resume=True))
     reached: list[Path] = []
     executes(reached.append)
+    assert run.execute_plan(run.plan_run(notebook, out=out, resume=True)) == run.DONE
     assert run.run_once(notebook, out=out, from_command=asked) == run.DONE
     assert reached == [out]
     assert record_of(out)["parameters"]["steps"] == 5

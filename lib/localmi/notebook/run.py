@@ -12,13 +12,14 @@ import json
 import logging
 import sys
 import time
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TextIO
 
 import yaml
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, FileLock, Timeout
 
 from localmi.configuration import differences
 from localmi.errors import ConfigError
@@ -83,7 +84,7 @@ def plan_run(
 
     Raises:
         ConfigError: an unknown parameter, a wrong type or value, a run folder that exists
-            (or, with `resume`, one that does not).
+            (or, with `resume`, one that does not, has other parameters, or a damaged checkpoint).
         DataError: no such notebook, or a data folder that does not exist.
     """
     from_file, from_command = dict(from_file or {}), dict(from_command or {})
@@ -95,10 +96,15 @@ def plan_run(
     )
     run_dir = _run_folder(notebook, out, resume)
     if resume:
-        from_file = {**read_yaml(run_dir / PARAMETERS_FILE), **from_file}
+        asked = {**from_file, **from_command}  # the data may have moved; their hash is compared
+        moved = {name: value for name, value in asked.items() if name.endswith("_dir")}
+        stored = {**read_yaml(run_dir / PARAMETERS_FILE), **moved}
+        from_file = {**stored, **from_file}
     values = notebook_parameters.resolve(known, from_file, from_command)
+    if resume:
+        _check_same(known, stored, values, run_dir)
     if resume and RESUME in values:
-        values[RESUME] = (run_dir / CHECKPOINT).is_file()
+        values[RESUME] = _has_checkpoint(run_dir)
     return Plan(
         notebook,
         run_dir,
@@ -110,6 +116,24 @@ def plan_run(
         credentialed=any(map(is_credentialed, folders(values))),
         allow_outputs=allow_outputs or values.get(ALLOW_OUTPUTS) is True,
     )
+
+
+def _has_checkpoint(run_dir: Path) -> bool:
+    """Whether there is one; refused, as long as nothing is written, where it is damaged."""
+    path = run_dir / CHECKPOINT
+    if not path.is_file():
+        return False
+    try:
+        with zipfile.ZipFile(path) as archive:
+            whole = archive.testzip() is None
+    except (OSError, zipfile.BadZipFile):
+        whole = False
+    if not whole:
+        raise ConfigError(
+            f"The checkpoint {path} is damaged. Put back a copy; or remove it, and --resume "
+            "begins this run anew, with the same parameters."
+        )
+    return True
 
 
 def _run_folder(notebook: Path, out: Path | None, resume: bool) -> Path:
@@ -175,13 +199,14 @@ def run_once(
         raise ConfigError("--once needs --out FOLDER, the folder of the run.")
     out = out.expanduser().resolve()
     out.parent.mkdir(parents=True, exist_ok=True)
-    with _held(out):
+    with _held(out, wait=True):
         begun = (out / PARAMETERS_FILE).is_file()
         if begun:
-            _check_same(notebook, from_file or {}, from_command or {}, out)
-            if (out / RESULTS).is_file():
-                print(f"Finished before: {out}")
-                return DONE
+            known = notebook_parameters.parameters_of(
+                notebook_parameters.read_notebook(notebook), notebook.name
+            )
+            asked = notebook_parameters.resolve(known, from_file or {}, from_command or {})
+            _check_same(known, read_yaml(out / PARAMETERS_FILE), asked, out)
         elif out.is_dir() and all(path.name.endswith(ASIDE) for path in out.iterdir()):
             for path in out.iterdir():  # of a run that was killed before it began
                 path.unlink()
@@ -197,35 +222,41 @@ def run_once(
         return execute_plan(plan)
 
 
-def _held(out: Path) -> FileLock:
-    """The lock of a run, beside its folder; says so where it has to wait."""
-    lock = FileLock(out.with_name(f".{out.name}.lock"))
+def _held(run_dir: Path, *, wait: bool) -> BaseFileLock:
+    """The lock of a run, beside its folder; it goes with its process, so a kill leaves none.
+
+    Raises:
+        ConfigError: another process has it, and `wait` is False.
+    """
+    lock = FileLock(run_dir.with_name(f".{run_dir.name}.lock"), is_singleton=True)
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        print(f"Another process is at {out}: waiting for it.", flush=True)
+        if not wait:
+            raise ConfigError(
+                f"Another process is at {run_dir}. Wait until it has ended, or end it; then give "
+                "the same command again."
+            ) from None
+        print(f"Another process is at {run_dir}: waiting for it.", flush=True)
         lock.acquire()
     return lock
 
 
 def _check_same(
-    notebook: Path, from_file: Mapping[str, Any], from_command: Mapping[str, str], out: Path
+    known: Parameters, stored: Mapping[str, Any], asked: Mapping[str, Any], out: Path
 ) -> None:
-    known = notebook_parameters.parameters_of(
-        notebook_parameters.read_notebook(notebook), notebook.name
+    """Refuses to go on with other parameters than the run's own."""
+    stored = notebook_parameters.resolve(known, stored, {})
+    then, now = (
+        notebook_parameters.recorded(known, {**values, RESUME: None}) for values in (stored, asked)
     )
-    stored = read_yaml(out / PARAMETERS_FILE)
-    then = notebook_parameters.recorded(known, notebook_parameters.resolve(known, stored, {}))
-    asked = notebook_parameters.resolve(known, from_file, from_command)
-    now = notebook_parameters.recorded(known, asked)
-    for name in (RUN_DIR, RESUME):
-        now.pop(name, None)
-        then.pop(name, None)
     if changed := differences(then, now):
         raise ConfigError(
             f"{out} holds a run with other parameters:\n  "
             + "\n  ".join(changed)
-            + "\nGive another --out, or remove that folder."
+            + "\nA run goes on with its own, which --resume knows: leave -f and -p out. For others "
+            "begin a run anew, with another --out; for more steps too, because the learning rate "
+            "and the temperature follow their number."
         )
 
 
@@ -263,16 +294,28 @@ class _Tee:
 
 
 def execute_plan(plan: Plan) -> int:
-    """Runs the plan, showing what the notebook prints where it may; returns the exit code."""
+    """Runs the plan, showing what the notebook prints where it may; returns the exit code.
+
+    Raises:
+        ConfigError: another process is at this run.
+    """
+    plan = _take_folder(plan)
+    with _held(plan.run_dir, wait=False):
+        if plan.resume and (plan.run_dir / RESULTS).is_file():
+            print(f"Finished before: {plan.run_dir}")
+            return DONE
+        return _execute(plan)
+
+
+def _execute(plan: Plan) -> int:
     from localmi.notebook import private_run
 
     logging.getLogger("papermill").setLevel(logging.ERROR)
     began = time.perf_counter()
-    plan = _take_folder(plan)
-    for earlier in (RESULTS, MEASURED):  # a run that goes on is not finished until it ends again
-        (plan.run_dir / earlier).unlink(missing_ok=True)
-    written = yaml.safe_dump(dict(plan.values), sort_keys=False, allow_unicode=True)
-    write_text(written, plan.run_dir / PARAMETERS_FILE)
+    (plan.run_dir / MEASURED).unlink(missing_ok=True)
+    if not plan.resume:  # a run keeps the parameters that it began with
+        written = yaml.safe_dump(dict(plan.values), sort_keys=False, allow_unicode=True)
+        write_text(written, plan.run_dir / PARAMETERS_FILE)
     executed = plan.run_dir / plan.notebook.name
     injected = {**plan.changed, **({RUN_DIR: str(plan.run_dir)} if plan.keeps_results else {})}
     with (plan.run_dir / "run.log").open("a", encoding="utf-8") as log:
