@@ -4,6 +4,7 @@
 found). 2: refused, or it could not be done; the words say why. 130: stopped by Ctrl-C.
 """
 
+import io
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -19,6 +20,12 @@ REFUSED, STOPPED = 2, 130  # exit codes; the latter is what a shell says of Ctrl
 
 class Commands(TyperGroup):
     """Puts every error the library raises on purpose into words."""
+
+    def main(self, *words: Any, **others: Any) -> Any:
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):  # a redirect of Windows knows 256 letters
+                stream.reconfigure(errors="replace")
+        return super().main(*words, **others)
 
     def invoke(self, context: Any) -> Any:
         try:
@@ -100,7 +107,8 @@ def run(
     0: done, 1: the notebook failed, 2: refused before anything was executed.
     """
     from localmi.notebook import parameters
-    from localmi.notebook.run import execute_plan, plan_run, read_yaml, run_once
+    from localmi.notebook.parameter_files import read_yaml
+    from localmi.notebook.run import execute_plan, plan_run, run_once
 
     if notebook is None:
         typer.echo(context.get_help())

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from localmi.__main__ import REFUSED, app
 from localmi.notebook import run
+from localmi.notebook.parameter_files import read_yaml
 from localmi.train import loop
 
 
@@ -105,7 +106,7 @@ def test_a_run_is_begun_with_all_its_parameters_or_not_at_all(
     left = {KeyboardInterrupt: [], Killed: ["parameters.yaml.tmp"]}
     assert [path.name for path in out.iterdir()] == left[cut_off_by]
     assert call(notebook, out) == run.DONE
-    assert run.read_yaml(out / "parameters.yaml")["steps"] == 9
+    assert read_yaml(out / "parameters.yaml")["steps"] == 9
     assert list(out.glob("*.tmp")) == []
 
 

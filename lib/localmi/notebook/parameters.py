@@ -21,11 +21,11 @@ from pathlib import Path
 from typing import Any, get_args, get_origin
 
 import nbformat
-import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from localmi.configuration import Configuration
 from localmi.errors import ConfigError, DataError
+from localmi.notebook.parameter_files import YAMLError, parse_yaml
 
 # What an annotation in a parameters cell may be made of.
 TYPES: Mapping[str, Any] = {kind.__name__: kind for kind in (bool, int, float, str, list, dict)}
@@ -254,8 +254,8 @@ def parse_text(parameter: Parameter, text: str) -> Any:
         except ValueError:
             return text  # check_value says what is wrong with it
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError:
+        return parse_yaml(text)
+    except YAMLError:
         return text
 
 

@@ -25,6 +25,7 @@ from localmi.configuration import differences
 from localmi.errors import ConfigError
 from localmi.files import ASIDE, write_text
 from localmi.notebook import parameters as notebook_parameters
+from localmi.notebook.parameter_files import read_yaml
 from localmi.notebook.parameters import FURTHER, Parameters
 from localmi.privacy.credentialed import folders, is_credentialed
 from localmi.record import MEASURED, RESULTS, finish_record
@@ -254,27 +255,10 @@ def _check_same(
         raise ConfigError(
             f"{out} holds a run with other parameters:\n  "
             + "\n  ".join(changed)
-            + "\nA run goes on with its own, which --resume knows: leave -f and -p out. For others "
-            "begin a run anew, with another --out; for more steps too, because the learning rate "
+            + "\nA run goes on with its own, which --resume knows: leave -f and -p out. For "
+            "others begin a run anew, with another --out; for more steps too: the learning rate "
             "and the temperature follow their number."
         )
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """A file of parameters.
-
-    Raises:
-        ConfigError: it cannot be read, or holds something else.
-    """
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        raise ConfigError(f"The parameter file {path} cannot be read: {error}") from error
-    if content is None:
-        return {}
-    if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
-        raise ConfigError(f"The parameter file {path} must hold lines of the form name: value.")
-    return content
 
 
 class _Tee:
