@@ -101,7 +101,7 @@ class Result:
 
     interval: "Interval"
     split: str
-    beside: Mapping[str, float]  # "truth", "cap", "shuffled", "chance", ...
+    beside: Mapping[str, float]  # "cap", "shuffled", "chance", ...
 
     def as_dict(self) -> dict[str, Any]:
         return {**self.interval.as_dict(), "split": self.split, **self.beside}

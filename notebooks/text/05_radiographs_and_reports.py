@@ -17,11 +17,13 @@
 #
 # **You will be able to** find your way in the files of MIMIC-CXR, say how a hidden state makes an
 # image and a sentence, cut a report into sections and sentences without breaking it, compute how
-# much image and sentence can share, choose what an uncertain or blank label counts as, and read a
-# batch with its mask.
+# much image and sentence can share at most, choose what an uncertain or blank label counts as, and
+# read a batch with its mask.
 #
 # **Before this**: nothing but Python. Of mutual information it is enough to know that it says by
-# how many nats one thing narrows down another.
+# how many nats one thing narrows down another; of InfoNCE, which sections 5 and 6 name, that it
+# learns by telling the matched sentence from $K - 1$ others, and never reports more than $\log K$
+# ([chapter 2](02_variational_bounds.ipynb)).
 #
 # **Reading time**: 40 minutes.
 # **Run time**: half a minute on one core; a GPU is not used. **Memory**: 1 GB.
@@ -473,9 +475,11 @@ show(
 # different words and the same statement. No mask of equal strings sees that.
 
 # %% [markdown]
-# ## 6 How much do an image and a sentence share?
+# ## 6 How much can an image and a sentence share?
 #
-# Nobody knows it of patients. Of the synthetic study everything is known, so it can be computed.
+# Nobody knows it of patients. Of the synthetic study all states are known, so it can be computed what
+# a sentence says of the hidden state, $I(H; S)$. The image can share that much with it, and no more
+# (section 2).
 #
 # Start with one finding of prevalence $p$, and a report that says it wrongly with probability
 # $\varepsilon$. With $h(q) = -q\log q - (1-q)\log(1-q)$, and $p' = p(1-\varepsilon) +
@@ -554,7 +558,7 @@ show(
     figure,
     alt="Mutual information against prevalence is highest at one half and lower with errors. "
     "Against the rate of errors it falls, for flips much faster than for omissions.",
-    caption="Figure 5.6: what a report can tell of its image, exactly.",
+    caption="Figure 5.6: what is said of the hidden state; the image can share no more of it.",
 )
 
 # %% [markdown]
@@ -564,8 +568,9 @@ show(
 # Omissions spoil that conclusion. Where half is flipped, the polarity says nothing; what is left
 # comes from what is spoken of at all, and from sides, zones and levels.
 #
-# **What could go wrong**: image and sentence share at most these numbers, less where a finding is
-# too faint to be seen. An *estimate* that ends above the truth is not a triumph. It is a fault.
+# **What could go wrong**: to take these numbers for $I(Z; S)$. Image and sentence share *at most*
+# that, and less where a finding is too faint to be seen; how much less nobody has computed. An
+# *estimate* that ends above is not a triumph. It is a fault.
 #
 # ### Exercise 5.2
 #
@@ -609,7 +614,8 @@ if names:
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, 1.15), ncols=4)
     show(
         axes.figure,
-        alt="For each finding most studies say nothing; some say present, some deny, few hedge.",
+        alt="For each finding about half of the studies say nothing; the others say present or deny "
+        "in like numbers, few hedge.",
         caption="Figure 5.7: what the labels of nine findings say.",
     )
 
@@ -635,8 +641,9 @@ table
 # %% [markdown]
 # Explicit labels make a finding look about twice as frequent as it is (**0.460** against **0.248**): what
 # is there is mentioned, what is not there is mostly passed over. Taking blanks for zeros mends that
-# *here*. Few hedge, so a hedge moves little; but under `zeros` it moves the wrong way: in this study
-# a hedged finding is always there, in real ones often.
+# *here*. Few hedge, so a hedge moves little; but with blanks as zeros, a hedge taken for a zero
+# (`zeros_blank_zero`) moves the share away from the truth: in this study a hedged finding is always
+# there, in real ones often.
 #
 # Does a policy explain the paper's Table 1? The library counts labelled images beside it:
 
@@ -778,8 +785,8 @@ check.exercise_5_4(my_allowed)
 # %% [markdown]
 # ## 9 Why no flips?
 #
-# Training moves each image a little: rotated by up to 20°, shifted by up to 10 %, cropped (paper,
-# Sec. 4). What a sentence says stays true. Mirror the image, and "left" becomes a lie, and the
+# Training moves each image a little: it is rotated, shifted and cropped (paper, Sec. 4; by up to 20°,
+# 10 % and a tenth here, for the paper names no numbers). What a sentence says stays true. Mirror the image, and "left" becomes a lie, and the
 # heart lies on the wrong side, which happens to one person in ten thousand.
 
 # %%
@@ -820,7 +827,7 @@ show(
 #
 # - A study is one report and one or more images; the patient is what is split.
 # - Image and sentence share what the hidden state gives both, and no more:
-#   $I(Z; S) \le I(H; S)$. In the synthetic study that number is known.
+#   $I(Z; S) \le I(H; S)$. In the synthetic study the right side is known.
 # - Cut reports with rules made for them. The common shortcut turns 2.5 cm into 5 cm.
 # - The same sentence comes again and again; a mask keeps its twins out of the mismatched pairs.
 # - A flipped statement costs more information than one left out.

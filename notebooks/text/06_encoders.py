@@ -19,7 +19,9 @@
 # see and measure what it does see, say what a general text encoder separates and what it does not,
 # write a critic that never concatenates, and follow a score from region and sentence to a number.
 #
-# **Before this**: [5 Radiographs and reports](05_radiographs_and_reports.ipynb).
+# **Before this**: [5 Radiographs and reports](05_radiographs_and_reports.ipynb). Section 8 needs what
+# a bound is, DV, and the four readings b1 to b4 ([chapter 2](02_variational_bounds.ipynb), 3, and
+# [chapter 4](04_local_mutual_information.ipynb), 4); all else stands alone.
 #
 # **Reading time**: 40 minutes.
 # **Run time**: half a minute on 2 cores; a GPU is not used. **Memory**: 1.5 GB.
@@ -141,7 +143,8 @@ show(
 # ## 3 Are there 16 regions or 64?
 #
 # The paper writes of local features of 4 × 4 × 512, its code has 128 × 8 × 8. These hold the same
-# 8,192 numbers: four neighbouring cells of 128 make one region of 512.
+# 8,192 numbers: four neighbouring cells of 128 make one region of 512. That the one becomes the
+# other by *folding* is our inference; neither paper nor code says so.
 #
 # $$z^I_{(r,c)} = \big[\,b_{2r,2c},\; b_{2r,2c+1},\; b_{2r+1,2c},\; b_{2r+1,2c+1}\,\big]
 # \in \mathbb R^{4\cdot 128}$$
@@ -176,7 +179,8 @@ print("the same 8,192 numbers, none lost, none made")
 #
 # ### Exercise 6.1
 #
-# Cut a block `[B, C, h, w]` into `grid × grid` regions `[B, N, D]`, without `pixel_unshuffle`.
+# Cut a block `[B, C, h, w]` into `grid × grid` regions `[B, N, D]`, row by row from the top left,
+# without `pixel_unshuffle`. (The numbers within a region may come in any order.)
 
 # %%
 def my_regions(block, grid):                              # [B, C, h, w]
@@ -186,9 +190,8 @@ check.exercise_6_1(my_regions)
 
 # %% jupyter={"source_hidden": true} tags=["solution"]
 def my_regions(block, grid):                              # [B, C, h, w]
-    side = block.shape[-1] // grid                        # cells of a region, a side
-    cut = block.unflatten(3, (grid, side)).unflatten(2, (grid, side))
-    cut = cut.permute(0, 2, 4, 1, 3, 5)                   # [B, grid, grid, C, side, side]
+    cut = block.unflatten(3, (grid, -1)).unflatten(2, (grid, -1))
+    cut = cut.permute(0, 2, 4, 1, 3, 5)                   # [B, grid, grid, C, h/grid, w/grid]
     return cut.flatten(3).flatten(1, 2)                   # [B, N, D]
 
 check.exercise_6_1(my_regions)
@@ -350,7 +353,8 @@ for options in ({"name": "resnet81"}, {"name": "resnet18", "image_size": 256, "g
 # ## 6 What does a general text encoder know of reports?
 #
 # A BERT cuts a text into word pieces, puts [CLS] before them and gives each piece a vector. The text
-# feature $z^R$ is the vector of [CLS] (paper, Sec. 4) or the mean over all pieces.
+# feature $z^R$ is the vector of [CLS] (paper, Sec. 4) or the mean over all pieces. BERT has one layer
+# more on [CLS], the *pooler*; the paper does not say whether it is used, and here it is not.
 
 # %%
 from localmi.model import TextEncoder
@@ -672,9 +676,11 @@ for (name, nats), label in zip(found.items(), labels):
 
 # %% [markdown]
 # b1 and b2 find more than a nat in pure noise: the largest of 16 normal numbers is 1.77 on average,
-# and $1.77 - \log E\,e^f = 1.77 - 0.50$ is what they report. A trained critic does worse still: it
-# finds its way to $\log R - (R-1)/R = 1.84$ nats of nothing (a test of the library trains one). The
-# two stand in the library to be shown, and carry this warning there.
+# and $1.77 - \log E\,e^f = 1.77 - 0.50$ is what they report. A trained critic does worse still. Where
+# all regions are drawn alike, as here, it finds its way to $\log R - (R-1)/R = 1.84$ nats of nothing
+# (a test of the library trains one). Regions that differ by their place, as those of a radiograph
+# do, leave the cap at $\log R = 2.77$, and a critic that knows the place reaches it (chapter 4). The
+# two readings stand in the library to be shown, and carry this warning there.
 #
 # **What could go wrong**: somebody reports b1 or b2 as mutual information. The curves look
 # excellent.

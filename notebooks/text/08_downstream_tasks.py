@@ -20,8 +20,9 @@
 # set; compute an AUC with an interval over patients; test whether one model beats another; and tell
 # a probability from a score.
 #
-# **Before this**: [radiographs and reports](05_radiographs_and_reports.ipynb),
-# [training by local MI](07_train_local_mi.ipynb).
+# **Before this**: [radiographs and reports](05_radiographs_and_reports.ipynb) (labels and policies,
+# section 7), [training by local MI](07_train_local_mi.ipynb) for what `init` names. Nothing of mutual
+# information is needed.
 # **Reading time**: 45 minutes.
 # **Run time**: 1 minute on 2 cores at these defaults; a GPU is used where there is one.
 # **Memory**: 1.5 GB.
@@ -139,7 +140,9 @@ for name in [name for name in SEVERITIES if name in manifest]:
 # $$L = \frac{\sum_{b,c} m_{bc}\,\mathrm{BCE}(s_{bc}, t_{bc})}{\sum_{b,c} m_{bc}}$$
 #
 # with scores $s$, targets $t$ and mask $m$ of batch and classes. For edema it is the cross-entropy
-# of a softmax over the four grades. What does the mask do? A label that does not count pulls at
+# of a softmax over the four grades. Both are choices of ours: the paper does not say whether one
+# network answers for all nine findings, nor how ordered grades are trained (a softmax does not know
+# that 3 is nearer to 2 than to 0). What does the mask do? A label that does not count pulls at
 # nothing:
 
 # %%

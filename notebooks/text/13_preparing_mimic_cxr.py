@@ -20,7 +20,8 @@
 # none is in two splits, find the image in which one bit has changed, and keep credentialed data out
 # of notebooks and commits.
 #
-# **Before this**: [5 Radiographs and reports](05_radiographs_and_reports.ipynb).
+# **Before this**: [5 Radiographs and reports](05_radiographs_and_reports.ipynb), what a study is
+# (section 1) and the policies of labels (section 7).
 #
 # **Reading time**: 25 minutes.
 # **Run time**: half a minute on one core; a GPU is not used. **Memory**: 1 GB.
@@ -48,8 +49,7 @@ run_dir = ""  # where results are kept, "" keeps nothing
 # %% [markdown]
 # ## 1 What is downloaded, and what becomes of it?
 #
-# This is the last step but one. The last is to train on all of MIMIC-CXR, and before that its files
-# must become what training reads. They lie on PhysioNet, in three projects, open to whoever has had
+# Before a training on all of MIMIC-CXR its files must become what training reads. They lie on PhysioNet, in three projects, open to whoever has had
 # the training it asks for and has signed its agreement (section 6 says what that forbids).
 #
 # | project | file | holds |
@@ -395,8 +395,8 @@ show(
 
 # %% [markdown]
 # `prepare` uses a property of JPEG: at an eighth, a quarter or half of its size it can be decoded
-# without ever making all its pixels. Even so, a file costs hundreds of rows. A row is a copy from
-# memory, once the system has read it; the cache of all frontal images takes 15.9 GB.
+# without ever making all its pixels. Even so, one file costs as much as a thousand rows or so. A row
+# is a copy from memory, once the system has read it; the cache of all frontal images takes 15.9 GB.
 #
 # These were three files on one machine. The full measurements are programs of the repository:
 #
