@@ -37,7 +37,7 @@ def test_maps_are_drawn_without_the_truth(
     given = PARAMETERS | {"data_dir": str(study), "objective": objective}
     for cell in nbformat.read(NOTEBOOKS / "07_train_local_mi.ipynb", as_version=4).cells:
         if cell.cell_type == "code":
-            exec(cell.source, names)  # noqa: S102
+            exec(cell.source, names)
             if "parameters" in cell.metadata.get("tags", []):
                 names |= given
     assert [caption[:10] for caption in captions] == ["Figure 7.1", "Figure 7.2"][: 1 + (maps > 0)]
