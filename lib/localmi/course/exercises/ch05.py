@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor, tensor
 
-from localmi.course.check import exercise, expect, expect_array, expect_close
+from localmi.course.check import exercise, expect, expect_array, expect_close, expect_number
 
 Splitter = Callable[[str], list[str]]
 Policy = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
@@ -60,7 +60,7 @@ def _sentences(split: Splitter, text: str) -> list[str]:
 @exercise
 def exercise_5_2(my_mi: Callable[[float, float], float]) -> None:
     """I(finding; what is said of it) in nats, of a binary finding that is flipped at times."""
-    found = float(my_mi(0.3, 0.1))
+    found = expect_number(my_mi(0.3, 0.1))
     wanted = 0.3159525
     marginal = 0.3 * 0.9 + 0.7 * 0.1
     for mistake, words in (
@@ -72,13 +72,18 @@ def exercise_5_2(my_mi: Callable[[float, float], float]) -> None:
     ):  # fmt: skip
         expect(not math.isclose(found, mistake, rel_tol=1e-3), words)
     expect_close(found, wanted, "p = .3, e = .1", tolerance=1e-4)
-    never_wrong = float(my_mi(0.3, 0.0))
+    never_wrong = expect_number(my_mi(0.3, 0.0))
     expect(
         not math.isnan(never_wrong),
         "without noise, e = 0, it is not a number: 0 log 0 counts as 0",
     )
     expect_close(never_wrong, _entropy(0.3), "without noise all of h(p) is left", tolerance=1e-4)
-    expect_close(my_mi(0.3, 0.5), 0.0, "a coin that says yes or no tells nothing", tolerance=1e-4)
+    expect_close(
+        expect_number(my_mi(0.3, 0.5)),
+        0.0,
+        "a coin that says yes or no tells nothing",
+        tolerance=1e-4,
+    )
 
 
 def _entropy(p: float) -> float:
@@ -119,6 +124,10 @@ def exercise_5_3(my_targets: Policy) -> None:
         np.array_equal(targets[mask], (values == 1)[mask]),
         f"targets that count are 1 where a label is 1, else 0; yours: {targets[mask]}",
     )
+    more = np.append(values, [[0.0, 1.0, np.nan, 1.0]], axis=0)
+    targets, mask = _targets_and_mask(my_targets(more.copy()))
+    expect_close(mask.astype(bool), ~np.isnan(more), "the mask of three images")
+    expect_close(targets[mask.astype(bool)], (more == 1)[~np.isnan(more)], "their targets")
 
 
 def _targets_and_mask(answer: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -155,3 +164,5 @@ def exercise_5_4(my_allowed: Callable[[Tensor, Tensor], Tensor]) -> None:
         np.array_equal(allowed, wanted),
         "a pair is forbidden if EITHER the studies or the words are equal; all others are allowed",
     )
+    allowed = expect_array(my_allowed(tensor([3, 3, 4]), tensor([1, 2, 2]))).astype(bool)
+    expect_close(allowed, [[0, 0, 1], [0, 0, 0], [1, 0, 0]], "the mask of three pairs")

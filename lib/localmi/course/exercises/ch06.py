@@ -98,3 +98,6 @@ def exercise_6_3(my_mean: Callable[[Tensor, Tensor], Tensor]) -> None:
         expect(not np.allclose(found, mistake), words)
     wanted = torch.stack([hidden[0].mean(dim=0), hidden[1, 0]])
     expect_close(found, wanted, "the mean over the pieces the mask marks")
+    shorter = hidden[:, :2, :3]
+    wanted = torch.stack([shorter[0].mean(dim=0), shorter[1, 0]])
+    expect_close(my_mean(shorter, mask[:, :2]), wanted, "of two pieces and three numbers")

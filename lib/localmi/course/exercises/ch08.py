@@ -50,6 +50,9 @@ def exercise_8_1(my_loss: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
     for value, words in mistakes.items():
         expect(abs(found - value) > 1e-5 or abs(found - wanted) < 1e-5, words)
     expect_close(found, wanted, "mean loss over the seven labels that count")
+    fewer = scores[:3, :2], targets[:3, :2], mask[:3, :2]
+    wanted = task_loss("pathology9", *fewer).item()
+    expect_close(expect_number(my_loss(*fewer)), wanted, "of three images and two findings")
 
 
 @exercise
@@ -75,8 +78,13 @@ def exercise_8_2(my_auc: Callable[[np.ndarray, np.ndarray], float]) -> None:
     for value, words in mistakes.items():
         expect(abs(found - value) > 1e-9, words)
     expect_close(found, wanted, "AUC of seven images with two ties")
-    expect_close(my_auc(targets, np.ones(7)), 0.5, "AUC of a constant predictor")
-    expect_close(my_auc(targets, 100 * scores - 7), wanted, "a monotone map of the scores")
+    expect_close(expect_number(my_auc(targets, np.ones(7))), 0.5, "AUC of a constant predictor")
+    expect_close(
+        expect_number(my_auc(targets, 100 * scores - 7)), wanted, "a monotone map of the scores"
+    )
+    expect_close(
+        expect_number(my_auc(targets[:5], scores[:5])), 3.5 / 6, "AUC of the first five images"
+    )
 
 
 @exercise
@@ -104,6 +112,7 @@ def exercise_8_3(my_tails: Callable[[np.ndarray], np.ndarray]) -> None:
     for value, words in mistakes:
         expect(not np.allclose(found, value), words)
     expect_close(found, wanted, "tail sums of five images")
+    expect_close(my_tails(softmax[:3].copy()), wanted[:3], "tail sums of three images")
 
 
 @exercise
@@ -166,11 +175,11 @@ def exercise_8_4(my_p_value: PValue) -> None:
 
 
 def _check_pairs(my_p_value: PValue) -> None:
-    """Forty patients with an image each, hard for both models or easy for both."""
+    """Thirty patients with an image each, hard for both models or easy for both."""
     rng = np.random.default_rng(3)
-    targets, hardness = np.arange(40) % 2, rng.normal(size=40)
-    a, b = (rankdata(k * targets + hardness + 0.1 * rng.normal(size=40)) for k in (1.2, 0.6))
-    given = _auc_of(targets), a, b, np.arange(40), np.random.default_rng(0)
+    targets, hardness = np.arange(30) % 2, rng.normal(size=30)
+    a, b = (rankdata(k * targets + hardness + 0.1 * rng.normal(size=30)) for k in (1.2, 0.6))
+    given = _auc_of(targets), a, b, np.arange(30), np.random.default_rng(0)
     found = expect_number(my_p_value(*given))
     expect(
         found < 0.02,

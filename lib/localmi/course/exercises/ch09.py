@@ -16,6 +16,13 @@ def _example() -> tuple[np.ndarray, np.ndarray]:
     return heat, mask
 
 
+def _larger() -> tuple[np.ndarray, np.ndarray]:
+    """A map [3, 3], and a mask [15, 15] that covers two regions and a part of two more."""
+    mask = np.zeros((15, 15), dtype=bool)
+    mask[5:, :8] = True
+    return np.array([[0.0, 1.0, 3.0], [8.0, 4.0, 2.0], [6.0, 7.0, 5.0]]), mask
+
+
 @exercise
 def exercise_9_1(my_cnr: Callable[[np.ndarray, np.ndarray], float]) -> None:
     """Contrast-to-noise ratio of a map [G, G] and a mask [H, H]."""
@@ -50,6 +57,9 @@ def exercise_9_1(my_cnr: Callable[[np.ndarray, np.ndarray], float]) -> None:
         "no absolute value: a map that is low on the finding is wrong, not right",
     )
     expect_close(turned, -wanted, "the map upside down has the CNR with the other sign")
+    heat, mask = _larger()
+    wanted = float(contrast_to_noise(heat[None], mask[None])[0])
+    expect_close(expect_number(my_cnr(heat, mask)), wanted, "a map of nine regions")
 
 
 @exercise
@@ -79,6 +89,8 @@ def exercise_9_2(my_iou: Callable[[np.ndarray, np.ndarray, float], float]) -> No
     top = expect_number(my_iou(heat, mask, 1.0))
     expect(top > 0, "the highest region reaches a threshold of 1: use >=")
     expect_close(top, 12 / 24, "at the threshold 1 the winner alone is marked")
+    marked = expect_number(my_iou(*_larger(), 0.7))  # 8, 7 and 6 of 0 to 8: 75 pixels
+    expect_close(marked, 65 / 90, "a map of nine regions")
 
 
 @exercise
@@ -118,3 +130,7 @@ def exercise_9_3(my_recall: Callable[[np.ndarray, np.ndarray, int], float]) -> N
     expect_close(first, 0.5, "R@1 of four images")
     expect_close(second, 0.75, "R@2 of four images")
     expect_close(expect_number(my_recall(scores, right, 5)), 1.0, "R@5 of five texts")
+    third = expect_number(my_recall(scores, right, 3))
+    expect_close(third, 0.75, "R@3 of four images and five texts")
+    some = expect_number(my_recall(scores[:3, :4], right[:3, :4], 1))
+    expect_close(some, 2 / 3, "R@1 of three images and four texts")
