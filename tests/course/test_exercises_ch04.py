@@ -209,3 +209,11 @@ def test_repairs_that_are_wrong(answer: Callable[[Tensor], Any], words: str) -> 
     verdict = check.exercise_4_3(answer)
     assert verdict.status == "not yet"
     assert words in verdict.words
+
+
+ANSWERS = {
+    "exercise_4_1": [information("z2", "h", ("z1",)), gap_by_loops, gap_in_torch, gap_in_place],
+    "exercise_4_2": [math.log, from_the_integral],
+    "exercise_4_3": [by_softmax],
+}
+SQUARE = {"exercise_4_3"}  # scores [K, K]

@@ -84,6 +84,14 @@ def my_mi(p: float, error: float) -> float:
     return h(p * (1 - error) + (1 - p) * error) - h(error)
 
 
+def by_python_s_own(p: float, error: float) -> float:
+    """Wrong without noise: log 0 raises."""
+    said = p * (1 - error) + (1 - p) * error
+    parts = (1 - said, error, said, 1 - error)
+    x, y, z, w = (one * math.log(one) for one in parts)
+    return y + w - x - z
+
+
 def test_the_mi_of_a_finding() -> None:
     assert check.exercise_5_2(my_mi).passed
 
@@ -96,6 +104,7 @@ def test_the_mi_of_a_finding() -> None:
         (lambda p, e: h(p) - h(e), "how often it is said"),
         (lambda p, e: -my_mi(p, e), "sign"),
         (lambda p, e: my_mi(p, e) if e else math.nan, "0 log 0"),
+        (by_python_s_own, "0 log 0"),
         (lambda p, e: 1.0, "p = .3, e = .1"),
     ],
 )

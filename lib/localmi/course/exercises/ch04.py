@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from localmi.course.check import exercise, expect, expect_close, expect_number
+from localmi.course.check import exercise, expect, expect_close, expect_finite, expect_number
 from localmi.mi.distributions import DiscreteWorld
 
 Array = NDArray[np.float64]
@@ -43,9 +43,8 @@ def exercise_4_1(my_gap: Callable[[Array], float]) -> None:
     ):  # fmt: skip
         expect(not math.isclose(found, mistake, rel_tol=1e-4, abs_tol=1e-9), words)
     expect_close(found, wanted, "I(z2; H | z1) of p proportional to 1, 4, 9, ..., 576")
-    pure = expect_number(my_gap(xor))
-    expect(
-        not math.isnan(pure), "where a case cannot occur it is not a number: 0 log 0 counts as 0"
+    pure = expect_finite(
+        my_gap, xor, words="where a case cannot occur it is {}: 0 log 0 counts as 0"
     )
     expect_close(pure, math.log(2), "H = z1 xor z2: the rest of the image adds log 2")
 
@@ -121,6 +120,6 @@ def exercise_4_3(my_repair: Callable[[Tensor], Tensor]) -> None:
     ):  # fmt: skip
         expect(not math.isclose(found, float(mistake), rel_tol=1e-5), words)
     expect_close(found, wanted, "the mean of f_ii - log sum_j exp f_ij, plus log K")
-    large = expect_number(my_repair(1e3 * torch.eye(4)))
-    expect(math.isfinite(large), "scores of 1000 overflow exp: use logsumexp")
+    words = "scores of 1000 overflow exp, it gives {}: use logsumexp"
+    large = expect_finite(my_repair, 1e3 * torch.eye(4), words=words)
     expect_close(large, math.log(4), "a perfect critic gets log K")

@@ -8,7 +8,14 @@ from typing import Any
 import numpy as np
 from torch import Tensor, tensor
 
-from localmi.course.check import exercise, expect, expect_array, expect_close, expect_number
+from localmi.course.check import (
+    exercise,
+    expect,
+    expect_array,
+    expect_close,
+    expect_finite,
+    expect_number,
+)
 
 Splitter = Callable[[str], list[str]]
 Policy = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
@@ -72,11 +79,8 @@ def exercise_5_2(my_mi: Callable[[float, float], float]) -> None:
     ):  # fmt: skip
         expect(not math.isclose(found, mistake, rel_tol=1e-3), words)
     expect_close(found, wanted, "p = .3, e = .1", tolerance=1e-4)
-    never_wrong = expect_number(my_mi(0.3, 0.0))
-    expect(
-        not math.isnan(never_wrong),
-        "without noise, e = 0, it is not a number: 0 log 0 counts as 0",
-    )
+    words = "without noise, e = 0, it is {}: 0 log 0 counts as 0"
+    never_wrong = expect_finite(my_mi, 0.3, 0.0, words=words)
     expect_close(never_wrong, _entropy(0.3), "without noise all of h(p) is left", tolerance=1e-4)
     expect_close(
         expect_number(my_mi(0.3, 0.5)),
