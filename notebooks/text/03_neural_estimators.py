@@ -697,7 +697,7 @@ show(
     "neighbours are right on hard edges, a little low on heavy tails and far too low on the rest, the "
     "Gaussian formula is right in many dimensions only; the neural ones are more or less low "
     "everywhere; DV of SMILE's critic breaks on hard edges, DV of a critic that was stopped by DV does "
-    "not. Raw: all are nearer to the truth on hard edges, and all neural ones but DoE are far off on "
+    "not. Raw: nearly all are nearer to the truth on hard edges, and all neural ones but DoE are far off on "
     "heavy tails, in either direction.",
     caption="Figure 3.5: errors on ranks and, in the last rows, raw; behind each name the truth in nats.",
 )
@@ -781,7 +781,7 @@ for name, method in (("Gaussian formula", gaussian_mi), ("KSG", ksg)):
 #   part holds a pair further out than any of the stop part, as raw heavy tails do, that does not help.
 # - **SMILE** and **DEMI** read the scores on which DV breaks, and on ranks err by tenths of a nat: one
 #   clips such scores, the other never looks at mismatched pairs. Robust, and also how to err unnoticed:
-#   raw, they say too much on heavy tails, and nothing warns.
+#   raw, they say too much on heavy tails, and only the width of the interval warns.
 #
 # So: look at the columns first, stop by what you report, and print the share of the ten largest beside
 # any DV.
