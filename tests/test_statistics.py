@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,6 +11,7 @@ from sklearn.metrics import roc_auc_score
 from localmi.errors import DataError
 from localmi.evaluate import weighted_statistics as weighted
 from localmi.statistics import (
+    CHUNK,
     Statistic,
     bootstrap,
     holm,
@@ -44,6 +47,19 @@ def test_one_patient_has_no_interval_and_no_value_is_an_error() -> None:
         mean_interval(np.array([]), np.array([]))
     with pytest.raises(ValueError, match="2 values and 3 groups"):
         mean_interval(np.ones(2), np.ones(3))
+
+
+def test_a_mean_of_many_is_resampled_in_parts_without_a_change(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    values, patients = np.random.default_rng(0).normal(size=20_000), np.arange(20_000)
+    tracemalloc.start()
+    found = mean_interval(values, patients)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 10 * CHUNK * values.itemsize  # all 2,000 resamples at once are 20 chunks
+    monkeypatch.setattr("localmi.statistics.CHUNK", 2000 * len(values))
+    assert mean_interval(values, patients) == found
 
 
 def mean(values: np.ndarray) -> Statistic:

@@ -9,6 +9,8 @@ from scipy import stats
 
 from localmi.errors import DataError
 
+CHUNK = 2_000_000  # weights, or drawn groups, in memory at once
+
 
 @dataclass(frozen=True)
 class Interval:
@@ -57,6 +59,7 @@ def mean_interval(
         paired=True,
         vectorized=True,
         n_resamples=resamples,
+        batch=max(1, CHUNK // len(counts)),
         method="percentile",
         rng=np.random.default_rng(seed),
     ).confidence_interval
@@ -84,7 +87,6 @@ Statistic = Callable[[np.ndarray], np.ndarray]
 missing). A resample is a row of weights, how often each image was drawn; see
 `evaluate.weighted_statistics`."""
 
-CHUNK = 2_000_000  # weights in memory at once
 TIE = 1e-12  # differences that are closer are equal
 
 

@@ -10,6 +10,7 @@ No value of training, and no best one of several reported, ever leaves this modu
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import NamedTuple
 
 import numpy as np
@@ -35,6 +36,7 @@ from localmi.mi.samples.inputs import (
     Splits,
     check_groups,
     check_pairs,
+    neighbours_alike,
     split,
 )
 from localmi.mi.scores import log_mean_exp_mismatched, mismatched_pairs
@@ -115,7 +117,9 @@ def estimate(
         critic: "separable" (fast, the best on most tasks), "concat", "bilinear" (no start from a
             Gaussian), "quadratic" (Gaussians only). "doe" and "ba" have none.
         groups: [N] pairs of one group (patient, study) stay in one split, are never mismatched
-            with each other, and are resampled together; default each its own.
+            with each other, and are resampled together; default each its own. Rows that are not
+            independent (images of one patient, moments of one recording) need it: otherwise what
+            is fitted to is reported again, and the interval is too narrow.
         scaling: "rank" turns columns into normal scores, "standardise" only scales them (and
             "ba" never more). Neither changes MI, both are fitted on the fit split.
         start: "gaussian" as above; "random" is the plain network.
@@ -135,21 +139,23 @@ def estimate(
     Taught in 03_neural_estimators.
     """
     _check_method(method, entropy)
+    place = _device(device)
     scaling = "standardise" if method == "ba" else scaling
     arrays = check_pairs(x, y)
     group = None if groups is None else check_groups(groups, len(x))
     training = Training(steps, batch_size, learning_rate, seed)
+    alike = "" if groups is not None else neighbours_alike(*arrays)
     splits, scale_y = split(*arrays, group, scaling=scaling, seed=seed)
-    splits = Splits(*(_to(part, device) for part in splits))
+    splits = Splits(*(_to(part, place) for part in splits))
     if method in GENERATIVE:
         in_units = None if entropy is None else entropy - scale_y.log_volume()
         terms, step = held_out_densities(splits, entropy=in_units, training=training)
-        return _result(terms, splits, math.inf, method, "", step, training)
+        return _result(terms, splits, math.inf, method, "", step, training, alike)
     fitted, step = fit_critic(splits, method=method, critic=critic, start=start, training=training)
     size = BLOCK_CONCAT if critic == "concat" else BLOCK
     terms = _terms(fitted, splits, method, size)
     cap = _cap(method, splits.report, size)
-    return _result(terms, splits, cap, method, critic, step, training)
+    return _result(terms, splits, cap, method, critic, step, training, alike)
 
 
 def _check_method(method: str, entropy: float | None) -> None:
@@ -161,13 +167,23 @@ def _check_method(method: str, entropy: float | None) -> None:
             "method 'ba' needs the entropy of y in nats, and no other method takes one. Where it "
             "is not known use 'doe', which estimates it."
         )
-    if entropy is not None and not math.isfinite(entropy):
-        raise ConfigError(f"The entropy of y is {entropy}; it must be a finite number of nats.")
+    if entropy is not None and not (isinstance(entropy, Real) and math.isfinite(entropy)):
+        raise ConfigError(f"The entropy of y is {entropy!r}; it must be a finite number of nats.")
 
 
-def _to(part: Part, device: str) -> Part:
-    auto = "cuda" if torch.cuda.is_available() else "cpu"
-    place = auto if device == "auto" else device
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        return torch.empty(0, device=torch.device(name)).device
+    except (RuntimeError, AssertionError, TypeError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(
+            f"device={name!r} cannot be used ({reason}). Give 'auto', 'cpu' or 'cuda'."
+        ) from None
+
+
+def _to(part: Part, place: torch.device) -> Part:
     group = None if part.group is None else part.group.to(place)
     return Part(part.x.to(place), part.y.to(place), group)
 
@@ -183,7 +199,7 @@ def _terms(critic: Critic, splits: Splits, method: str, size: int) -> Tensor:
     found = []
     for block in blocks:
         scores = critic(block.x, block.y)
-        found.append((scores.diagonal(), terms(scores, block.allowed()), _count(block)))
+        found.append((scores.diagonal().clone(), terms(scores, block.allowed()), _count(block)))
     if row.log_of_mean:
         return _pooled(found)
     return torch.cat([of_block for _, of_block, _ in found])
@@ -244,6 +260,7 @@ def _result(
     critic: str,
     step: int,
     training: Training,
+    alike: str,
 ) -> Estimate:
     """The value, once, with its interval and what is to be said about it."""
     values = terms.double().cpu().numpy()
@@ -260,7 +277,10 @@ def _result(
         cap=cap,
         at_cap=at_cap,
         step=step,
-        notes=_notes(interval.value, cap, at_cap, method, values, step == training.steps > 0),
+        notes=(
+            *_notes(interval.value, cap, at_cap, method, values, step == training.steps > 0),
+            *([alike] if alike else []),
+        ),
     )
 
 

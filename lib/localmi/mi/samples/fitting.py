@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from numbers import Integral, Real
 from typing import Literal, TypeVar, cast, get_args
 
 import torch
@@ -24,6 +25,7 @@ CriticName = Literal["separable", "concat", "bilinear", "quadratic"]
 Start = Literal["gaussian", "random"]
 HIDDEN, WIDTH = (128, 128, 128), 64
 EVERY, PATIENCE = 50, 8  # steps between two looks at the stop split; looks without a gain
+LAST_SEED = 2**63 - 1  # that torch takes
 SINGULAR = 1e-6  # smallest eigenvalue of a covariance of columns of variance 1
 AVERAGE = 0.99  # weights are a moving average: less noise of the last batches
 
@@ -42,6 +44,14 @@ class Training:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "seed"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, Integral):
+                raise ConfigError(f"{name} must be a whole number, found {value!r}.")
+        if not isinstance(self.learning_rate, Real):
+            raise ConfigError(f"learning_rate must be a number, found {self.learning_rate!r}.")
+        if not 0 <= self.seed <= LAST_SEED:
+            raise ConfigError(f"seed must lie in 0 to {LAST_SEED}, found {self.seed}.")
         if self.steps < 0 or self.batch_size < 2 or not 0 < self.learning_rate < math.inf:
             raise ConfigError(
                 "A fit needs steps >= 0, batch_size >= 2 and learning_rate > 0; found "

@@ -1,10 +1,12 @@
 """What an estimate is given: checked samples, split by groups, and prepared column by column."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, get_args
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 from scipy.special import ndtri
@@ -17,6 +19,7 @@ Scaling = Literal["rank", "standardise"]
 Samples = Tensor | NDArray[np.floating]
 MINIMUM = 10  # samples, and groups, that three splits need
 SHARES = {"stop": 0.15, "report": 0.25}  # the rest is fitted on
+ALIKE, SURE = 0.1, 5.0  # correlation of neighbouring rows worth a word; standard errors it takes
 QUANTILES = 1000  # at most, of a column's distribution function; linear between them
 
 
@@ -97,11 +100,22 @@ def check_groups(groups: Samples | Sequence[int] | Sequence[str], number: int) -
     """[N] the group of each pair as 0, 1, ...
 
     Raises:
-        DataError: not one group a pair, or fewer than 10 different ones.
+        DataError: not one group a pair, a missing one, or fewer than 10 different ones.
     """
     array = groups.detach().cpu().numpy() if isinstance(groups, Tensor) else np.asarray(groups)
     if array.shape != (number,):
         raise DataError(f"groups must name one group a pair, [{number}], found {array.shape}.")
+    # A list of words makes the word "nan" of a missing one: looked at before it is an array.
+    given = array if isinstance(groups, Tensor) else np.asarray(groups, dtype=object)
+    missing = np.flatnonzero(pd.isna(given))
+    if array.dtype.kind in "OSU":
+        array = array.astype(str)
+        missing = np.union1d(missing, np.flatnonzero(np.char.strip(array) == ""))
+    if len(missing):
+        raise DataError(
+            f"groups is missing for {len(missing)} of {number} pairs, the first is row "
+            f"{missing[0]}. Give such a pair a group of its own, or remove it."
+        )
     names, code = np.unique(array, return_inverse=True)
     if len(names) < MINIMUM:
         raise DataError(
@@ -109,6 +123,26 @@ def check_groups(groups: Samples | Sequence[int] | Sequence[str], number: int) -
             f"which needs at least {MINIMUM}."
         )
     return np.asarray(code, dtype=np.intp)
+
+
+def neighbours_alike(x: NDArray[np.float64], y: NDArray[np.float64]) -> str:
+    """A note where each row is like the next, in x and in y: `groups` would help; "" otherwise."""
+    least = max(ALIKE, SURE / math.sqrt(len(x)))
+    found = [_next_row_correlation(array) for array in (x, y)]
+    if min(found) < least:
+        return ""
+    return (
+        f"Rows next to each other are alike (correlation {found[0]:.2f} in x, {found[1]:.2f} in "
+        "y). If they belong together (one patient, one recording), name them by groups: the value "
+        "may be too high and the interval too narrow. If the table was only sorted, nothing is "
+        "wrong."
+    )
+
+
+def _next_row_correlation(array: NDArray[np.float64]) -> float:
+    """Of a column with its next row, the largest of all columns."""
+    centred = array - array.mean(axis=0)
+    return float(((centred[1:] * centred[:-1]).sum(axis=0) / (centred**2).sum(axis=0)).max())
 
 
 def split(
