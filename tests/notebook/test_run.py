@@ -10,6 +10,7 @@ import pytest
 import yaml
 from click.testing import Result
 from filelock import FileLock, Timeout
+from nbclient import NotebookClient
 from typer.testing import CliRunner
 
 from localmi.__main__ import REFUSED, app
@@ -658,3 +659,12 @@ def test_a_run_says_what_is_other_than_in_the_notebook(
     run.execute_plan(run.plan_run(notebook, from_command=given))
     said = capsys.readouterr().out
     assert "Parameters other than the defaults: steps = 3, max_tokens = 32\n" in said
+
+
+def test_bars_of_other_packages_are_text_without_a_warning() -> None:
+    """In a real kernel, where tqdm.auto looks for widgets."""
+    source = "import localmi\nimport tqdm.auto\nprint(tqdm.auto.tqdm.__mro__[1].__module__)"
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])
+    NotebookClient(notebook, timeout=None, kernel_name="python3").execute()
+    printed = [(each["name"], each["text"]) for each in notebook.cells[0].outputs]
+    assert printed == [("stdout", "tqdm.std\n")]
