@@ -133,7 +133,7 @@ def test_a_wrong_type_is_refused(known: Parameters, name: str, word: str) -> Non
         resolve(known, {}, {name: word})
 
 
-RANGES = """steps = 2  # of each fit, at least 1, at most
+OF_COMMENTS = """steps = 2  # of each fit, at least 1, at most
 rate = 0.5  # of Adam, above 0
 seeds: list[int] = [1]  # of the map, at least 0
 names: list[str] = ["few"]  # of tasks
@@ -145,18 +145,18 @@ also: list[str] = []  # of tasks"""
     [("steps", "1"), ("rate", "1e-9"), ("seeds", "[0, 3]"), ("names", "[a]"), ("also", "[]")],
 )
 def test_a_value_within_the_range_of_its_comment_is_taken(name: str, word: str) -> None:
-    assert name in resolve(parameters_in(RANGES), {}, {name: word})
+    assert name in resolve(parameters_in(OF_COMMENTS), {}, {name: word})
 
 
 @pytest.mark.parametrize(
     ("name", "word", "words"),
     [
-        ("steps", "0", "steps must be at least 1, found 0: of each fit"),
+        ("steps", "0", "steps must be at least 1; it was given 0"),
         ("steps", "-3", "at least 1"),
-        ("rate", "0", "rate must be above 0, found 0"),
+        ("rate", "0", "rate must be above 0; it was given 0"),
         ("rate", "nan", "above 0"),
-        ("seeds", "[0, -1]", "seeds must be at least 0, found -1"),
-        ("seeds", "[]", "seeds is an empty list: of the map"),
+        ("seeds", "[0, -1]", "seeds must be at least 0; it was given -1"),
+        ("seeds", "[]", "seeds is an empty list"),
         ("names", "[]", "names is an empty list"),
     ],
 )
@@ -164,12 +164,7 @@ def test_a_value_beyond_the_range_of_its_comment_is_refused(
     name: str, word: str, words: str
 ) -> None:
     with pytest.raises(ConfigError, match=words):
-        resolve(parameters_in(RANGES), {}, {name: word})
-
-
-def test_the_words_of_a_comment_are_no_range_for_a_field_of_a_configuration() -> None:
-    field = parameters.Parameter("size", int, 3, "at least 5", exact=False)
-    assert parameters.check_value(field, 4) == 4
+        resolve(parameters_in(OF_COMMENTS), {}, {name: word})
 
 
 def test_the_file_may_write_floats_as_yaml_reads_them(known: Parameters) -> None:
@@ -284,8 +279,8 @@ def test_a_comment_that_names_no_configuration_is_refused(comment: str) -> None:
 
 def test_without_a_configuration_names_mean_what_the_notebook_means() -> None:
     known = parameters_in('steps = 2  # .\nbound = "infonce"  # .')
-    values = resolve(known, {"bound": "cpc"}, {"steps": "0"})
-    assert values == {"steps": 0, "bound": "cpc"}
+    values = resolve(known, {"bound": "cpc"}, {"steps": "1"})
+    assert values == {"steps": 1, "bound": "cpc"}
 
 
 def test_choices_and_ranges_of_the_configuration_hold(training: Parameters) -> None:
@@ -413,7 +408,7 @@ def test_a_record_names_every_field_beside_the_other_parameters(
     config = TrainConfig.checked(steps=9, max_tokens=32, cells_after=2, critic_hidden=(256,))
     assert recorded(training, values) == {**config.as_record(), "data_dir": ""}
     assert recorded(training, values)["critic_hidden"] == [256]
-    values = resolve(known, {}, {"steps": "0"})
+    values = resolve(known, {}, {"steps": "1"})
     assert recorded(known, values) == values
 
 
@@ -440,3 +435,61 @@ def test_the_table_lists_the_further_fields(training: Parameters) -> None:
     (row,) = (line for line in lines if line.startswith("cells_after "))
     assert row.split() == ["cells_after", "int", "2", *further_comment.split()]
     assert not any(line.startswith("further ") for line in lines)
+
+
+RANGES = """samples = 2000  # pairs
+pool = 0  # 0 is all
+rate = 0.01  # of the fits
+sizes: list[int] = [1, 2]  # of x
+seeds: list[int] = [0]  # of the map
+split = "test"  # the patients it is read on: test or validate
+mode = "tuned"  # tuned, frozen or probe; the last two need init
+encoder = "minilm"  # or the folder or hub name
+init = ""  # checkpoint of a run
+cache_dir = ""  # of decoded images"""
+
+
+@pytest.mark.parametrize(
+    ("name", "word"),
+    [
+        ("samples", "0"),
+        ("samples", "-5"),
+        ("pool", "-1"),
+        ("rate", "0"),
+        ("rate", "nan"),
+        ("rate", "inf"),
+        ("sizes", "[]"),
+        ("sizes", "[1, 0]"),
+        ("seeds", "[-1]"),
+        ("split", "tset"),
+        ("mode", "frosen"),
+    ],
+)
+def test_what_default_and_comment_rule_out_is_refused(name: str, word: str) -> None:
+    with pytest.raises(ConfigError, match=f"Parameter {name} "):
+        resolve(parameters_in(RANGES), {}, {name: word})
+
+
+@pytest.mark.parametrize(
+    ("name", "word", "value"),
+    [
+        ("samples", "1", 1),
+        ("pool", "0", 0),
+        ("seeds", "[0, 3]", [0, 3]),
+        ("split", "validate", "validate"),
+        ("mode", "probe", "probe"),
+        ("encoder", "my/bert", "my/bert"),
+    ],
+)
+def test_what_they_allow_is_taken(name: str, word: str, value: Any) -> None:
+    assert resolve(parameters_in(RANGES), {}, {name: word})[name] == value
+
+
+def test_a_cache_may_be_new_and_a_checkpoint_may_not(tmp_path: Path) -> None:
+    known, new = parameters_in(RANGES), tmp_path / "new" / "folder"
+    assert resolve(known, {}, {"cache_dir": str(new)})["cache_dir"] == str(new)
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match="which is a file"):
+        resolve(known, {}, {"cache_dir": str(tmp_path / "file")})
+    with pytest.raises(DataError, match="does not exist: give a checkpoint"):
+        resolve(known, {}, {"init": str(new)})

@@ -113,3 +113,11 @@ def test_a_record_of_an_earlier_version_is_read_without_what_it_no_longer_has() 
         TrainConfig.checked(**earlier)  # of a person who sets it: it has no effect any more
     with pytest.raises(ConfigError, match="magic: Extra inputs"):
         TrainConfig.of_record(earlier | {"magic": 1})
+
+
+def test_every_field_has_a_meaning() -> None:
+    """What `run --help NOTEBOOK` prints of a field is the comment behind it."""
+    fields = {*TrainConfig.model_fields} - {"objective", "bound", "region_select", "critic"}
+    explained_in_the_cell = {"steps", "batch_size", "learning_rate", "seed"}
+    without = fields - explained_in_the_cell - {*TrainConfig.comments()}
+    assert {name for name in without if not name.startswith("max_")} == set()

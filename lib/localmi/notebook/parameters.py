@@ -14,8 +14,9 @@ Elsewhere a comment may say the range, "at least 1" or "above 0", of each number
 import ast
 import difflib
 import importlib
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args, get_origin
@@ -32,6 +33,7 @@ TYPES: Mapping[str, Any] = {kind.__name__: kind for kind in (bool, int, float, s
 WORDS = {"true": True, "false": False}
 RANGE = re.compile(r"\b(at least|above) (\d+(?:\.\d+)?)")  # in a comment
 FURTHER = "further"  # the parameter that holds the other fields of a notebook's configuration
+CHOICES = re.compile(r"(?:^|: )((?:\w+, )*\w+ or \w+)(?:$|;)")  # "tuned, frozen or probe"
 CONFIGURATION = re.compile(r"\b([a-z_]\w*(?:\.[a-z_]\w*)+)\.([A-Z]\w*)\b")  # module and class
 
 
@@ -83,6 +85,12 @@ class Parameters:
     cell: Mapping[str, Parameter]
     configuration: type[Configuration] | None
     where: str
+
+    @property
+    def own(self) -> set[str]:
+        """The parameters of the cell that no configuration checks."""
+        fields = self.configuration.model_fields if self.configuration else {}
+        return {name for name in self.cell if name not in fields}
 
     @property
     def further(self) -> dict[str, Parameter]:
@@ -206,6 +214,8 @@ def resolve(
     values = {name: parameter.default for name, parameter in parameters.cell.items()}
     for source in (from_file, words):  # the command line goes over the file, field by field
         given = {name: check_value(known[name], value) for name, value in source.items()}
+        for name in given.keys() & parameters.own:
+            _check_range(known[name], given[name])
         if FURTHER in values:
             others = {name: value for name, value in given.items() if name not in values}
             given[FURTHER] = {**values[FURTHER], **given.get(FURTHER, {}), **others}
@@ -270,30 +280,57 @@ def check_value(parameter: Parameter, value: Any) -> Any:
             f"Parameter {parameter.name} must be {parameter.type_name}, as its default "
             f"{parameter.default!r} is; it was given {value!r}. ({error.errors()[0]['msg']}.)"
         ) from error
-    _check_range(parameter, value)
     return float(value) if parameter.type is float else value
 
 
 def _check_range(parameter: Parameter, value: Any) -> None:
-    """By the words of the comment; a list holds something where the default does."""
-    if not parameter.exact:
-        return  # its configuration knows its range
-    if isinstance(value, list) and parameter.default and not value:
-        raise ConfigError(f"Parameter {parameter.name} is an empty list: {parameter.comment}.")
-    for words, limit in RANGE.findall(parameter.comment):
-        for number in value if isinstance(value, list) else [value]:
-            if not (number > float(limit) or (words == "at least" and number == float(limit))):
+    """Refuses what a parameter's default and comment rule out.
+
+    A comment "a, b or c" lists all choices, where the default is one; "at least 1" or "above 0" is
+    the range of a number. Without, numbers are finite, above 0 where the default is, and below 0
+    only where the default is. A list is empty only where the default is.
+    """
+    name, default = parameter.name, parameter.default
+    found = CHOICES.search(parameter.comment)
+    choices = re.split(", | or ", found[1]) if found else []
+    if default in choices and value not in choices:
+        raise ConfigError(
+            f"Parameter {name} must be {found and found[1]}; it was given {value!r}."
+        )
+    if isinstance(default, list) and default and not value:
+        raise ConfigError(f"Parameter {name} is an empty list; give one value at least.")
+    each = value if isinstance(value, list) else [value]
+    least = min(default, default=None) if isinstance(default, list) else default
+    if isinstance(least, int | float) and not isinstance(least, bool):
+        _check_numbers(parameter, least, each)
+
+
+def _check_numbers(parameter: Parameter, least: float, each: Sequence[float]) -> None:
+    """By the range of the comment; without one by the sign of the default, the `least` of it."""
+    ranges = RANGE.findall(parameter.comment)
+    if not ranges and least >= 0:
+        ranges = [("above", 0.0) if least else ("at least", 0.0)]
+    for words, limit in ranges:
+        for number in each:
+            inside = number > float(limit) or (words == "at least" and number == float(limit))
+            if not (inside and math.isfinite(number)):
                 raise ConfigError(
-                    f"Parameter {parameter.name} must be {words} {limit}, found {number}: "
-                    f"{parameter.comment}."
+                    f"Parameter {parameter.name} must be {words} {float(limit):g}; it was given "
+                    f"{number!r}."
                 )
 
 
 def _existing_folder(name: str, value: Any) -> Any:
+    if name == "init" and value and not Path(value).expanduser().exists():
+        raise DataError(f"Parameter init names {value}, which does not exist: give a checkpoint.")
     if not name.endswith("_dir") or name == "run_dir" or not value:
         return value  # "" means the notebook's own default
     folder = Path(value).expanduser().resolve()
-    if not folder.exists():
+    if name == "cache_dir" and not folder.is_file():
+        return str(folder)  # is made where it is not there
+    if not folder.exists() or name == "cache_dir":
+        if name == "cache_dir":
+            raise DataError(f"Parameter cache_dir names {folder}, which is a file: give a folder.")
         raise DataError(
             f"Parameter {name} names {folder}, which does not exist. Give the folder with the "
             'data, or "" for the example study.'

@@ -19,29 +19,29 @@ class TrainConfig(Configuration):
     # What is maximised (Eq. 3-5)
     objective: names.Objective = "local"
     bound: names.Bound = "infonce"
-    direction: names.Direction = "symmetric"
+    direction: names.Direction = "symmetric"  # what is compared with what; both ways
     region_select: names.RegionSelection = "soft"
-    temperature: float = Field(1.0, gt=0)
-    temperature_end: float = Field(1.0, gt=0)
-    sentences: Literal["one", "all"] = "one"
-    same_text_is_mismatch: bool = False
+    temperature: float = Field(1.0, gt=0)  # of the soft selection at the first step
+    temperature_end: float = Field(1.0, gt=0)  # at the last step; near 0: the hard maximum
+    sentences: Literal["one", "all"] = "one"  # of a report, in a step
+    same_text_is_mismatch: bool = False  # of another study, though it reads the same
     shuffle_pairs: bool = False  # the control: image and text of different studies
-    mine_decay: float = Field(0.99, ge=0, lt=1)
-    winners_only: bool = False
+    mine_decay: float = Field(0.99, ge=0, lt=1)  # of the moving average in MINE
+    winners_only: bool = False  # the critic scores again only the best regions; hard max
 
     # Networks
-    image_encoder: str = "resnet256_6_2_1"
-    image_size: int = Field(256, ge=64)
-    grid: int = Field(4, ge=1)
-    local_stage: int = Field(5, ge=1, le=6)
+    image_encoder: str = "resnet256_6_2_1"  # the paper's, or a ResNet or ViT of torchvision
+    image_size: int = Field(256, ge=64)  # pixels a side
+    grid: int = Field(4, ge=1)  # regions a side: 4 makes 16 regions
+    local_stage: int = Field(5, ge=1, le=6)  # block that gives the regions
     region_context: Literal["image", "region"] = "image"  # what a region sees
     cells_after: int = Field(0, ge=0, le=4)  # block after which the cells are cut
-    text_encoder: str = "minilm"
-    text_pooling: Literal["cls", "mean"] = "cls"
+    text_encoder: str = "minilm"  # or the folder or hub name of another BERT
+    text_pooling: Literal["cls", "mean"] = "cls"  # what of the word pieces is the text's feature
     max_tokens: int = Field(64, ge=8, le=512)  # of a sentence; 320 of a report, for global MI
     critic: names.Critic = "concat"
-    critic_hidden: tuple[PositiveInt, ...] = Field((1024, 512), min_length=1)
-    critic_chunk: int = Field(0, ge=0)  # 0: all at once
+    critic_hidden: tuple[PositiveInt, ...] = Field((1024, 512), min_length=1)  # its widths
+    critic_chunk: int = Field(0, ge=0)  # pairs scored at once, to save memory; 0: all
 
     # Optimisation
     steps: int = Field(1000, ge=1)
@@ -50,12 +50,12 @@ class TrainConfig(Configuration):
     learning_rate_end: float = Field(1.0, ge=0, le=1)  # share of it that is left at the end
     weight_decay: float = Field(0.0, ge=0)  # of all of image encoder and critic (the paper: none)
     text_learning_rate: float = Field(2e-5, ge=0)  # 0: the text encoder stays as it is
-    text_weight_decay: float = Field(0.1, ge=0)
-    warm_up: float = Field(0.1, ge=0, lt=1)
-    augment: bool = True
+    text_weight_decay: float = Field(0.1, ge=0)  # of the text encoder
+    warm_up: float = Field(0.1, ge=0, lt=1)  # share of the steps in which the text rate rises
+    augment: bool = True  # images are rotated, shifted and cropped anew in each step
     smallest_crop: float = Field(0.9, gt=0, le=1)  # of the augmentation, as a share of the side
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: bfloat16 where it is fast
+    device: Literal["auto", "cpu", "cuda"] = "auto"  # auto: the GPU, where there is one
     seed: int = Field(0, ge=0)
 
     evaluate_every: int = Field(200, ge=1)  # steps between two looks, and two checkpoints
