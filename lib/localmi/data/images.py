@@ -1,20 +1,20 @@
 """One radiograph from a file to a square of 8-bit grey. Taught in 13_preparing_mimic_cxr."""
 
+import errno
 import struct
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
-from pydicom import Dataset, config, dcmread
-from pydicom.misc import is_dicom
-from pydicom.pixels import apply_modality_lut, apply_voi_lut
+from PIL.PngImagePlugin import PngImageFile
 
+from localmi.data.dicom import MIN_GREYS, dicom_start, read_dicom, scaled
 from localmi.errors import DataError, machine_failed
 
 MIN_SIDE = 2  # pixels
-config.settings.reading_validation_mode = config.IGNORE  # its warnings quote the header
-GREY = ("MONOCHROME1", "MONOCHROME2")  # DICOM: the lowest value is white, is black
+LUMINANCE = (0.299, 0.587, 0.114)  # of red, green, blue (ITU-R 601, as Pillow's)
+BITS_PER_SAMPLE, PHOTOMETRIC, WHITE_IS_ZERO = 258, 262, 0  # of TIFF
 
 
 @dataclass(frozen=True)
@@ -38,18 +38,21 @@ def read_image(path: Path | str, size: int) -> SquareImage:
     Colour becomes luminance. More than 8 bits are scaled from the image's own lowest and highest
     value to 0..255: 12-bit data in 16-bit files would be all but black otherwise. EXIF
     orientation is ignored: radiographs do not carry a trustworthy one. DICOM is read as it would
-    be displayed: modality and VOI transforms (DICOM PS3.3 C.11), MONOCHROME1 inverted. Its
-    histogram is left as it is; the JPEGs of MIMIC-CXR-JPG come equalised.
+    be displayed: see `dicom.read_dicom`. Its histogram is left as it is; the JPEGs of
+    MIMIC-CXR-JPG come equalised.
 
     Raises:
-        DataError: no file, not an image, truncated, less than 2 pixels high or wide; DICOM of
-            several frames or in colour.
+        DataError: no file, not an image, truncated, less than 2 pixels high or wide, fewer than
+            `MIN_GREYS` grey values; DICOM of several frames or in colour; TIFF of 16 bits a
+            colour.
         OSError: the disk or the machine failed while reading, which tells nothing of the image.
     """
     try:
         grey, (width, height) = _read_grey(path, size)
     except FileNotFoundError as error:
         raise DataError("no image file") from error
+    except MemoryError as error:
+        raise OSError(errno.ENOMEM, "too little memory for the image", str(path)) from error
     except (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError) as error:
         if isinstance(error, OSError) and machine_failed(error):
             raise OSError(error.errno, error.strerror, str(path)) from error
@@ -57,6 +60,7 @@ def read_image(path: Path | str, size: int) -> SquareImage:
         reason = getattr(error, "strerror", None) or error
         raise DataError(f"unreadable image: {reason}") from error
     fitted = _fitted(width, height, size)
+    _check_greys(grey)
     if grey.size != fitted:
         grey = grey.resize(fitted, Image.Resampling.BICUBIC)
     left, top = (size - fitted[0]) // 2, (size - fitted[1]) // 2
@@ -74,10 +78,19 @@ def _read_grey(path: Path | str, size: int) -> tuple[Image.Image, tuple[int, int
             image.draft("L", fitted)  # JPEG: decode at half size or less where that is enough
             return _to_grey(image), (width, height)
     except UnidentifiedImageError as error:
-        if not is_dicom(path):
+        start = dicom_start(path)
+        if start is None:
             raise DataError("not an image") from error
-    grey = Image.fromarray(_read_dicom(path))
+    grey = Image.fromarray(read_dicom(path, start))
     return grey, grey.size
+
+
+def _check_greys(grey: Image.Image) -> None:
+    """All but black, all but white, or cut to a few bits on the way: no picture to learn from."""
+    greys = sum(count > 0 for count in grey.histogram())
+    if greys < MIN_GREYS:
+        values = "one grey value" if greys == 1 else f"{greys} grey values, fewer than {MIN_GREYS}"
+        raise DataError(f"image of {values}")
 
 
 def _fitted(width: int, height: int, size: int) -> tuple[int, int]:
@@ -90,56 +103,28 @@ def _fitted(width: int, height: int, size: int) -> tuple[int, int]:
 
 def _to_grey(image: Image.Image) -> Image.Image:
     """Mode "L", 8 bit; `Image.convert` alone would clip 16-bit values to white."""
-    if image.mode not in ("I", "F") and not image.mode.startswith("I;"):
-        return image.convert("L")
-    return Image.fromarray(_scaled(np.asarray(image, dtype=np.float64)))
+    tags = getattr(image, "tag_v2", {})
+    if image.mode in ("I", "F") or image.mode.startswith("I;"):
+        grey = scaled(np.asarray(image))
+        return Image.fromarray(255 - grey if tags.get(PHOTOMETRIC) == WHITE_IS_ZERO else grey)
+    if max(tags.get(BITS_PER_SAMPLE, (8,))) > 8:  # Pillow keeps the upper 8, often all 0
+        raise DataError("TIFF in colour of more than 8 bits")
+    if isinstance(image, PngImageFile) and str(image.tile[0].args).endswith(";16B"):
+        return _deep_png(image)
+    return image.convert("L")
 
 
-def _scaled(values: np.ndarray) -> np.ndarray:
-    """Lowest to 0, highest to 255, as uint8."""
-    low, high = float(values.min()), float(values.max())
-    if not np.isfinite([low, high]).all():
-        raise ValueError("pixels that are not finite numbers")
-    return np.round((values - low) * (255 / max(high - low, 1e-9))).astype(np.uint8)
+def _deep_png(image: PngImageFile) -> Image.Image:
+    """A PNG of 16 bits a sample, in colour or with transparency, which Pillow cuts to 8 bits.
 
-
-def _read_dicom(path: Path | str) -> np.ndarray:
-    """[H, W] uint8. The transforms are computed once per grey value, not once per pixel."""
-    try:
-        data = dcmread(path)
-        frames, photometric = (
-            data.get("NumberOfFrames") or 1,
-            data.get("PhotometricInterpretation"),
-        )
-        if int(frames) != 1:
-            raise DataError(f"DICOM of {frames} frames, one is expected")
-        if photometric not in GREY:
-            raise DataError(f"DICOM that is not {' or '.join(GREY)}")
-        stored = _stored_values(data)
-        low = int(stored.min())
-        values = np.arange(low, int(stored.max()) + 1)
-        shown = np.asarray(apply_voi_lut(_whole(apply_modality_lut(values, data)), data))
-        grey = _scaled(shown.astype(np.float64))
-    except (DataError, OSError, MemoryError):
-        raise
-    except Exception as error:  # on damaged files pydicom raises whatever it likes
-        # without its words: they may quote the header, which tells of the patient
-        raise DataError(f"unreadable DICOM ({type(error).__name__})") from error
-    return (255 - grey if photometric == GREY[0] else grey)[stored.astype(np.int32) - low]
-
-
-def _stored_values(data: Dataset) -> np.ndarray:
-    """[H, W] integers."""
-    syntax = data.file_meta.TransferSyntaxUID
-    try:
-        return data.pixel_array
-    except (NotImplementedError, RuntimeError) as error:
-        if not syntax.is_compressed:
-            raise
-        raise DataError(f"DICOM compressed as {syntax.name}, which cannot be decoded") from error
-
-
-def _whole(values: np.ndarray) -> np.ndarray:
-    """Rescaled values as integers where they are whole: what a VOI table is indexed with."""
-    rounded = np.round(values)
-    return rounded.astype(np.int64) if np.array_equal(rounded, values) else values
+    It is told to unpack the lower bytes for once; grey and transparency are four bytes a pixel.
+    """
+    raw = str(image.tile[0].args)  # how the file's bytes are unpacked
+    other = "RGBA" if raw == "LA;16B" else raw.replace(";16B", ";16L")
+    with Image.open(image.filename) as again:
+        again.tile = [again.tile[0]._replace(args=other)]
+        lower = np.asarray(again, dtype=np.float64)
+    if other == "RGBA":
+        return Image.fromarray(scaled(256 * lower[..., 0] + lower[..., 1]))
+    samples = 256 * np.asarray(image, dtype=np.float64) + lower
+    return Image.fromarray(scaled(samples[..., : len(LUMINANCE)] @ LUMINANCE))

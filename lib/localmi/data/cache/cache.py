@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 from filelock import FileLock, Timeout
 
+from localmi.data import dicom as dicom_code
 from localmi.data import images as images_code
 from localmi.data import reports as reports_code
 from localmi.data.cache import folder as cache_folder
@@ -35,7 +36,7 @@ from localmi.files import file_hash, write_table
 
 FORMAT = 2  # raised when older caches cannot be read any more
 MANIFEST, SENTENCES, REJECTED = "manifest.parquet", "sentences.parquet", "rejected.parquet"
-IMAGES_CODE = (images_code, shards_code)  # whose change makes new shards
+IMAGES_CODE = (images_code, dicom_code, shards_code)  # whose change makes new shards
 CODE = (*IMAGES_CODE, reports_code)  # whose change makes a new cache
 STAT_THREADS = 16  # a network disk answers many questions at once
 
