@@ -278,10 +278,16 @@ def test_a_split_without_a_usable_sentence(make_cache) -> None:
             SplitData(cache, split)
 
 
-def test_a_split_of_one_study_has_nothing_to_compare_with(make_cache) -> None:
-    cache = make_cache(("a", ["One."]), ("b", ["One."]), ("c", ["Two."], 2, "validate"))
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_split_of_too_few_studies_has_nothing_to_compare_with(make_cache, number: int) -> None:
+    """The control needs a study for the image, one for the text it is given, and another."""
+    some = [(f"c{index}", ["Two."], 2, "validate") for index in range(3)]
+    train = ("a", ["One."]), ("b", ["One."])
+    assert len(SplitData(make_cache(*train, *some), "validate")) == 6
+    cache = make_cache(*train, *some[:number])
     assert len(SplitData(cache, "train")) == 2
-    with pytest.raises(TrainingError, match="'validate' of made has one study.*more patients"):
+    words = f"'validate' of made has {number} usable studies.*fewer than 3.*more patients"
+    with pytest.raises(TrainingError, match=words):
         SplitData(cache, "validate")
 
 

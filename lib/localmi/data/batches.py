@@ -16,6 +16,7 @@ from localmi.errors import DataError, TrainingError
 from localmi.statistics import partners
 
 BLOCK = 4096  # images that are neighbours in the cache and stay near each other in an epoch
+MIN_STUDIES = 3  # an image's, the one whose text it is given as a control, one to compare with
 GROUP_BYTES = 2**32  # images that are shuffled among each other: 65,536 of 256 x 256 pixels
 
 
@@ -103,10 +104,12 @@ class SplitData:
                 f"Split {split!r} of {cache.folder.name} has no image with a usable sentence. "
                 "Look at the cache's rejected rows, or choose other splits."
             )
-        if split != "train" and self.manifest["study_id"].nunique() == 1:
+        number = self.manifest["study_id"].nunique()
+        if split != "train" and number < MIN_STUDIES:
             raise TrainingError(
-                f"Split {split!r} of {cache.folder.name} has one study: nothing can be measured "
-                "on it. Give more patients, or a column `split` with two studies in each."
+                f"Split {split!r} of {cache.folder.name} has {number} usable studies, and nothing "
+                f"can be measured on fewer than {MIN_STUDIES}. Give more patients, or a column "
+                f"`split` with {MIN_STUDIES} studies in each; report.txt says what was rejected."
             )
         self.split = split
         self.unit = unit
