@@ -118,6 +118,8 @@ unit = training.objective.unit  # what a text is: a sentence, or a whole report
 validate, test = (SplitData(cache, split, unit=unit) for split in ("validate", "test"))
 true_mi = truth.summary["true_mi_nats"][unit] if truth else None
 print(f"studies: {cache.describe()['studies']}.", reasons(cache.rejected))
+cut, texts = training.tokens.cut, len(training.train_data.texts)
+print(f"{cut:,} of {texts:,} training texts are cut, at {config.max_tokens} word pieces")
 at_most = f"at most {true_mi:.3f} nats" if truth else "not known"
 print(f"true MI of an image and a {unit}: {at_most}")
 

@@ -230,7 +230,9 @@ table.T.rename_axis("images with ...")
 # %% [markdown]
 # At 1 % of the example study a finding may have no positive image left. A classifier cannot learn
 # what it never sees; its AUC there is that of chance or of a correlated finding, and must not be
-# held against the method. This is why the grid of chapter 10 uses a larger study.
+# held against the method. This is why the grid of chapter 10 uses a larger study. And a fraction is
+# of the *training* labels alone: the validation split keeps all of its own, so whoever trains on 1 %
+# still chooses the epoch by far more labels than that, in every variant alike.
 #
 # **What could go wrong**: 1 % of the *images*. Nearly every one of them would come from another
 # patient, and tell more than the second image of the same one: the same words, "1 % of the labels",
@@ -252,10 +254,10 @@ table.T.rename_axis("images with ...")
 # alike, the paper freezes the same five in both. How much of the network is that?
 
 # %%
-from localmi.downstream import load_image_encoder
+from localmi.downstream import initial_encoder
 from localmi.model import Classifier, build_backbone
 
-encoder = load_image_encoder(init) if init else None
+encoder = initial_encoder(config)
 architecture = encoder.architecture if encoder else config.image_encoder or "resnet256_6_2_1"
 torch.manual_seed(seed)
 backbone = build_backbone(architecture, image_size=image_size, num_classes=len(classes))

@@ -11,7 +11,7 @@ __getattr__, __dir__, __all__ = exports(
         "network": "task_loss",
         "probe": "fit_probe",
         "result": "predictions_of read_predictions",
-        "pretrained_encoder": "PretrainedEncoder load_image_encoder",
+        "pretrained_encoder": "PretrainedEncoder initial_encoder load_image_encoder",
         "tables": "read_tables",
         "paper_tables": "paper_aucs",
     },
