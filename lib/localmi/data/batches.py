@@ -104,10 +104,10 @@ class SplitData:
                 f"Split {split!r} of {cache.folder.name} has no image with a usable sentence. "
                 "Look at the cache's rejected rows, or choose other splits."
             )
-        number = self.manifest["study_id"].nunique()
-        if split != "train" and number < MIN_STUDIES:
+        usable = self.manifest["study_id"].nunique()
+        if split != "train" and usable < MIN_STUDIES:
             raise TrainingError(
-                f"Split {split!r} of {cache.folder.name} has {number} usable studies, and nothing "
+                f"Split {split!r} of {cache.folder.name} has {usable} usable studies, and nothing "
                 f"can be measured on fewer than {MIN_STUDIES}. Give more patients, or a column "
                 f"`split` with {MIN_STUDIES} studies in each; report.txt says what was rejected."
             )
