@@ -254,21 +254,27 @@ def planned(monkeypatch: pytest.MonkeyPatch) -> list[run.Plan]:
     [
         (["-p", "steps", "7"], "steps", 7),
         (["-p", "steps=7"], "steps", 7),
-        (["-p", "steps", "-7"], "steps", -7),
-        (["-p", "steps=-7"], "steps", -7),
+        (["-p", "shift", "-7"], "shift", -7),
+        (["-p", "shift=-7"], "shift", -7),
         (["-p", "name", "a=b"], "name", "a=b"),
         (["-p", "name=a=b"], "name", "a=b"),
         (["-p", "name", "-p"], "name", "-p"),
         (["-p", "name", ""], "name", ""),
         (["-p", "name="], "name", ""),
         (["-p", "name", "two words"], "name", "two words"),
-        (["-p", "seeds", "[-1, 2]"], "seeds", [-1, 2]),
+        (["-p", "shifts", "[-1, 2]"], "shifts", [-1, 2]),
     ],
 )
 def test_a_parameter_is_set_by_name_and_value(
-    notebook: Path, planned: list[run.Plan], words: list[str], name: str, value: object
+    make: Callable[..., Path],
+    planned: list[run.Plan],
+    words: list[str],
+    name: str,
+    value: object,
 ) -> None:
     """As papermill does, or with a sign between them; whatever the value begins with."""
+    signed = "\nshift = -1  # pixels\nshifts: list[int] = [-1]  # pixels"
+    notebook = make(BODY, signed)
     one_more = [notebook, *words, "-p", "flag", "true"]
     for asked in ([notebook, *words], [*words, notebook], one_more):
         done = call(*asked)
