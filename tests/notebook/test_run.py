@@ -385,34 +385,6 @@ def test_a_notebook_that_records_nothing_has_a_record_without_metrics(
 
 
 @pytest.mark.slow
-def test_a_notebook_of_an_editor_runs_in_our_own_kernel(
-    write_notebook: Any, good_cells: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Without a language, beside a foreign kernel named python3; and it says what is other."""
-    kernel = tmp_path / "jupyter" / "kernels" / "python3"
-    kernel.mkdir(parents=True)
-    argv = ["false", "{connection_file}"]
-    spec = {"argv": argv, "display_name": "Python 3", "language": "python"}
-    (kernel / "kernel.json").write_text(json.dumps(spec))
-    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
-    good_cells["parameters"][0].source += "\nseed = 0  # of everything random"
-    parts = {name: good_cells[name] for name in ("title", "setup", "parameters", "body")}
-    path = write_notebook(parts, counts=False)
-    stored = nbformat.read(path, as_version=4)
-    stored.metadata.clear()
-    nbformat.write(stored, path)
-    done = call(path, "--out", tmp_path / "out", "-p", "seed", "7")
-    assert done.exit_code == run.DONE, done.output
-    assert "ready, seed 7" in (tmp_path / "out" / path.name).read_text()
-    top = nbformat.read(tmp_path / "out" / path.name, as_version=4).cells[0].source
-    assert "seed = 7" in top
-    assert "those of\nthe defaults" in top
-    assert call(path, "--out", tmp_path / "plain").exit_code == run.DONE
-    top = nbformat.read(tmp_path / "plain" / path.name, as_version=4).cells[0].source
-    assert top == good_cells["title"][0].source
-
-
-@pytest.mark.slow
 def test_a_failing_notebook_is_named_and_kept(notebook: Path) -> None:
     failed = call(notebook, "-p", "steps", "100")
     assert failed.exit_code == run.FAILED
