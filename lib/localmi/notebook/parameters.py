@@ -321,7 +321,8 @@ def _check_numbers(parameter: Parameter, least: float, each: Sequence[float]) ->
 
 
 def _existing_folder(name: str, value: Any) -> Any:
-    if name == "init" and value and not Path(value).expanduser().exists():
+    # "random" is no file: weights that nothing has trained, see `DownstreamConfig.init`.
+    if name == "init" and value not in ("", "random") and not Path(value).expanduser().exists():
         raise DataError(f"Parameter init names {value}, which does not exist: give a checkpoint.")
     if not name.endswith("_dir") or name == "run_dir" or not value:
         return value  # "" means the notebook's own default
