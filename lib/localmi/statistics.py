@@ -112,19 +112,19 @@ def bootstrap(
 
     Taught in 08_downstream_tasks.
     """
-    value = float(statistic(np.ones((1, len(patients))))[0])
-    if np.isnan(value) or len(np.unique(patients)) < 2:
+    code, number = _codes(patients)
+    value = float(statistic(np.ones((1, len(code))))[0])
+    if np.isnan(value) or number < 2:
         return Bootstrap(Interval(value, np.nan, np.nan), 0)
-    drawn = _resampled(statistic, patients, resamples, seed)
+    drawn = _resampled(statistic, code, number, resamples=resamples, seed=seed)
     found = drawn[~np.isnan(drawn)]
     return Bootstrap(_percentiles(value, found), resamples - len(found))
 
 
 def _resampled(
-    statistic: Statistic, patients: np.ndarray, resamples: int, seed: int
+    statistic: Statistic, code: np.ndarray, number: int, *, resamples: int, seed: int
 ) -> np.ndarray:
-    """The statistic of resamples of patients: [R], or [R, S] of S statistics."""
-    code, number = _codes(patients)
+    """The statistic of resamples of patients, from `_codes`: [R], or [R, S] of S statistics."""
     rng, equal = np.random.default_rng(seed), np.full(number, 1 / number)
     return np.concatenate(
         [
@@ -250,7 +250,7 @@ def paired_permutation(
         return PairedTest(NO_NUMBER, np.nan, note="no value: a class is missing")
     drawn = np.empty((0, len(a)))
     if number > 1:
-        drawn = _resampled(unswapped, patients, resamples, seed)
+        drawn = _resampled(unswapped, code, number, resamples=resamples, seed=seed)
     means = drawn.mean(axis=1)
     found = _percentiles(value, means[~np.isnan(means)])
     rng, extreme = np.random.default_rng([seed, 1]), 0

@@ -122,7 +122,7 @@ def test_a_probe_of_random_weights(cache, small, tmp_path, task: str) -> None:
 def test_random_weights_are_for_a_probe_or_frozen() -> None:
     with pytest.raises(ConfigError, match="init='random' is for a probe"):
         DownstreamConfig.checked(init="random")
-    with pytest.raises(ConfigError, match="needs an encoder pretrained that way"):
+    with pytest.raises(ConfigError, match="needs init, an encoder pretrained that way"):
         DownstreamConfig.checked(init="random", mode="probe", region_context="region")
 
 

@@ -62,13 +62,8 @@ def expect_array(value: Any, *shape: int) -> Any:
     Args:
         shape: that it must have, where the words of `expect_close` do not say it better.
     """
-    import numpy as np
-
-    try:
-        array = np.asarray(_plain(value))
-    except ValueError:  # lists of unequal lengths
-        array = np.asarray(None)
-    is_array = array.ndim > 0 and array.dtype.kind in "fiub"
+    array = _numbers(value)
+    is_array = array is not None and array.ndim > 0
     expect(is_array, f"an array or tensor of numbers is asked for, found {value!r}")
     found = list(array.shape)
     expect(not shape or found == list(shape), f"the shape is {found}, it should be {list(shape)}")

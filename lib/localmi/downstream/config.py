@@ -47,12 +47,10 @@ class DownstreamConfig(Configuration):
     def _fits_together(self) -> Self:
         if not self.init and self.mode != "tuned":
             raise ValueError(f"mode='{self.mode}' needs init, the checkpoint of an encoder")
-        if not self.init and self.region_context == "region":
+        if self.init in ("", RANDOM) and self.region_context == "region":
             raise ValueError("region_context='region' needs init, an encoder pretrained that way")
         if self.init == RANDOM and self.mode == "tuned":
             raise ValueError("init='random' is for a probe; all anew and tuned is init=''")
-        if self.init == RANDOM and self.region_context == "region":
-            raise ValueError("region_context='region' needs an encoder pretrained that way")
         if self.mode == "probe" and (self.augment or self.class_weights):
             raise ValueError("mode='probe' goes without augment and class_weights")
         return self

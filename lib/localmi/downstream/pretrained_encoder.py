@@ -90,9 +90,12 @@ def initial_encoder(config: DownstreamConfig) -> PretrainedEncoder | None:
         torch.manual_seed(config.seed)
         backbone = build_backbone(architecture, image_size=config.image_size)
     blocks = min(config.frozen_blocks, backbone.num_blocks)
-    own = {k: value for k, value in backbone.state_dict().items() if backbone.holds(k, blocks)}
     return PretrainedEncoder(
-        own, blocks, architecture, image_size=config.image_size, objective=RANDOM
+        _of_blocks(backbone.state_dict(), blocks, backbone, Path(RANDOM)),
+        blocks,
+        architecture,
+        image_size=config.image_size,
+        objective=RANDOM,
     )
 
 

@@ -270,7 +270,7 @@ def parse_text(parameter: Parameter, text: str) -> Any:
 
 
 def check_value(parameter: Parameter, value: Any) -> Any:
-    """The value, when it has the parameter's type and range; int to float is no silent change."""
+    """The value, when it has the parameter's type; no silent conversion but int to float."""
     if parameter.type is float and isinstance(value, str):
         value = parse_text(parameter, value)  # YAML reads 5e-4 as a word
     try:
@@ -327,11 +327,11 @@ def _existing_folder(name: str, value: Any) -> Any:
     if not name.endswith("_dir") or name == "run_dir" or not value:
         return value  # "" means the notebook's own default
     folder = Path(value).expanduser().resolve()
-    if name == "cache_dir" and not folder.is_file():
-        return str(folder)  # is made where it is not there
-    if not folder.exists() or name == "cache_dir":
-        if name == "cache_dir":
+    if name == "cache_dir":  # is made where it is not there
+        if folder.is_file():
             raise DataError(f"Parameter cache_dir names {folder}, which is a file: give a folder.")
+        return str(folder)
+    if not folder.exists():
         raise DataError(
             f"Parameter {name} names {folder}, which does not exist. Give the folder with the "
             'data, or "" for the example study.'

@@ -8,6 +8,7 @@ that was killed goes on to the same numbers. The loop around the step is `localm
 """
 
 import copy
+import functools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ from localmi.mi.estimators import EstimatorInTraining
 from localmi.mi.scores import may_mismatch
 from localmi.model.alignment import Alignment, Objective, build_objective
 from localmi.model.image import build_image_encoder
-from localmi.model.text import TextEncoder
+from localmi.model.text import TextEncoder, TokenTable
 from localmi.names import Bound
 from localmi.train.checkpoint import check_same_run, load_checkpoint, restore, save_checkpoint
 from localmi.train.config import TrainConfig
@@ -110,12 +111,16 @@ class Pretraining:
         self.frozen_texts: Tensor | None = None
         if config.text_is_frozen:
             self.frozen_texts = self.encode_texts(self.train_data.texts)
-        self.tokens = self.text_features.tokens(self.train_data.texts)
         self.step = 0
 
     def _estimator(self, name: Bound) -> EstimatorInTraining:
         config = self.config
         return EstimatorInTraining(name, direction=config.direction, decay=config.mine_decay)
+
+    @functools.cached_property
+    def tokens(self) -> TokenTable:
+        """The word pieces of the training texts; made when they are first asked for."""
+        return self.text_features.tokens(self.train_data.texts)
 
     # --- The step ---
 
@@ -313,7 +318,7 @@ class Pretraining:
 
     def _check_weights(self) -> None:
         parts = self.alignment.state_dict() | self.control.state_dict(prefix="control.")
-        if spoilt := [name for name, weights in parts.items() if not all_finite(weights)]:
+        if spoilt := [name for name, weights in parts.items() if not weights.isfinite().all()]:
             raise TrainingError(
                 f"After step {self.step} there are weights that are not numbers, in "
                 f"{', '.join(shortened(spoilt))}. The last checkpoint is from before; lower "
@@ -378,11 +383,6 @@ def build_alignment(config: TrainConfig, objective: Objective) -> Alignment:
         chunk=config.critic_chunk or None,
     )
     return Alignment(image_encoder, text_encoder, critic)
-
-
-def all_finite(weights: Tensor) -> bool:
-    """No infinity and no NaN; whole numbers have none."""
-    return not weights.is_floating_point() or bool(weights.isfinite().all())
 
 
 def _step_seed(seed: int, step: int, *, purpose: int) -> int:
