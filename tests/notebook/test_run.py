@@ -342,7 +342,10 @@ def test_a_run_leaves_everything_in_its_folder(notebook: Path, tmp_path: Path) -
     assert yaml.safe_load((out / "parameters.yaml").read_text())["steps"] == 5
     assert record_of(out)["metrics"]
     executed = nbformat.read(out / "05_small.ipynb", as_version=4)
-    assert "injected-parameters" in executed.cells[2].metadata.tags
+    note, *_, injected = executed.cells[:4]
+    assert "steps = 5" in note.source
+    assert "injected-parameters" in injected.metadata.tags
+    assert executed.metadata.papermill.input_path.endswith("05_small.ipynb")  # not the whole again
     printed = first.stdout
     assert "steps 5 flag True" in printed
     assert "local_mi_nats: 1.25 [1.1, 1.4]" in printed
@@ -382,6 +385,34 @@ def test_a_notebook_that_records_nothing_has_a_record_without_metrics(
     record = record_of(tmp_path / "out")
     assert (record["data"], record["metrics"], record["environment"]) == ({}, {}, {})
     assert (record["notebook"], record["parameters"]["steps"]) == ("05_small", 2)
+
+
+@pytest.mark.slow
+def test_a_notebook_of_an_editor_runs_in_our_own_kernel(
+    write_notebook: Any, good_cells: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a language, beside a foreign kernel named python3; and it says what is other."""
+    kernel = tmp_path / "jupyter" / "kernels" / "python3"
+    kernel.mkdir(parents=True)
+    argv = ["false", "{connection_file}"]
+    spec = {"argv": argv, "display_name": "Python 3", "language": "python"}
+    (kernel / "kernel.json").write_text(json.dumps(spec))
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
+    good_cells["parameters"][0].source += "\nseed = 0  # of everything random"
+    parts = {name: good_cells[name] for name in ("title", "setup", "parameters", "body")}
+    path = write_notebook(parts, counts=False)
+    stored = nbformat.read(path, as_version=4)
+    stored.metadata.clear()
+    nbformat.write(stored, path)
+    done = call(path, "--out", tmp_path / "out", "-p", "seed", "7")
+    assert done.exit_code == run.DONE, done.output
+    assert "ready, seed 7" in (tmp_path / "out" / path.name).read_text()
+    top = nbformat.read(tmp_path / "out" / path.name, as_version=4).cells[0].source
+    assert "seed = 7" in top
+    assert "those of\nthe defaults" in top
+    assert call(path, "--out", tmp_path / "plain").exit_code == run.DONE
+    top = nbformat.read(tmp_path / "plain" / path.name, as_version=4).cells[0].source
+    assert top == good_cells["title"][0].source
 
 
 @pytest.mark.slow
@@ -452,7 +483,7 @@ def executes(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[Path], obje
     """Puts a function of the run folder in the place of the notebook's execution."""
 
     def put(does: Callable[[Path], object]) -> None:
-        def execute(_: object, executed: Path, *__: object) -> str:
+        def execute(executed: Path, _: object) -> str:
             does(executed.parent)
             return ""
 
@@ -481,7 +512,11 @@ def test_without_run_dir_there_is_no_record(
     executes(nothing)
     plan = run.plan_run(write_notebook(good_cells), out=tmp_path / "out")
     assert run.execute_plan(plan) == run.DONE
-    assert sorted(path.name for path in plan.run_dir.iterdir()) == ["parameters.yaml", "run.log"]
+    assert sorted(path.name for path in plan.run_dir.iterdir()) == [
+        "05_small.ipynb",
+        "parameters.yaml",
+        "run.log",
+    ]
 
 
 def test_a_run_that_was_killed_is_finished_when_it_ends(

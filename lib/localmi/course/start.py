@@ -34,7 +34,7 @@ def set_up(seed: int = 0, threads: int | None = None) -> SetUp:
     if threads is not None:
         torch.set_num_threads(threads)
     random.seed(seed)
-    np.random.seed(seed)
+    np.random.seed(seed % 2**32)  # it takes no more
     torch.manual_seed(seed)
     plots.use_style()
     device = "cuda" if torch.cuda.is_available() else "cpu"

@@ -19,13 +19,15 @@ from nbclient.exceptions import CellExecutionError
 from nbformat.v4 import new_markdown_cell
 
 from localmi.files import write_text
-from localmi.notebook.render import KERNEL_CONFIG
+from localmi.notebook.parameters import read_notebook
+from localmi.notebook.render import KERNEL, KERNEL_CONFIG
 from localmi.privacy.rules import ID_COLUMN, MIMIC_ID, masked
 from localmi.record import MEASURED, RESULTS
 
 NOT_STORED = """**The outputs of this run are not stored.** Its data has ids of MIMIC-CXR, which is
 credentialed: no text, pixel or id of it may be passed on. Metrics stand in `metrics.jsonl` and
-`results.json`. To see the outputs, run it with `--allow-outputs`, in a place where the data
+`results.json`. Numbers in the text are those of the course's own run.
+To see the outputs, run it with `--allow-outputs`, in a place where the data
 itself may lie, and never commit that notebook."""
 STORED = """**Do not pass this notebook on.** It was run with `--allow-outputs` on data that has
 ids of MIMIC-CXR: what it shows may hold text, pixels or ids of that data, which is credentialed.
@@ -35,9 +37,17 @@ It may lie where the data itself may lie, and in no repository."""
 def prepared(
     notebook: Path, parameters: Mapping[str, Any], note: str = NOT_STORED
 ) -> nbformat.NotebookNode:
-    """The notebook with its parameters put in, without any output, opened by the note."""
+    """The notebook with its parameters put in, without any output, opened by the note.
+
+    Its kernel is ours: a notebook that an editor saved may name another, or none.
+    """
+    source = read_notebook(notebook)
+    source.metadata["kernelspec"] = KERNEL
+    for cell in source.cells:
+        if "setup" in cell.metadata.get("tags", []) and "seed" in parameters:
+            cell.source = cell.source.replace("set_up()", f"set_up(seed={parameters['seed']!r})")
     made = papermill.execute_notebook(
-        str(notebook),
+        source,
         None,
         parameters=dict(parameters),
         kernel_name="python3",
@@ -45,10 +55,12 @@ def prepared(
         prepare_only=True,
     )
     made.metadata.pop("widgets", None)
+    made.metadata.papermill["input_path"] = str(notebook)  # it stores the whole source there
     for cell in made.cells:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
-    made.cells.insert(0, new_markdown_cell(note, metadata={"tags": [], "papermill": {}}))
+    if note:
+        made.cells.insert(0, new_markdown_cell(note, metadata={"tags": [], "papermill": {}}))
     return made
 
 

@@ -7,9 +7,12 @@ metadata that changes from run to run.
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import jupytext
 import nbformat
+from jupyter_client import AsyncKernelManager
+from jupyter_client.kernelspec import KernelSpecManager
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from traitlets.config import Config
@@ -17,7 +20,23 @@ from traitlets.config import Config
 from localmi.notebook.parameters import read_notebook
 
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
-KERNEL_CONFIG = Config({"KernelManager": {"transport_encryption": "auto"}})  # as ipykernel advises
+KERNEL_CONFIG = Config(
+    {
+        "KernelManager": {"transport_encryption": "auto"},  # as ipykernel advises
+        "NotebookClient": {
+            "kernel_manager_class": "localmi.notebook.render.OwnKernel",
+            "extra_arguments": ["--IPKernelApp.log_level=50"],  # not that it was interrupted
+        },
+    }
+)
+
+
+class OwnKernel(AsyncKernelManager):
+    """Starts this interpreter, whatever other kernel of the name python3 is installed."""
+
+    def __init__(self, **given: Any) -> None:
+        super().__init__(**given)
+        self.kernel_spec_manager = KernelSpecManager(kernel_dirs=[])
 
 
 def text_path(notebook: Path) -> Path:

@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TextIO
 
+import nbformat
 import yaml
 from filelock import BaseFileLock, FileLock, Timeout
 
@@ -36,6 +37,9 @@ RESUME = "resume"  # the parameter of a notebook that can go on from a checkpoin
 CHECKPOINT = "checkpoint.pt"  # from this one
 ALLOW_OUTPUTS = "allow_outputs"  # a parameter a notebook may have; as the flag
 PARAMETERS_FILE = "parameters.yaml"
+SAME_NUMBERS = {RESUME, "cache_dir", ALLOW_OUTPUTS}  # parameters that change no result
+OTHER = """**Run with other parameters than the course's: {}.** Numbers in the text are those of
+the defaults, on the example study; what this run found is in the outputs of its cells."""
 NOT_KEPT = """The data has ids of MIMIC-CXR: what the cells show is neither stored nor printed, and
 of an error only its type. Metrics come in metrics.jsonl and results.json. --allow-outputs stores
 and prints it all."""
@@ -311,12 +315,10 @@ def _execute(plan: Plan) -> int:
             )
             failed = failed and f"Failed in {failed}\nWithout its outputs: {executed}\n"
         else:
-            notebook = (
-                private_run.prepared(plan.notebook, injected, note=private_run.STORED)
-                if plan.credentialed
-                else str(plan.notebook)
-            )
-            failed = _execute_in_the_open(notebook, executed, injected, log)
+            other = OTHER.format(_changes(plan)) if plan.changed.keys() - SAME_NUMBERS else ""
+            note = f"{private_run.STORED}\n\n{other}" if plan.credentialed else other
+            nbformat.write(private_run.prepared(plan.notebook, injected, note=note), executed)
+            failed = _execute_in_the_open(executed, log)
         parameters = notebook_parameters.recorded(plan.parameters, plan.values)
         if plan.credentialed:  # before there is a record, so that no kill leaves one with ids
             parameters = private_run.without_ids(parameters)
@@ -336,10 +338,12 @@ def _execute(plan: Plan) -> int:
     return DONE
 
 
-def _execute_in_the_open(
-    notebook: Any, executed: Path, injected: Mapping[str, Any], log: TextIO
-) -> str:
-    """Stores and shows all outputs as they come; returns what failed, "" for nothing."""
+def _execute_in_the_open(executed: Path, log: TextIO) -> str:
+    """Executes a prepared notebook in its place, storing and showing all outputs as they come.
+
+    Returns:
+        What failed, "" for nothing.
+    """
     import papermill
     from papermill.exceptions import PapermillExecutionError
 
@@ -347,9 +351,8 @@ def _execute_in_the_open(
 
     try:
         papermill.execute_notebook(
-            notebook,
             executed,
-            parameters=dict(injected),
+            executed,
             kernel_name="python3",
             progress_bar=False,
             config=KERNEL_CONFIG,
@@ -359,6 +362,7 @@ def _execute_in_the_open(
     except PapermillExecutionError as error:
         return (
             f"Failed in cell [{error.exec_count}]: {error.ename}: {error.evalue}\n"
+            f"That cell begins with: {error.source.strip().partition(chr(10))[0]}\n"
             f"The notebook as far as it came, with the traceback: {executed}\n"
         )
     except Exception as error:  # the kernel died, or could not start
@@ -369,14 +373,17 @@ def _execute_in_the_open(
 def _say_start(plan: Plan, screen: _Tee) -> None:
     screen.write(f"{'Going on with' if plan.resume else 'Run folder'}: {plan.run_dir}\n")
     screen.write(f"Notebook: {plan.notebook}\n")
-    changed = plan.changed
-    own = plan.parameters.cell[FURTHER].default if FURTHER in changed else {}
-    changed |= {k: v for k, v in changed.pop(FURTHER, {}).items() if k not in own or own[k] != v}
-    changes = ", ".join(f"{name} = {value!r}" for name, value in changed.items())
-    screen.write(f"Parameters other than the defaults: {changes or 'none'}\n")
+    screen.write(f"Parameters other than the defaults: {_changes(plan) or 'none'}\n")
     if plan.credentialed:
         screen.write(f"{KEPT if plan.allow_outputs else NOT_KEPT}\n")
     screen.flush()
+
+
+def _changes(plan: Plan) -> str:
+    changed = plan.changed
+    own = plan.parameters.cell[FURTHER].default if FURTHER in changed else {}
+    changed |= {k: v for k, v in changed.pop(FURTHER, {}).items() if k not in own or own[k] != v}
+    return ", ".join(f"{name} = {value!r}" for name, value in changed.items())
 
 
 def _say_end(plan: Plan, screen: _Tee) -> None:
