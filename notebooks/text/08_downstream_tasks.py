@@ -48,11 +48,11 @@ set_up()
 
 # %% tags=["parameters"]
 task = "pathology9"  # pathology9 or edema
-init = ""  # checkpoint of an encoder, "" starts anew: image-only
+init = ""  # checkpoint of an encoder, "random" is random weights, "" starts anew: image-only
 mode = "tuned"  # tuned, frozen or probe; the last two need init
 fraction = 1.0  # of the training patients whose labels are used
 label_policy = "explicit"  # what uncertain and blank labels count as
-compare = "random"  # a probe of random weights, "" is nothing, or the folder of another run
+compare = "random"  # "random" is a probe of random weights, "" nothing, else another run's folder
 epochs = 8  # looks at the validation split
 batch_size = 32  # images a step
 learning_rate = 0.002  # of all that is trained
@@ -427,7 +427,7 @@ if compare == "random":
     other = predictions_of(task, parts["test"], fitted.probabilities)
     other_name = "probe of random weights"
 elif compare:
-    other = read_predictions(Path(compare) / "downstream" / "predictions.parquet")
+    other = read_predictions(Path(compare).expanduser() / "downstream" / "predictions.parquet")
 
 # %% [markdown]
 # Written out for the first finding, with the $C$ that was chosen:

@@ -445,7 +445,8 @@ seeds: list[int] = [0]  # of the map
 split = "test"  # the patients it is read on: test or validate
 mode = "tuned"  # tuned, frozen or probe; the last two need init
 encoder = "minilm"  # or the folder or hub name
-init = ""  # checkpoint of a run
+init = ""  # checkpoint of a run, "" is new
+compare = "random"  # "random" is a probe of random weights, "" nothing, else a folder
 cache_dir = ""  # of decoded images"""
 
 
@@ -491,5 +492,13 @@ def test_a_cache_may_be_new_and_a_checkpoint_may_not(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(DataError, match="which is a file"):
         resolve(known, {}, {"cache_dir": str(tmp_path / "file")})
-    with pytest.raises(DataError, match="does not exist: give a checkpoint"):
-        resolve(known, {}, {"init": str(new)})
+    for name, advice in (
+        ("init", 'a checkpoint, or ""'),
+        ("compare", 'a run, or "random", or ""'),
+    ):
+        with pytest.raises(DataError, match=f"{name} names .*does not exist.*{advice}"):
+            resolve(known, {}, {name: str(new)})
+        assert resolve(known, {}, {name: str(tmp_path)})[name] == str(tmp_path)
+    with pytest.raises(DataError, match="names random, which does not exist"):
+        resolve(known, {}, {"init": "random"})  # which only the comment of a parameter allows
+    assert resolve(known, {}, {"compare": "random"})["compare"] == "random"

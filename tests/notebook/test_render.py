@@ -29,15 +29,32 @@ def test_the_text_pair_holds_the_same_cells(notebook: Path) -> None:
     assert again.cells[1].metadata["tags"] == ["parameters"]
 
 
-def test_the_newer_of_notebook_and_text_is_taken_up(notebook: Path) -> None:
+def edited(path: Path, before: str, after: str) -> None:
+    path.write_text(path.read_text().replace(before, after))
+
+
+@pytest.mark.slow
+def test_the_edited_of_notebook_and_text_is_taken_up(notebook: Path) -> None:
+    """Whichever is newer: a checkout gives both any age."""
     text = render.text_path(notebook)
-    render.write_text_pair(nbformat.read(notebook, as_version=4), text)
-    text.write_text(text.read_text().replace("# 5 A notebook", "# 5 Changed"))
-    for age, title in ((-100, "# 5 A notebook"), (100, "# 5 Changed")):
-        os.utime(text, (notebook.stat().st_mtime + age,) * 2)
-        assert render.take_up_text(notebook).cells[0].source == title
-    notebook.unlink()
+    assert render.render_notebooks([notebook]) == 0
+    whole = {path: path.read_bytes() for path in (notebook, text)}
+    for path in whole:
+        for age in (-100, 100):
+            edited(path, "# 5 A notebook", "# 5 Changed")
+            os.utime(text, (notebook.stat().st_mtime + age,) * 2)
+            assert render.take_up_text(notebook).cells[0].source == "# 5 Changed"
+            path.write_bytes(whole[path])
+    for path in whole:  # the same edit in both
+        edited(path, "# 5 A notebook", "# 5 Changed")
     assert render.take_up_text(notebook).cells[0].source == "# 5 Changed"
+    edited(text, "# 5 Changed", "# 5 Changed again")  # and another
+    both = {path: path.read_bytes() for path in whole}
+    with pytest.raises(DataError, match="both were edited"):
+        render.render_notebooks([notebook])
+    assert {path: path.read_bytes() for path in whole} == both
+    notebook.unlink()
+    assert render.take_up_text(notebook).cells[0].source == "# 5 Changed again"
     assert render.all_notebooks(notebook.parent) == [notebook]
 
 

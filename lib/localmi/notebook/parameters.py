@@ -32,6 +32,8 @@ from localmi.notebook.parameter_files import YAMLError, parse_yaml
 TYPES: Mapping[str, Any] = {kind.__name__: kind for kind in (bool, int, float, str, list, dict)}
 WORDS = {"true": True, "false": False}
 RANGE = re.compile(r"\b(at least|above) (\d+(?:\.\d+)?)")  # in a comment
+QUOTED = re.compile(r'"(\w*)"')  # in a comment: a word with a meaning of its own
+PATHS = {"init": "a checkpoint", "compare": "the folder of a run"}  # parameters that name one
 FURTHER = "further"  # the parameter that holds the other fields of a notebook's configuration
 CHOICES = re.compile(r"(?:^|: )((?:\w+, )*\w+ or \w+)(?:$|;)")  # "tuned, frozen or probe"
 CONFIGURATION = re.compile(r"\b([a-z_]\w*(?:\.[a-z_]\w*)+)\.([A-Z]\w*)\b")  # module and class
@@ -222,7 +224,7 @@ def resolve(
         values |= {name: value for name, value in given.items() if name in values}
     if parameters.configuration is not None:
         configure(parameters.configuration, values)
-    return {name: _existing_folder(name, value) for name, value in values.items()}
+    return {name: _existing(parameters.cell[name], value) for name, value in values.items()}
 
 
 def configure(configuration: type[Configuration], values: Mapping[str, Any]) -> Configuration:
@@ -320,10 +322,14 @@ def _check_numbers(parameter: Parameter, least: float, each: Sequence[float]) ->
                 )
 
 
-def _existing_folder(name: str, value: Any) -> Any:
-    # "random" is no file: weights that nothing has trained, see `DownstreamConfig.init`.
-    if name == "init" and value not in ("", "random") and not Path(value).expanduser().exists():
-        raise DataError(f"Parameter init names {value}, which does not exist: give a checkpoint.")
+def _existing(parameter: Parameter, value: Any) -> Any:
+    """The path that a parameter names, where it exists; what the comment quotes is no path."""
+    name, words = parameter.name, QUOTED.findall(parameter.comment)
+    if name in PATHS and value not in words and not Path(value).expanduser().exists():
+        others = "".join(f', or "{word}"' for word in words)
+        raise DataError(
+            f"Parameter {name} names {value}, which does not exist. Give {PATHS[name]}{others}."
+        )
     if not name.endswith("_dir") or name == "run_dir" or not value:
         return value  # "" means the notebook's own default
     folder = Path(value).expanduser().resolve()

@@ -4,6 +4,7 @@ The one way in which stored outputs are made: one thread, a fresh kernel, counts
 metadata that changes from run to run.
 """
 
+import hashlib
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,9 +18,11 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from traitlets.config import Config
 
+from localmi.errors import DataError
 from localmi.notebook.parameters import read_notebook
 
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
+RENDERED = "rendered"  # in a notebook's metadata: digest of its cells when they were rendered
 KERNEL_CONFIG = Config(
     {
         "KernelManager": {"transport_encryption": "auto"},  # as ipykernel advises
@@ -51,18 +54,37 @@ def all_notebooks(folder: Path) -> list[Path]:
 
 
 def take_up_text(notebook: Path) -> nbformat.NotebookNode:
-    """The notebook to execute: its text pair's cells when that is newer, else its own."""
+    """The cells to execute: of notebook and text pair the one that was edited.
+
+    Raises:
+        DataError: both were edited since they were rendered together, each in its own way.
+    """
     text = text_path(notebook)
-    if text.is_file() and (not notebook.is_file() or _is_newer(text, notebook)):
+    if not text.is_file():
+        written = text_of(read_notebook(notebook))  # the same cells, whichever way they come
+    elif not notebook.is_file():
         written = text.read_text(encoding="utf-8")
     else:
-        written = text_of(read_notebook(notebook))  # the same cells, whichever way they come
+        written = _edited(notebook, text)
     cells: nbformat.NotebookNode = jupytext.reads(written, fmt="py:percent")
     return cells
 
 
-def _is_newer(first: Path, second: Path) -> bool:
-    return first.stat().st_mtime > second.stat().st_mtime
+def _edited(notebook: Path, text: Path) -> str:
+    stored = read_notebook(notebook)
+    of_notebook = text_of(stored)
+    of_text = text_of(jupytext.reads(text.read_text(encoding="utf-8"), fmt="py:percent"))
+    then = stored.metadata.get(RENDERED)
+    if of_text != of_notebook and then not in (_digest(of_text), _digest(of_notebook)):
+        raise DataError(
+            f"{notebook} and {text} differ, and both were edited after they had been rendered. "
+            "Bring the edits you want to keep into one of them, remove the other, and render."
+        )
+    return of_notebook if then == _digest(of_text) else of_text
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def execute(notebook: nbformat.NotebookNode, folder: Path) -> None:
@@ -80,7 +102,8 @@ def execute(notebook: nbformat.NotebookNode, folder: Path) -> None:
         resources={"metadata": {"path": str(folder)}},
     )
     client.execute()
-    notebook.metadata = nbformat.from_dict({"kernelspec": KERNEL})
+    digest = _digest(text_of(notebook))
+    notebook.metadata = nbformat.from_dict({"kernelspec": KERNEL, RENDERED: digest})
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs = _without_stderr(cell.outputs)
