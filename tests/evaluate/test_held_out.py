@@ -45,10 +45,9 @@ def test_the_best_region_of_each_image_and_text_gives_the_score() -> None:
     scores = torch.tensor(
         [[[1.0, 5.0], [2.0, 4.0], [0.0, 3.0]], [[-1.0, 0.0], [-3.0, 1.0], [-2, 2]]]
     )
-    numbers = np.arange(2)
-    found = best_region(scores, study=numbers, patient=numbers, text_ids=[])
-    assert found.scores.tolist() == [[2, 5], [-1, 2]]
-    assert found.winners.tolist() == [[1, 0], [0, 2]]
+    best, winners = best_region(scores)
+    assert best.tolist() == [[2, 5], [-1, 2]]
+    assert winners.tolist() == [[1, 0], [0, 2]]
 
 
 @pytest.mark.parametrize("bound", ["infonce", "dv"])

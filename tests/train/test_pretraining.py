@@ -1,5 +1,6 @@
 import copy
 import math
+import weakref
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
@@ -17,6 +18,7 @@ from localmi.mi.critics import BilinearCritic, ConcatCritic, SeparableCritic
 from localmi.model.alignment import Alignment, GlobalMI, LocalMI
 from localmi.model.text import TextEncoder
 from localmi.names import Bound
+from localmi.train import pretraining as pretraining_module
 from localmi.train.checkpoint import load_checkpoint
 from localmi.train.config import TrainConfig
 from localmi.train.pretraining import Pretraining, build_alignment, objective_of
@@ -304,6 +306,34 @@ def test_scores_of_a_split_equal_a_loop(build, tiny_cache) -> None:
                 alone = [critic.mlp(torch.cat([part, feature])).item() for part in regions[image]]
                 assert found.scores[image, number].item() == pytest.approx(max(alone), abs=1e-5)
                 assert alone[found.winners[image, number]] == pytest.approx(max(alone), abs=1e-5)
+
+
+def test_a_look_never_holds_the_regions_of_a_whole_split(build, monkeypatch) -> None:
+    """Scores of 2 images and 3 texts at a time, and the same result."""
+    pretraining = build()
+    data, critic = pretraining.train_data, pretraining.alignment.critic
+    expected = pretraining.score_split(data)
+    scored: list[torch.Size] = []
+    alive: list[weakref.ref[Tensor]] = []
+    held: list[int] = []
+
+    def watched(images: Tensor, texts: Tensor) -> tuple[Tensor, Tensor]:
+        held.append(sum(one() is not None for one in alive))
+        found = region_scores(images, texts)
+        alive.extend(map(weakref.ref, found))
+        return found
+
+    region_scores = pretraining.region_scores
+    monkeypatch.setattr(pretraining, "region_scores", watched)
+    monkeypatch.setattr(pretraining_module, "PAIRS_AT_ONCE", 2 * 16 * 3)
+    critic.register_forward_hook(lambda _, __, output: scored.append(output.shape))
+    found = pretraining.score_split(data, images_at_once=2)
+    assert max(shape.numel() for shape in scored) <= 2 * 16 * 3 < 2 * 16 * len(data.texts)
+    assert len(held) == -(-len(data) // 2) > 2
+    assert max(held) <= 2  # those of the part before, of critic and control
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one.scores, other.scores, rtol=1e-4, atol=1e-5)
+        assert torch.equal(one.winners, other.winners)
 
 
 def test_scores_of_reports_equal_a_loop(build, tiny_cache) -> None:

@@ -17,7 +17,8 @@ from localmi.statistics import Interval, mean_interval, partners
 class SplitScores:
     """Scores of every image of a split with every distinct text of the split.
 
-    scores, winners: [n, T], after the max over regions, and the region that won (0 if global).
+    scores, winners: [n, T], after the max over regions, and the region that won (0 if global);
+        float32 and int16, as `best_region` gives them.
     study, patient: [n], of each image. text_ids: of each study, the texts that are its own.
     """
 
@@ -28,12 +29,10 @@ class SplitScores:
     text_ids: Sequence[np.ndarray]
 
 
-def best_region(
-    scores: Tensor, *, study: np.ndarray, patient: np.ndarray, text_ids: Sequence[np.ndarray]
-) -> SplitScores:
-    """Scores of regions [n, N, T], by the hard max over them."""
+def best_region(scores: Tensor) -> tuple[Tensor, Tensor]:
+    """The hard max over regions [n, N, T]: `scores` and `winners` of `SplitScores`."""
     best, winners = scores.max(dim=1)
-    return SplitScores(best, winners, study=study, patient=patient, text_ids=text_ids)
+    return best, winners.to(torch.int16)  # a grid has fewer than 2**15 regions, a split many pairs
 
 
 @dataclass(frozen=True)

@@ -44,6 +44,7 @@ from localmi.train.optimisers import (
 from localmi.train.text_features import TextFeatures
 
 CONTROL_EVERY = 4  # steps between two of the control critic's
+PAIRS_AT_ONCE = 2**19  # regions x texts in a look: the paper's critic needs 3 GB for them on a GPU
 
 
 @dataclass(frozen=True)
@@ -251,26 +252,43 @@ class Pretraining:
     ) -> tuple[SplitScores, SplitScores]:
         """Every image of a split against every distinct text of it, by the hard max over regions.
 
+        Of all regions only the scores of `images_at_once` images are held.
+
         Returns:
             Scores of the critic, and of the control: the critic of the shuffled pairs.
         """
-        found = self.split_scores(data, data.texts, images_at_once=images_at_once)
+        size = len(data), len(data.texts)
         patient = data.manifest["patient_id"].to_numpy()
         own, control = (
-            best_region(scores, study=data.study, patient=patient, text_ids=data.text_ids)
-            for scores in found
+            SplitScores(
+                scores=torch.empty(size),
+                winners=torch.empty(size, dtype=torch.int16),
+                study=data.study,
+                patient=patient,
+                text_ids=data.text_ids,
+            )
+            for _ in range(2)
         )
+        for part, *both in self._scores_in_parts(data, data.texts, images_at_once):
+            for found, scores in zip((own, control), both, strict=True):
+                found.scores[part], found.winners[part] = best_region(scores)
         return own, control
 
     def split_scores(
         self, data: SplitData, texts: list[str], *, images_at_once: int = 32
     ) -> tuple[Tensor, Tensor]:
-        """`region_scores` of all images of a split, some at a time: twice [n, N, T]."""
-        features = self.encode_texts(texts)
-        parts = np.array_split(np.arange(len(data)), -(-len(data) // images_at_once))
-        found = [self.region_scores(data.images(part), features) for part in parts]
-        own, control = (torch.cat(each) for each in zip(*found, strict=True))
+        """`region_scores` of all images of a split: twice [n, N, T], for few texts."""
+        _, *found = zip(*self._scores_in_parts(data, texts, images_at_once), strict=True)
+        own, control = map(torch.cat, found)
         return own, control
+
+    def _scores_in_parts(
+        self, data: SplitData, texts: list[str], images_at_once: int
+    ) -> Iterator[tuple[np.ndarray, Tensor, Tensor]]:
+        """Some images of a split at a time: their rows, and `region_scores` of them."""
+        features = self.encode_texts(texts)
+        for part in np.array_split(np.arange(len(data)), -(-len(data) // images_at_once)):
+            yield part, *self.region_scores(data.images(part), features)
 
     @torch.no_grad()
     def region_scores(self, images: Tensor, texts: Tensor) -> tuple[Tensor, Tensor]:
@@ -288,8 +306,14 @@ class Pretraining:
         pixels = normalise(images.to(self.device))
         with autocast(self.device, self.dtype):
             features = self.objective.image_features(self.alignment.image_encoder, pixels)
-            own, control = self.alignment.critic(features, texts), self.control(features, texts)
-        return own.float().cpu(), control.float().cpu()
+            at_once = max(1, PAIRS_AT_ONCE // features.shape[:2].numel())
+            own, control = (
+                torch.cat(
+                    [critic(features, some).float().cpu() for some in texts.split(at_once)], -1
+                )
+                for critic in (self.alignment.critic, self.control)
+            )
+        return own, control
 
     def encode_texts(self, texts: list[str]) -> Tensor:
         """Text features of many texts, [T, E], without gradient or dropout."""
