@@ -798,8 +798,10 @@ if readable:
 # Retrieval asks the critic to compare *between* images. A query has a rank: the place of the first
 # right candidate. $R@k$ is the share of queries with a rank of at most $k$. Two traps: the same
 # sentence stands in many reports, and each of them is right ("duplicates are hits"); and a rank is
-# worth what its pool is worth, so the pool and its chance stand beside it. The score of a report is
-# the sum over its sentences, as in Eq. 5: $g(i, j) = \sum_m \max_n f(z^I_{i,n}, s_{j,m})$.
+# worth what its pool is worth, so the pool and its chance stand beside it. Chance is what random
+# scores reach, one for each image and sentence: a sentence that stands in the pool six times is right
+# for many images, and where it is wrong it takes six places. The score of a report is the sum over
+# its sentences, as in Eq. 5: $g(i, j) = \sum_m \max_n f(z^I_{i,n}, s_{j,m})$.
 
 # %%
 from localmi.evaluate.retrieval import retrieval

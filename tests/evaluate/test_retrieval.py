@@ -1,15 +1,18 @@
+import tracemalloc
 from itertools import permutations
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import hypergeom
 from sklearn.metrics import label_ranking_average_precision_score
 
 from localmi.errors import ConfigError, DataError
 from localmi.evaluate.retrieval import (
     class_retrieval,
     first_ranks,
+    random_ranks,
     retrieval,
     zero_shot_scores,
 )
@@ -79,10 +82,54 @@ def test_duplicates_are_hits() -> None:
     scores = np.array([[1.0, 0], [1, 0], [0, 1]])
     found = retrieval(scores, own, np.arange(3), ks=(1, 2), draws=1, resamples=20)
     assert found.recall[1].value == 1
-    # of three candidates two are right for images 0 and 1, one for image 2
-    assert found.chance[1] == pytest.approx((2 + 2 + 1) / 9)
-    assert found.chance[2] == pytest.approx((1 + 1 + 2 / 3) / 3)
+    # Two different texts, one of them right: it is first as often as not. Otherwise it is second
+    # for images 0 and 1, and third for image 2, behind the two copies of text 0.
+    assert found.chance[1] == pytest.approx(1 / 2)
+    assert found.chance[2] == pytest.approx((1 + 1 + 1 / 2) / 3)
     assert found.median_rank.value == pytest.approx(1)
+
+
+def test_the_ranks_of_random_scores_are_those_of_all_orders_of_the_different_texts() -> None:
+    candidates = np.array([7, 3, 7, 5, 9, 9, 7, 4])  # five different texts
+    for right in ([3, 5], [7], [9, 4], [7, 9]):
+        relevant = np.isin(candidates, right)[None]
+        scores = [
+            dict(zip([3, 4, 5, 7, 9], order, strict=True)) for order in permutations(range(5))
+        ]
+        ranks = [first_ranks([[one[text] for text in candidates]], relevant)[0] for one in scores]
+        wanted = [np.mean(np.array(ranks) == rank) for rank in range(1, 9)]
+        assert random_ranks(relevant, candidates, 8)[0] == pytest.approx(wanted, abs=1e-12)
+        assert random_ranks(relevant, candidates, 2)[0] == pytest.approx(wanted[:2], abs=1e-12)
+
+
+def test_random_ranks_of_large_pools_do_not_overflow() -> None:
+    relevant = np.arange(5000)[None] < 10
+    found = random_ranks(relevant, np.arange(5000), 300)[0].cumsum()
+    assert found == pytest.approx(hypergeom.sf(0, 5000, 10, np.arange(1, 301)), abs=1e-9)
+
+
+@pytest.mark.parametrize("direction", ["image_to_text", "text_to_image"])
+def test_random_scores_find_as_much_as_chance_says(direction) -> None:
+    """Two texts a report, many of them in several reports: the mean of 300 random critics."""
+    rng = np.random.default_rng(0)
+    own = np.zeros((40, 25), bool)
+    for image in own:
+        image[np.minimum(rng.geometric(0.15, size=2), 25) - 1] = True
+    excess = []
+    for seed in range(300):
+        found = retrieval(
+            rng.normal(size=own.shape),
+            own,
+            np.arange(40),
+            direction=direction,
+            draws=1,
+            resamples=2,
+            seed=seed,
+        )
+        excess.append([found.recall[k].value - found.chance[k] for k in (1, 5, 10)])
+    error = np.std(excess, axis=0) / 300**0.5
+    assert (error < 0.01).all()
+    assert (np.abs(np.mean(excess, axis=0)) < 3 * error).all()
 
 
 def test_sentences_one_of_several_is_drawn_and_any_of_them_is_right() -> None:
@@ -106,6 +153,19 @@ def test_a_fixed_pool_is_drawn_by_its_seed() -> None:
     assert found.recall[10].value == 1
     everyone = retrieval(scores, own, patients, resamples=50)
     assert found.recall[1].value > everyone.recall[1].value  # a smaller pool is easier
+
+
+def test_scores_of_texts_outside_the_pool_are_not_copied() -> None:
+    rng = np.random.default_rng(0)
+    scores = rng.normal(size=(10, 50_000)).astype(np.float32)
+    own = np.arange(50_000) == np.arange(10)[:, None]
+    options = {"ks": (1,), "draws": 2, "resamples": 20}
+    expected = retrieval(scores.astype(float), own, np.arange(10), **options)
+    tracemalloc.start()
+    assert retrieval(scores, own, np.arange(10), **options) == expected
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < scores.nbytes / 2
 
 
 def test_retrieval_of_impossible_input() -> None:

@@ -10,8 +10,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import logsumexp
-from scipy.stats import hypergeom
+from scipy.special import gammaln, logsumexp
 
 from localmi.errors import ConfigError, DataError
 from localmi.evaluate import weighted_statistics
@@ -29,8 +28,9 @@ class Retrieval:
     """What a query finds among `pool` candidates.
 
     recall: k -> share of queries with a right candidate among the first k.
-    chance: k -> the same for a random order. Above k / pool where texts occur twice.
-    median_rank: of the first right candidate; 1 is the best, a random order gives about pool / 2.
+    chance: k -> the same for random scores (`random_ranks`). Other than k / pool where texts occur
+        twice: an image has more right texts, but those that are wrong take several places.
+    median_rank: of the first right candidate; 1 is the best, random scores give pool / 2 or less.
     """
 
     recall: dict[int, Interval]
@@ -68,7 +68,7 @@ def first_ranks(scores: ArrayLike, relevant: ArrayLike) -> np.ndarray:
     Raises:
         DataError: shapes differ, a score is NaN, a query has no right candidate.
     """
-    values, right = np.asarray(scores, float), np.asarray(relevant, bool)
+    values, right = np.asarray(scores), np.asarray(relevant, bool)
     if values.ndim != 2 or values.shape != right.shape or np.isnan(values).any():
         raise DataError(
             f"Scores {values.shape} and relevant {right.shape} must be [queries, candidates] "
@@ -81,6 +81,45 @@ def first_ranks(scores: ArrayLike, relevant: ArrayLike) -> np.ndarray:
     before, tied = (values > best).sum(axis=1), values == best
     ranks: np.ndarray = before + (tied.sum(axis=1) + 1) / ((tied & right).sum(axis=1) + 1)
     return ranks
+
+
+def random_ranks(relevant: ArrayLike, candidates: ArrayLike, longest: int) -> np.ndarray:
+    """What `first_ranks` gives for random scores: the probability of rank 1 .. longest.
+
+    A candidate that stands in the pool c times has one score, so it takes c places together, and
+    what is drawn at random is the order of the U different ones. If m of them are right, the first
+    j are a given set of wrong ones and the next is right with probability
+    m / (U - j) / binom(U, j); the rank is one more than the places that the set takes. Where
+    nothing stands twice, this is hypergeometric.
+
+    Args:
+        relevant: [Q, C] bool, right candidates; the same for the same candidate.
+        candidates: [C], equal where a candidate is the same.
+
+    Returns:
+        [Q, longest].
+    """
+    _, first, copies = np.unique(candidates, return_index=True, return_counts=True)
+    right = np.asarray(relevant, bool)[:, first]  # [Q, U]
+    ways = np.full((len(right), longest, longest), -np.inf)  # log of the sets of j in s places
+    ways[:, 0, 0] = 0
+    for places in np.unique(copies[copies < longest]):
+        number, fewer = (~right[:, copies == places]).sum(axis=1), ways.copy()
+        for some in range(1, (longest - 1) // places + 1):
+            target = ways[:, some:, some * places :]
+            added = fewer[:, :-some, : -some * places] + _log_binomial(number, some)[:, None, None]
+            np.logaddexp(target, added, out=target)
+    total, number = right.shape[1], right.sum(axis=1)[:, None]
+    before = np.minimum(np.arange(longest), total - 1)
+    then = np.log(number / (total - before)) - _log_binomial(total, before)
+    found: np.ndarray = np.exp(logsumexp(ways + then[:, :, None], axis=1))
+    return found
+
+
+def _log_binomial(number: np.ndarray | int, some: np.ndarray | int) -> np.ndarray:
+    """log binom(number, some), -inf where there are not so many."""
+    found: np.ndarray = gammaln(number + 1) - gammaln(some + 1) - gammaln(number - some + 1)
+    return found
 
 
 def retrieval(
@@ -116,7 +155,7 @@ def retrieval(
 
     Taught in 09_reading_the_model.
     """
-    values, mine, owners = np.asarray(scores, float), np.asarray(own, bool), np.asarray(patients)
+    values, mine, owners = np.asarray(scores), np.asarray(own, bool), np.asarray(patients)
     if values.shape != mine.shape or owners.shape != values.shape[:1]:
         raise DataError(f"scores {values.shape}, own {mine.shape}, patients {owners.shape}.")
     if not len(mine) or not mine.any(axis=1).all():
@@ -125,18 +164,21 @@ def retrieval(
     if size > len(values) or max(ks) > size or min(ks) < 1:
         raise ConfigError(f"pool={size} and k={list(ks)} of {len(values)} images: k <= pool <= n.")
     rng = np.random.default_rng(seed)
-    index, ranks, number = np.empty((3, draws, size))
+    index, ranks = np.empty((2, draws, size))
+    random = np.zeros(max(ks))
     for draw in range(draws):
         images = rng.choice(len(values), size=size, replace=False)
-        texts = [rng.choice(np.flatnonzero(mine[image])) for image in images]
+        texts = np.array([rng.choice(np.flatnonzero(mine[image])) for image in images])
         found, right = values[np.ix_(images, texts)], mine[np.ix_(images, texts)]
+        candidates = texts
         if direction == "text_to_image":
-            found, right = found.T, right.T
-        index[draw], ranks[draw], number[draw] = images, first_ranks(found, right), right.sum(1)
+            found, right, candidates = found.T, right.T, images
+        index[draw], ranks[draw] = images, first_ranks(found, right)
+        random += random_ranks(right, candidates, max(ks)).mean(axis=0) / draws
     groups, flat = owners[index.ravel().astype(int)], ranks.ravel()
     return Retrieval(
         recall={k: mean_interval(flat <= k, groups, resamples=resamples, seed=seed) for k in ks},
-        chance={k: float(hypergeom.sf(0, size, number, k).mean()) for k in ks},
+        chance={k: float(random[:k].sum()) for k in ks},
         median_rank=_interval(weighted_statistics.median(flat), groups, resamples, seed),
         pool=size,
         draws=draws,
@@ -217,8 +259,7 @@ def zero_shot_scores(
 
     Taught in 09_reading_the_model.
     """
-    values = np.asarray(scores, float)
-    found = []
+    values, found = np.asarray(scores), []
     for finding in positive:
         sides = [list(side.get(finding, ())) for side in (positive, negative)]
         if not all(sides) or not all(0 <= c < values.shape[1] for side in sides for c in side):
@@ -226,7 +267,9 @@ def zero_shot_scores(
                 f"{finding}: columns {sides[0]} affirm and {sides[1]} deny it; give at least one "
                 f"of each, from 0 to {values.shape[1] - 1}."
             )
-        affirm, deny = (logsumexp(values[:, side], axis=1) - np.log(len(side)) for side in sides)
+        affirm, deny = (
+            logsumexp(values[:, side].astype(float), axis=1) - np.log(len(side)) for side in sides
+        )
         found.append(affirm - deny)
     return np.stack(found, axis=1)
 
