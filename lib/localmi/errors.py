@@ -52,3 +52,14 @@ class CheckpointError(LocalMIError):
 
 class TrainingError(LocalMIError):
     """Training cannot go on: the loss is not a number, or there is nothing to train on."""
+
+
+def check_name(what: str, found: object, known: Iterable[str]) -> None:
+    """Nothing if `found` is one of the known names.
+
+    Raises:
+        ConfigError: it is none; says what it is the name of, and which are known.
+    """
+    names = list(known)
+    if found not in names:
+        raise ConfigError(f"Unknown {what} {found!r}; known are {', '.join(names)}.")

@@ -10,7 +10,14 @@ Bound = Literal["infonce", "mine", "dv", "nwj", "tuba", "interpolated", "js", "s
 Critic = Literal["concat", "bilinear", "separable", "centred"]
 Direction = Literal["image_to_text", "text_to_image", "symmetric"]
 Objective = Literal["local", "global"]
+Split = Literal["train", "validate", "test"]
+Unit = Literal["sentence", "report"]  # what a text is
 RegionSelection = Literal["per_pair_max", "soft", "positive_argmax", "matched_max"]
+RegionContext = Literal["image", "region"]  # what a region sees
+TextPooling = Literal["cls", "mean"]  # what of the word pieces is the text's feature
+Precision = Literal["auto", "float32", "bfloat16"]
+Device = Literal["auto", "cpu", "cuda"]
+Task = Literal["pathology9", "edema"]
 Policy = Literal[  # what uncertain and blank labels count as
     "explicit", "zeros", "ones", "explicit_blank_zero", "zeros_blank_zero", "ones_blank_zero"
 ]

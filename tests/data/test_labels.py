@@ -68,7 +68,9 @@ def test_all_policies_are_tested_and_the_first_is_the_default() -> None:
 def test_other_codes_are_refused(values: list[object]) -> None:
     with pytest.raises(DataError, match=r"A label is .*Labels are 1 \(present\)"):
         label_targets(values)  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match="No label policy 'u-ones'; there are explicit, zeros"):
+    with pytest.raises(
+        ConfigError, match="Unknown label policy 'u-ones'; known are explicit, zeros"
+    ):
         label_targets([1.0], "u-ones")  # type: ignore[arg-type]
 
 

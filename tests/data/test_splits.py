@@ -88,7 +88,7 @@ def test_rejecting_moves_all_images_of_the_patient() -> None:
         resolve_leaks(table, earlier, "refuse")
     with pytest.raises(StudyLeakError, match="1 studies"):  # of two patients: nobody to reject
         resolve_leaks(table.assign(study_id="s", patient_id=list("abcd")), earlier, "reject")
-    with pytest.raises(ConfigError, match="found 'warn'"):
+    with pytest.raises(ConfigError, match="Unknown value of leaks 'warn'"):
         resolve_leaks(table, earlier, "warn")  # type: ignore[arg-type]
 
 

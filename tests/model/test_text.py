@@ -143,5 +143,5 @@ def test_missing_folder_and_unknown_pooling(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(ConfigError, match="could not be loaded"):
         TextEncoder(str(tmp_path))
-    with pytest.raises(ConfigError, match="'cls' or 'mean'"):
+    with pytest.raises(ConfigError, match="Unknown text pooling 'max'; known are cls, mean"):
         TextEncoder(pooling="max")

@@ -287,7 +287,7 @@ def test_default_attributes_are_probabilities() -> None:
 
 
 def test_unknown_target_and_impossible_config_are_refused() -> None:
-    with pytest.raises(ConfigError, match='"sentence", "report"'):
+    with pytest.raises(ConfigError, match="known are sentence, report"):
         true_mi(PhantomConfig(), "image")
     with pytest.raises(ConfigError, match=r"abnormal is 1\.5"):
         true_mi(PhantomConfig(abnormal=1.5))

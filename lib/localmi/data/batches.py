@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -12,7 +12,10 @@ from torch.utils.data import DataLoader, Dataset
 
 from localmi.data.cache.cache import Cache, open_cache
 from localmi.data.cache.shards import ImageRows
-from localmi.errors import DataError, TrainingError
+from localmi.data.reports import SentenceKind
+from localmi.data.splits import SPLITS
+from localmi.errors import DataError, TrainingError, check_name
+from localmi.names import Split, Unit
 from localmi.statistics import partners
 
 BLOCK = 4096  # images that are neighbours in the cache and stay near each other in an epoch
@@ -78,6 +81,10 @@ class SplitData:
         unit: "sentence" (local MI) or "report" (global MI: the study's sentences as one text).
         kinds: kinds of sentence that are used; ("content",) drops comparison and communication.
 
+    Raises:
+        ConfigError: unknown split, unit or kind of sentence.
+        TrainingError: the split has nothing, or too little to measure on.
+
     Attributes:
         texts: the distinct texts; `text_ids[study]` points into it.
 
@@ -87,11 +94,15 @@ class SplitData:
     def __init__(
         self,
         cache: Cache,
-        split: str,
+        split: Split,
         *,
-        unit: str = "sentence",
+        unit: Unit = "sentence",
         kinds: Sequence[str] = ("content", "comparison", "communication"),
     ) -> None:
+        check_name("split", split, SPLITS)
+        check_name("unit", unit, get_args(Unit))
+        for kind in kinds:
+            check_name("kind of sentence", kind, get_args(SentenceKind))
         sentences = cache.sentences[cache.sentences["kind"].isin(list(kinds))]
         by_study: dict[str, list[str]] = defaultdict(list)
         studies, texts = sentences["study_id"].tolist(), sentences["text"].tolist()

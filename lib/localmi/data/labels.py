@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from localmi.data.splits import SPLITS, check_leaks
 from localmi.data.tables import examples
-from localmi.errors import ConfigError, DataError, StudyLeakError
+from localmi.errors import DataError, StudyLeakError, check_name
 from localmi.names import Policy
 
 FINDINGS = (
@@ -81,8 +81,7 @@ def label_targets(
     Source: Irvin et al. 2019 (CheXpert), https://doi.org/10.1609/aaai.v33i01.3301590.
     Taught in 05_radiographs_and_reports.
     """
-    if policy not in POLICIES:
-        raise ConfigError(f"No label policy {policy!r}; there are {', '.join(POLICIES)}.")
+    check_name("label policy", policy, POLICIES)
     try:
         values = np.asarray(values, dtype=np.float64)
     except ValueError as error:

@@ -7,16 +7,17 @@ Taught in 13_preparing_mimic_cxr.
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import pandas as pd
 
 from localmi.data.tables import MAX_EXAMPLES, examples, keep_rows
-from localmi.errors import ConfigError, DataError, StudyLeakError
+from localmi.errors import ConfigError, DataError, StudyLeakError, check_name
+from localmi.names import Split
 
 Leaks = Literal["refuse", "reject"]
-SPLITS = ("train", "validate", "test")
+SPLITS: tuple[Split, ...] = get_args(Split)
 SPLIT_NAMES = {"val": "validate", "valid": "validate", "validation": "validate"}
 LEAK_COLUMNS = {  # column -> what its values are called
     "patient_id": "patients",
@@ -98,8 +99,7 @@ def resolve_leaks(
             image of two patients).
         ConfigError: no such policy.
     """
-    if leaks not in ("refuse", "reject"):
-        raise ConfigError(f'leaks must be "refuse" or "reject", found {leaks!r}.')
+    check_name("value of leaks", leaks, get_args(Leaks))
     if leaks == "reject":
         counts = table.groupby("patient_id")["split"].nunique()
         leaking = table["patient_id"].isin(counts.index[counts > 1])

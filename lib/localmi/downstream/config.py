@@ -4,6 +4,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from localmi import names
 from localmi.configuration import Configuration
 from localmi.names import Policy
 
@@ -18,11 +19,11 @@ class DownstreamConfig(Configuration):
     """
 
     # The variant
-    task: Literal["pathology9", "edema"] = "pathology9"
+    task: names.Task = "pathology9"
     init: str = ""  # checkpoint of an image encoder, random, or "": image-only, all starts anew
     mode: Literal["tuned", "frozen", "probe"] = "tuned"  # all, the last blocks, or logistic
     frozen_blocks: int = Field(5, ge=1)  # at most; never one that was not pretrained, nor the last
-    region_context: Literal["image", "region"] = "image"  # what pretrained blocks see
+    region_context: names.RegionContext = "image"  # what pretrained blocks see
     image_encoder: str = ""  # of image-only, "" is the paper's; with init it is that of the file
 
     # Labels
@@ -39,8 +40,8 @@ class DownstreamConfig(Configuration):
     learning_rate: float = Field(5e-4, gt=0)
     weight_decay: float = Field(0.0, ge=0)
     augment: bool = False
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: names.Precision = "auto"
+    device: names.Device = "auto"
     seed: int = Field(0, ge=0)  # of new weights, the order, and which patients are a fraction
 
     @model_validator(mode="after")

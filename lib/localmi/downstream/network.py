@@ -8,9 +8,10 @@ from localmi.data.cache.cache import Cache
 from localmi.downstream.config import RANDOM, DownstreamConfig
 from localmi.downstream.pretrained_encoder import PretrainedEncoder
 from localmi.downstream.tasks import CLASSES
-from localmi.errors import ConfigError
+from localmi.errors import ConfigError, check_name
 from localmi.model.classifier import Classifier
 from localmi.model.image import PAPERS, build_backbone
+from localmi.names import Task
 
 
 def build_classifier(config: DownstreamConfig, encoder: PretrainedEncoder | None) -> Classifier:
@@ -79,7 +80,7 @@ def origin(encoder: PretrainedEncoder | None, network: Classifier, cache: Cache)
 
 
 def task_loss(
-    task: str, scores: Tensor, targets: Tensor, mask: Tensor, weights: Tensor | None = None
+    task: Task, scores: Tensor, targets: Tensor, mask: Tensor, weights: Tensor | None = None
 ) -> Tensor:
     """Mean binary cross-entropy over the labels that count; of edema, softmax cross-entropy.
 
@@ -87,7 +88,11 @@ def task_loss(
         task: "pathology9" or "edema".
         scores, targets, mask: [B, C]; of edema one target a row is 1, and all count.
         weights: [C], of positives, or of the grades.
+
+    Raises:
+        ConfigError: unknown task.
     """
+    check_name("task", task, CLASSES)
     if task == "edema":
         return functional.cross_entropy(scores, targets, weight=weights)
     each = functional.binary_cross_entropy_with_logits(
@@ -96,11 +101,12 @@ def task_loss(
     return (each * mask).sum() / mask.sum()
 
 
-def class_weights(task: str, targets: Tensor, mask: Tensor) -> Tensor:
+def class_weights(task: Task, targets: Tensor, mask: Tensor) -> Tensor:
     """[C]: positives weigh as much as negatives; of edema, all grades weigh the same.
 
-    A class that the training images lack weighs 1.
+    A class that the training images lack weighs 1. Errors as `task_loss`.
     """
+    check_name("task", task, CLASSES)
     positive = (targets * mask).sum(dim=0)
     if task == "edema":
         present = (positive > 0).sum()

@@ -12,12 +12,14 @@ from sklearn.preprocessing import StandardScaler
 
 from localmi.downstream.result import Fitted
 from localmi.downstream.tasks import CLASSES, LabelledImages, aucs, mean_auc
+from localmi.errors import check_name
+from localmi.names import Task
 
 STRENGTHS = (1.0, 1e-4, 1e-3, 1e-2, 0.1, 10.0, 100.0)  # C: a small one regularises more
 
 
 def fit_probe(
-    task: str, features: Mapping[str, np.ndarray], parts: Mapping[str, LabelledImages]
+    task: Task, features: Mapping[str, np.ndarray], parts: Mapping[str, LabelledImages]
 ) -> Fitted:
     """One logistic regression a finding, or one of four grades of edema.
 
@@ -31,10 +33,12 @@ def fit_probe(
         parts: labelled images of train, validate and test.
 
     Raises:
+        ConfigError: unknown task.
         TrainingError: no label of the validation split has both classes.
 
     Taught in 08_downstream_tasks.
     """
+    check_name("task", task, CLASSES)
     tried: dict[str, list[np.ndarray]] = {"validate": [], "test": []}
     for strength in STRENGTHS:
         predict = _regressions(task, features["train"], parts["train"], strength)
@@ -58,7 +62,7 @@ def fit_probe(
 
 
 def _regressions(
-    task: str, features: np.ndarray, part: LabelledImages, strength: float
+    task: Task, features: np.ndarray, part: LabelledImages, strength: float
 ) -> Callable[[np.ndarray], np.ndarray]:
     """Features [m, P] -> probabilities [m, C], fitted on the labels that count."""
     if task == "edema":

@@ -19,11 +19,12 @@ from localmi.data.cache.cache import Cache
 from localmi.downstream.config import DownstreamConfig
 from localmi.downstream.pretrained_encoder import PretrainedEncoder
 from localmi.downstream.tasks import CLASSES, LabelledImages
-from localmi.errors import ConfigError
+from localmi.errors import ConfigError, check_name
 from localmi.evaluate.classification import BinaryMetrics, multi_label_metrics
 from localmi.evaluate.edema import edema_metrics
 from localmi.files import file_hash, write_table
 from localmi.model.image import PAPERS
+from localmi.names import Task
 from localmi.record import RESULTS, MetricsLog, Result, write_results
 from localmi.statistics import Interval
 
@@ -103,8 +104,9 @@ class DownstreamResult:
     seconds: float
 
 
-def predictions_of(task: str, part: LabelledImages, probabilities: np.ndarray) -> Predictions:
-    """What a model says of the labelled images of a split."""
+def predictions_of(task: Task, part: LabelledImages, probabilities: np.ndarray) -> Predictions:
+    """What a model says of the labelled images of a split. Raises ConfigError: unknown task."""
+    check_name("task", task, CLASSES)
     return Predictions(CLASSES[task], part.rows[IDS], probabilities, part.targets, part.mask)
 
 
@@ -123,11 +125,12 @@ def read_predictions(path: Path | str) -> Predictions:
     )
 
 
-def metrics_of(task: str, predictions: Predictions) -> dict[str, Result]:
+def metrics_of(task: Task, predictions: Predictions) -> dict[str, Result]:
     """AUC and AUPRC with intervals over patients; kappa of edema.
 
     A finding of which the test split has only one class gets NaN.
     """
+    check_name("task", task, CLASSES)
     known = predictions.probabilities, predictions.patients
     metrics: dict[str, Interval] = {}
     if task == "edema":

@@ -18,6 +18,7 @@ from localmi.downstream.tables_text import IMAGE_ONLY
 from localmi.downstream.tasks import auc_columns
 from localmi.errors import DataError
 from localmi.model.image import PAPERS
+from localmi.names import Task
 from localmi.record import RESULTS
 
 ORIGIN = re.compile(r"(local|global) (infonce|mine|dv), step ")  # how `encoder` began once
@@ -34,7 +35,7 @@ class Run:
     """
 
     folder: Path
-    task: str
+    task: Task
     architecture: str
     objective: str
     bound: str
@@ -114,7 +115,7 @@ def _run(folder: Path, record: Mapping[str, Any]) -> Run:
     )
 
 
-Key = tuple[str, float, str]  # task, fraction, variant
+Key = tuple[Task, float, str]  # task, fraction, variant
 
 
 def cells_of(runs: Sequence[Run]) -> dict[Key, Cell]:

@@ -23,6 +23,7 @@ from localmi.errors import DataError
 from localmi.evaluate.classification import MultiLabelMetrics, compare, multi_label_metrics
 from localmi.evaluate.edema import EDEMA_TASKS, edema_targets
 from localmi.files import write_table, write_text
+from localmi.names import Task
 from localmi.statistics import PairedTest, holm
 from localmi.study import example_results
 
@@ -141,7 +142,7 @@ def _auc_rows(key: Key, cell: Cell) -> list[Row]:
     ]
 
 
-def _labels(task: str, predictions: Predictions) -> tuple[np.ndarray, np.ndarray]:
+def _labels(task: Task, predictions: Predictions) -> tuple[np.ndarray, np.ndarray]:
     """Targets and mask [n, F] of what AUCs are taken of."""
     if task == "edema":
         return edema_targets(predictions.levels)

@@ -21,8 +21,9 @@ from localmi.data.labels import (
 )
 from localmi.data.splits import SPLITS
 from localmi.downstream.config import DownstreamConfig
-from localmi.errors import DataError, TrainingError
+from localmi.errors import DataError, TrainingError, check_name
 from localmi.evaluate.edema import edema_tails
+from localmi.names import Task
 
 REGEX, EXPERT, CONSENSUS = SEVERITIES
 CLASSES = {"pathology9": PATHOLOGY9, "edema": tuple(f"edema {grade}" for grade in range(4))}
@@ -63,7 +64,9 @@ def labelled_images(cache: Cache, config: DownstreamConfig) -> dict[str, Labelle
     """
     check_test_patients(cache.manifest)
     make = _edema if config.task == "edema" else _pathology9
-    parts = {split: make(cache.manifest, split, config) for split in SPLITS}
+    parts: dict[str, LabelledImages] = {
+        split: make(cache.manifest, split, config) for split in SPLITS
+    }
     for split, part in parts.items():
         if not len(part):
             raise DataError(
@@ -142,12 +145,17 @@ def _of(rows: pd.DataFrame, targets: np.ndarray, mask: np.ndarray) -> LabelledIm
     return LabelledImages(kept, targets, mask).subset(np.any(mask, axis=1))
 
 
-def auc_columns(task: str, values: np.ndarray) -> np.ndarray:
-    """What an AUC is taken of: the nine findings [n, 9], or edema's three cuts [n, 3]."""
+def auc_columns(task: Task, values: np.ndarray) -> np.ndarray:
+    """What an AUC is taken of: the nine findings [n, 9], or edema's three cuts [n, 3].
+
+    Raises:
+        ConfigError: unknown task.
+    """
+    check_name("task", task, CLASSES)
     return edema_tails(values) if task == "edema" else values
 
 
-def aucs(task: str, part: LabelledImages, probabilities: np.ndarray) -> np.ndarray:
+def aucs(task: Task, part: LabelledImages, probabilities: np.ndarray) -> np.ndarray:
     """AUC of each finding [9], or of edema's cuts [3]; NaN where the images are of one class."""
     targets, scores = auc_columns(task, part.targets), auc_columns(task, probabilities)
     found = np.full(targets.shape[1], np.nan)
@@ -158,7 +166,7 @@ def aucs(task: str, part: LabelledImages, probabilities: np.ndarray) -> np.ndarr
     return found
 
 
-def mean_auc(task: str, part: LabelledImages, probabilities: np.ndarray) -> float:
+def mean_auc(task: Task, part: LabelledImages, probabilities: np.ndarray) -> float:
     """Mean AUC over the findings, or the cuts of edema: what models are selected by.
 
     A finding that is everywhere present or absent in the split has no AUC and is left out.

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import ArrayLike
 
-from localmi.errors import DataError
+from localmi.errors import DataError, check_name
 from localmi.evaluate import weighted_statistics
 from localmi.evaluate.task_arrays import METRICS, Metric, TaskArrays, checked_arrays
 from localmi.statistics import (
@@ -151,10 +151,12 @@ def compare(
 
     Raises:
         DataError: as `binary_metrics`, or the models do not have the same shape.
+        ConfigError: unknown metric.
 
     Source: Venkatraman and Begg 1996, https://doi.org/10.1093/biomet/83.4.835 (ranks).
     Taught in 08_downstream_tasks.
     """
+    check_name("metric", metric, METRICS)
     table, other = (checked_arrays(targets, scores, patients, mask) for scores in (a, b))
     able = table.both_classes()
     names = [str(number) for number in range(table.scores.shape[2])]

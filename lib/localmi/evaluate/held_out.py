@@ -71,7 +71,7 @@ def held_out_bound(
         batch_size: K of the bound; at most the number of images.
 
     Raises:
-        ConfigError: unknown bound.
+        ConfigError: unknown bound or direction.
     """
     rng = np.random.default_rng(seed)
     number = len(split.study)

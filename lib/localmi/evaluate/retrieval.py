@@ -6,13 +6,13 @@ whole reports, or of sentences.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import gammaln, logsumexp
 
-from localmi.errors import ConfigError, DataError
+from localmi.errors import ConfigError, DataError, check_name
 from localmi.evaluate import weighted_statistics
 from localmi.statistics import (
     NO_NUMBER,
@@ -21,6 +21,8 @@ from localmi.statistics import (
     bootstrap,
     mean_interval,
 )
+
+Query = Literal["image_to_text", "text_to_image"]  # what looks for what
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,7 @@ def retrieval(
     own: ArrayLike,
     patients: ArrayLike,
     *,
-    direction: Literal["image_to_text", "text_to_image"] = "image_to_text",
+    direction: Query = "image_to_text",
     pool: int = 0,
     ks: Sequence[int] = (1, 5, 10),
     draws: int = 20,
@@ -151,10 +153,11 @@ def retrieval(
 
     Raises:
         DataError: shapes that do not fit, an image without a text, a NaN.
-        ConfigError: a pool larger than the split, or k larger than the pool.
+        ConfigError: unknown direction, a pool larger than the split, or k larger than the pool.
 
     Taught in 09_reading_the_model.
     """
+    check_name("direction", direction, get_args(Query))
     values, mine, owners = np.asarray(scores), np.asarray(own, bool), np.asarray(patients)
     if values.shape != mine.shape or owners.shape != values.shape[:1]:
         raise DataError(f"scores {values.shape}, own {mine.shape}, patients {owners.shape}.")

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.stats import rankdata
 
-from localmi.errors import DataError
+from localmi.errors import DataError, check_name
 from localmi.evaluate import weighted_statistics
 from localmi.statistics import Statistic
 
@@ -46,7 +46,12 @@ class TaskArrays:
         return np.flatnonzero(self.mask[:, task])
 
     def statistic(self, metric: Metric, task: int) -> Statistic:
-        """Of the labelled rows: the mean over the seeds."""
+        """Of the labelled rows: the mean over the seeds.
+
+        Raises:
+            ConfigError: unknown metric.
+        """
+        check_name("metric", metric, METRICS)
         rows = self.labelled(task)
         targets = self.targets[rows, task]
         seeds = [METRICS[metric](targets, scores[rows, task]) for scores in self.scores]

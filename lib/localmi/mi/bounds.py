@@ -12,7 +12,7 @@ from typing import NamedTuple, get_args
 import torch
 from torch import Tensor
 
-from localmi.errors import CheckpointError, ConfigError
+from localmi.errors import CheckpointError, ConfigError, check_name
 from localmi.mi.scores import (
     check_rows,
     full_precision,
@@ -93,7 +93,7 @@ def infonce_terms(
 
     For intervals: resample the terms. Arguments and errors as for `infonce`.
     """
-    _check_direction(direction)
+    check_name("direction", direction, get_args(Direction))
     scores = full_precision(scores)
     mismatched = mismatched_pairs(scores.shape, allowed)
     image_to_text = direction != "text_to_image"
@@ -121,7 +121,7 @@ def infonce_cap(allowed: Tensor | int, direction: Direction = "symmetric") -> fl
 
     Taught in 02_variational_bounds.
     """
-    _check_direction(direction)
+    check_name("direction", direction, get_args(Direction))
     if isinstance(allowed, int):
         mismatched = mismatched_pairs(torch.Size((allowed, allowed)), None)
     else:
@@ -217,9 +217,3 @@ def _infonce_rows(scores: Tensor, mismatched: Tensor) -> Tensor:
     outside.fill_diagonal_(False)
     log_sum = scores.masked_fill(outside, -math.inf).logsumexp(dim=1)
     return matched - log_sum + log_choices(mismatched.to(scores.dtype))
-
-
-def _check_direction(direction: str) -> None:
-    if direction not in get_args(Direction):
-        known = ", ".join(get_args(Direction))
-        raise ConfigError(f"Unknown direction {direction!r} of InfoNCE; known are {known}.")

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from localmi.errors import ConfigError
+from localmi.errors import ConfigError, check_name
 from localmi.mi.recompute import score_in_blocks, sum_dtype
 
 # On a CPU, blocks of pairs whose first hidden layer holds about this many numbers stay in the
@@ -286,8 +286,7 @@ def build_critic(
     Raises:
         ConfigError: unknown name, or sizes that the critic refuses.
     """
-    if name not in CRITICS:
-        raise ConfigError(f"Unknown critic {name!r}; known are {', '.join(CRITICS)}.")
+    check_name("critic", name, CRITICS)
     return CRITICS[name](dim_x, dim_y, hidden, width, chunk)
 
 

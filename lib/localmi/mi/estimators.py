@@ -7,12 +7,12 @@ function of scores, its name in `localmi.names.Bound`, and a row here.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
 
-from localmi.errors import ConfigError
+from localmi.errors import check_name
 from localmi.mi.bounds import MINE, dv, dv_terms, infonce, infonce_terms
 from localmi.mi.density_ratio import demi, demi_terms, js_objective, smile, smile_terms
 from localmi.mi.unnormalised import interpolated, interpolated_terms, nwj, nwj_terms, tuba_terms
@@ -77,13 +77,12 @@ def estimator(name: Bound | str) -> Estimator:
     Raises:
         ConfigError: there is none of this name.
     """
-    if name not in ESTIMATORS:
-        raise ConfigError(f"Unknown bound {name!r}; known are {', '.join(ESTIMATORS)}.")
+    check_name("bound", name, ESTIMATORS)
     return ESTIMATORS[name]
 
 
 def reported_terms(
-    name: str, *, direction: Direction = "symmetric", log_baseline: Tensor | float = 0.0
+    name: Bound | str, *, direction: Direction = "symmetric", log_baseline: Tensor | float = 0.0
 ) -> OfScores:
     """What an estimator reports: (scores [K, K], allowed) -> [K] nats, whose mean is the value.
 
@@ -93,15 +92,16 @@ def reported_terms(
         log_baseline: log a of TUBA, from other pairs than those that are reported.
 
     Raises:
-        ConfigError: unknown name.
+        ConfigError: unknown name or direction.
     """
     row = estimator(name)
+    check_name("direction", direction, get_args(Direction))
     if row.directed:
         return partial(row.terms, direction=direction)
     return partial(row.terms, log_baseline=log_baseline) if row.baseline else row.terms
 
 
-def caps(name: str, allowed: Tensor, *, direction: Direction = "symmetric") -> Tensor:
+def caps(name: Bound | str, allowed: Tensor, *, direction: Direction = "symmetric") -> Tensor:
     """What the terms of a critic without a fault would be, [K] nats; inf where nothing caps them.
 
     Args:
@@ -111,11 +111,12 @@ def caps(name: str, allowed: Tensor, *, direction: Direction = "symmetric") -> T
 
     Raises:
         NoNegativesError: a row (or column, by direction) has no mismatched pair.
+        ConfigError: unknown name or direction.
     """
+    terms = reported_terms(name, direction=direction)
     if not estimator(name).capped:
         return torch.full((len(allowed),), torch.inf)
-    perfect = PERFECT * (2 * torch.eye(len(allowed)) - 1)
-    return reported_terms(name, direction=direction)(perfect, allowed)
+    return terms(PERFECT * (2 * torch.eye(len(allowed)) - 1), allowed)
 
 
 class EstimatorInTraining:
@@ -127,7 +128,7 @@ class EstimatorInTraining:
         decay: of MINE's moving average of E_O[e^f]; see `bounds.MINE`.
 
     Raises:
-        ConfigError: unknown name, or a decay outside [0, 1).
+        ConfigError: unknown name or direction, or a decay outside [0, 1).
     """
 
     def __init__(
@@ -135,6 +136,7 @@ class EstimatorInTraining:
     ) -> None:
         self.name, self.direction = name, direction
         self.row = estimator(name)
+        check_name("direction", direction, get_args(Direction))
         self._mine = MINE(decay)
         self._where: dict[str, Any] = {"direction": direction} if self.row.directed else {}
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from localmi.errors import ConfigError
+from localmi.errors import ConfigError, check_name
 from localmi.names import RegionSelection
 
 
@@ -85,9 +85,7 @@ SELECTIONS: Mapping[str, Callable[[Tensor, float], Tensor]] = {
 
 
 def _check(scores: Tensor, how: str, temperature: float) -> None:
-    if how not in SELECTIONS:
-        known = ", ".join(SELECTIONS)
-        raise ConfigError(f"Unknown region selection {how!r}; known are {known}.")
+    check_name("region selection", how, SELECTIONS)
     if scores.ndim != 3 or scores.shape[1] == 0:
         raise ConfigError(
             "Region selection needs scores [images, regions, texts] with at least one region, "

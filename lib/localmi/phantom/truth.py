@@ -1,6 +1,9 @@
 """The exact mutual information of hidden state and report, by enumeration. All in nats.
 
 What is computed is I(H; sentence), H the hidden state of the study. The image is made from H and
+from localmi.names import Unit
+
+from typing import get_args
 from nuisance that the report does not know, so I(image; sentence) <= I(H; sentence) (data
 processing), with equality where the image determines what the report speaks of. An estimate from
 images should therefore end at or below this number.
@@ -19,11 +22,13 @@ Source: spec of the synthetic study (3-data); the paper's Fig. 3. Taught in
 
 import itertools
 from collections.abc import Mapping
+from typing import get_args
 
 import numpy as np
 from scipy.special import entr, rel_entr
 
-from localmi.errors import ConfigError
+from localmi.errors import check_name
+from localmi.names import Unit
 from localmi.phantom.config import ATTRIBUTES, PhantomConfig
 from localmi.phantom.latents import DRAW_ORDER, finding_probability
 from localmi.phantom.statements import (
@@ -39,7 +44,7 @@ Attributes = Mapping[str, Mapping[str, Mapping[str, float]]]
 
 
 def true_mi(
-    config: PhantomConfig, target: str = "sentence", attributes: Attributes = ATTRIBUTES
+    config: PhantomConfig, target: Unit = "sentence", attributes: Attributes = ATTRIBUTES
 ) -> float:
     """I(hidden state; what the report says), in nats, exact.
 
@@ -56,9 +61,8 @@ def true_mi(
 
     Taught in 05_radiographs_and_reports.
     """
+    check_name("target", target, get_args(Unit))
     check_config(config)
-    if target not in ("sentence", "report"):
-        raise ConfigError(f'target is {target!r}; known targets: "sentence", "report".')
     states, probability = state_distribution(config)  # [S, n], [S]
     information = _sentence_mi if target == "sentence" else _report_mi
     statement_mi, truly_present = information(config, states, probability)  # nats, [n]

@@ -6,7 +6,9 @@ They are kept as hashes in memory, never on disk. Taught in 13_preparing_mimic_c
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import get_args
 
+from localmi.errors import check_name
 from localmi.privacy.rules import Hit, Kind, example_sentences
 
 MIN_WORDS = 6  # a shorter sentence is said by everyone
@@ -37,6 +39,7 @@ class KnownText:
 
     def find(self, text: str, kind: Kind = "text") -> Iterator[Hit]:
         """Where a sentence of the study stands in a text."""
+        check_name("kind of text", kind, get_args(Kind))
         if kind == "binary":
             text = "\n".join(PRINTABLE.findall(text))
         text = text.replace("\\n", "  ").lower()  # an escaped line end is as long

@@ -16,8 +16,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
+from localmi.errors import check_name
 from localmi.files import REPOSITORY
 
 EXAMPLE = REPOSITORY / "data" / "example"
@@ -67,6 +68,7 @@ def find(text: str, kind: Kind = "text") -> Iterator[Hit]:
             stand with others of their row or under a column of ids; in "code" no column counts;
             in "binary" only ids with their letter, and ids of images.
     """
+    check_name("kind of text", kind, get_args(Kind))
     line_of = _line_counter(text)
     for match in NAMED_ID.finditer(text):
         yield Hit(line_of(match.start()), STUDY if match[0][0] in "sS" else PATIENT)

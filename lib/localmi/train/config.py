@@ -34,10 +34,10 @@ class TrainConfig(Configuration):
     image_size: int = Field(256, ge=64)  # pixels a side
     grid: int = Field(4, ge=1)  # regions a side: 4 makes 16 regions
     local_stage: int = Field(5, ge=1, le=6)  # block that gives the regions
-    region_context: Literal["image", "region"] = "image"  # what a region sees
+    region_context: names.RegionContext = "image"  # what a region sees
     cells_after: int = Field(0, ge=0, le=4)  # block after which the cells are cut
     text_encoder: str = "minilm"  # or the folder or hub name of another BERT
-    text_pooling: Literal["cls", "mean"] = "cls"  # what of the word pieces is the text's feature
+    text_pooling: names.TextPooling = "cls"  # what of the word pieces is the text's feature
     max_tokens: int = Field(64, ge=8, le=512)  # of a sentence; 320 of a report, for global MI
     critic: names.Critic = "concat"
     critic_hidden: tuple[PositiveInt, ...] = Field((1024, 512), min_length=1)  # its widths
@@ -54,8 +54,8 @@ class TrainConfig(Configuration):
     warm_up: float = Field(0.1, ge=0, lt=1)  # share of the steps in which the text rate rises
     augment: bool = True  # images are rotated, shifted and cropped anew in each step
     smallest_crop: float = Field(0.9, gt=0, le=1)  # of the augmentation, as a share of the side
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: bfloat16 where it is fast
-    device: Literal["auto", "cpu", "cuda"] = "auto"  # auto: the GPU, where there is one
+    precision: names.Precision = "auto"  # auto: bfloat16 where it is fast
+    device: names.Device = "auto"  # auto: the GPU, where there is one
     seed: int = Field(0, ge=0)
 
     evaluate_every: int = Field(200, ge=1)  # steps between two looks, and two checkpoints

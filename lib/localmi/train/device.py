@@ -2,20 +2,26 @@
 
 import ctypes
 import sys
+from typing import get_args
 
 import torch
 
-from localmi.errors import ConfigError
+from localmi.errors import ConfigError, check_name
+from localmi.names import Device, Precision
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of malloc.h: -1 never trims, 0 maps no block on its own
 
 
-def choose_device(name: str) -> torch.device:
+def choose_device(name: Device) -> torch.device:
     """ "auto" takes the GPU where there is one; with the CPU, see `keep_freed_memory`.
 
     On a GPU float32 is float32 from here on, not TF32 with its 10 bits, which is torch's default
     for convolutions.
+
+    Raises:
+        ConfigError: unknown name, or no GPU is there.
     """
+    check_name("device", name, get_args(Device))
     if name == "cuda" and not torch.cuda.is_available():
         raise ConfigError("device='cuda', but no GPU is visible to torch. Use 'cpu' or 'auto'.")
     if name == "auto":
@@ -41,8 +47,13 @@ def keep_freed_memory() -> None:
         mallopt(M_MMAP_MAX, 0)
 
 
-def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
-    """ "auto" takes bfloat16 where the hardware multiplies it, float32 elsewhere."""
+def choose_dtype(precision: Precision, device: torch.device) -> torch.dtype:
+    """ "auto" takes bfloat16 where the hardware multiplies it, float32 elsewhere.
+
+    Raises:
+        ConfigError: unknown precision.
+    """
+    check_name("precision", precision, get_args(Precision))
     if precision == "auto":
         if device.type == "cuda":
             fast = torch.cuda.is_bf16_supported(including_emulation=False)

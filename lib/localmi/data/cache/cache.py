@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
@@ -31,7 +31,7 @@ from localmi.data.cache.tables import OWN_COLUMNS, data_hash, make_manifest, mak
 from localmi.data.sources.pairs import Pairs, reasons
 from localmi.data.splits import Leaks, check_leaks
 from localmi.data.tables import keep_rows
-from localmi.errors import ConfigError, DataError, StudyLeakError
+from localmi.errors import ConfigError, DataError, StudyLeakError, check_name
 from localmi.files import file_hash, write_table
 
 FORMAT = 2  # raised when older caches cannot be read any more
@@ -148,8 +148,7 @@ def build_cache(
 
 
 def _check_settings(leaks: str, **positive: int) -> None:
-    if leaks not in ("refuse", "reject"):
-        raise ConfigError(f'leaks must be "refuse" or "reject", found {leaks!r}.')
+    check_name("value of leaks", leaks, get_args(Leaks))
     for name, value in positive.items():
         if not isinstance(value, int) or value < 1:
             raise ConfigError(f"{name} must be a positive whole number, found {value!r}.")

@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import pandas as pd
 
@@ -18,7 +18,7 @@ from localmi.data.sources.mimic import METADATA, is_mimic, read_mimic
 from localmi.data.sources.openi import has_openi, read_openi
 from localmi.data.splits import Leaks, resolve_leaks, split_patients
 from localmi.data.tables import PAIR_COLUMNS, REJECTED_COLUMNS, examples
-from localmi.errors import ConfigError, DataError
+from localmi.errors import ConfigError, DataError, check_name
 
 Source = Literal["auto", "mimic", "openi", "csv"]
 LOOKED_FOR = {  # in this order
@@ -86,6 +86,8 @@ def read_pairs(
 
     Taught in 13_preparing_mimic_cxr.
     """
+    check_name("source", source, get_args(Source))
+    check_name("value of leaks", leaks, get_args(Leaks))
     data_dir = Path(data_dir).expanduser().resolve()
     reports_dir = Path(reports_dir).expanduser().resolve() if reports_dir else None
     left_out: dict[str, int] = {}
@@ -134,8 +136,6 @@ def _name(data_dir: Path) -> str:
 
 def _source(data_dir: Path, source: str, reports_dir: Path | None) -> str:
     """Which source is there, of the one or the ones asked for."""
-    if source not in ("auto", *LOOKED_FOR):
-        raise ConfigError(f'source must be "auto", "mimic", "openi" or "csv", found {source!r}.')
     if not data_dir.exists():
         raise DataError(f"{data_dir} does not exist. Set data_dir to your data.")
     there = {

@@ -11,14 +11,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Real
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from localmi.errors import ConfigError
+from localmi.errors import ConfigError, check_name
 from localmi.mi.critics import Critic
 from localmi.mi.estimators import ESTIMATORS, caps, reported_terms
 from localmi.mi.samples.fitting import (
@@ -26,6 +26,7 @@ from localmi.mi.samples.fitting import (
     Start,
     Training,
     blocks_of,
+    check_start,
     fit_critic,
 )
 from localmi.mi.samples.generative import GENERATIVE, held_out_densities
@@ -139,6 +140,8 @@ def estimate(
     Taught in 03_neural_estimators.
     """
     _check_method(method, entropy)
+    check_start(critic, start)
+    check_name("scaling", scaling, get_args(Scaling))
     place = _device(device)
     scaling = "standardise" if method == "ba" else scaling
     arrays = check_pairs(x, y)
@@ -159,9 +162,7 @@ def estimate(
 
 
 def _check_method(method: str, entropy: float | None) -> None:
-    if method not in (*ESTIMATORS, *GENERATIVE):
-        known = ", ".join((*ESTIMATORS, *GENERATIVE))
-        raise ConfigError(f"Unknown method {method!r}; known are {known}.")
+    check_name("method", method, (*ESTIMATORS, *GENERATIVE))
     if (method == "ba") != (entropy is not None):
         raise ConfigError(
             "method 'ba' needs the entropy of y in nats, and no other method takes one. Where it "

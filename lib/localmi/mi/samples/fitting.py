@@ -13,7 +13,7 @@ from sklearn.covariance import LedoitWolf, empirical_covariance
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from localmi.errors import ConfigError, TrainingError
+from localmi.errors import ConfigError, TrainingError, check_name
 from localmi.mi.critics import ConcatCritic, Critic, SeparableCritic, build_critic
 from localmi.mi.estimators import EstimatorInTraining, OfScores
 from localmi.mi.quadratic import QuadraticCritic
@@ -84,11 +84,7 @@ def fit_critic(
         ConfigError: unknown method, critic or start.
         TrainingError: the objective is not a number.
     """
-    if critic not in get_args(CriticName) or start not in get_args(Start):
-        raise ConfigError(
-            f"Unknown critic or start, {critic!r}, {start!r}; known are "
-            f"{', '.join(get_args(CriticName))} and {', '.join(get_args(Start))}."
-        )
+    check_start(critic, start)
     estimator = EstimatorInTraining(cast("Bound", method))
     stop_value = partial(
         _mean_over_blocks,
@@ -105,6 +101,16 @@ def fit_critic(
         return estimator.maximised(model(batch.x, batch.y), batch.allowed())
 
     return fit(model, batch_value, stop_value, number=len(splits.fit.x), training=training)
+
+
+def check_start(critic: str, start: str) -> None:
+    """Nothing if `fit_critic` knows both names.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    check_name("critic", critic, get_args(CriticName))
+    check_name("start", start, get_args(Start))
 
 
 def fit(

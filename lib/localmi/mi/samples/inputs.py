@@ -13,7 +13,7 @@ from scipy.special import ndtri
 from sklearn.preprocessing import QuantileTransformer
 from torch import Tensor
 
-from localmi.errors import ConfigError, DataError
+from localmi.errors import DataError, check_name
 
 Scaling = Literal["rank", "standardise"]
 Samples = Tensor | NDArray[np.floating]
@@ -59,7 +59,8 @@ class Scale:
 
     @classmethod
     def of(cls, points: NDArray[np.float64], how: Scaling) -> "Scale":
-        """Fitted on the fit split, [n, d]."""
+        """Fitted on the fit split, [n, d]. Raises ConfigError: unknown scaling."""
+        check_name("scaling", how, get_args(Scaling))
         ranks, end = None, 0.5 / len(points)
         if how == "rank":
             number = min(QUANTILES, len(points))
@@ -161,10 +162,11 @@ def split(
 
     Returns:
         The splits, and the map of y.
+
+    Raises:
+        ConfigError: unknown scaling.
     """
-    if scaling not in get_args(Scaling):
-        known = ", ".join(get_args(Scaling))
-        raise ConfigError(f"Unknown scaling {scaling!r}; known are {known}.")
+    check_name("scaling", scaling, get_args(Scaling))
     unit = np.arange(len(x)) if group is None else group
     order = np.random.default_rng(seed).permutation(int(unit.max()) + 1)
     stop, report = (max(2, round(share * len(order))) for share in SHARES.values())
