@@ -456,15 +456,29 @@ def test_the_texts_of_a_run_that_are_cut_are_known(build) -> None:
 def test_a_batch_of_one_study(build, make_cache) -> None:
     cache = make_cache(("a", ["One.", "Two."], 4), image_size=64)
     for changes in ({}, {"bound": "dv"}, {"bound": "mine"}, {"objective": "global"}):
-        with pytest.raises(NoNegativesError, match="at least two studies.*raise the batch size"):
+        with pytest.raises(NoNegativesError, match="Split 'train': .* two studies.*batch_size"):
             build(cache, batch_size=3, **changes).train_step()
 
 
 def test_a_batch_that_reads_the_same_everywhere(build, make_cache) -> None:
     cache = make_cache(*[(name, ["Normal."]) for name in "abcd"], image_size=64)
-    with pytest.raises(NoNegativesError, match="read differently.*allow more pairs"):
+    with pytest.raises(NoNegativesError, match="Split 'train': .*read differently.*same_text_is"):
         build(cache, batch_size=4, same_text_is_mismatch=False).train_step()
     assert math.isfinite(build(cache, batch_size=4).train_step())
+
+
+def test_a_look_at_a_split_whose_batches_are_of_one_study(build, make_cache) -> None:
+    """Followed, the advice helps: a batch of all images has the other studies."""
+    looked = build()
+    cache = make_cache(
+        *[(name, [f"Text {name}."], images, "test") for name, images in (("a", 9), ("b", 1))],
+        ("c", ["Text c."], 1, "test"),
+        image_size=64,
+    )
+    test = SplitData(cache, "test")
+    with pytest.raises(NoNegativesError, match="Split 'test': .* larger batches.*batch_size"):
+        looked.evaluate(test, batch_size=2)
+    assert math.isfinite(looked.evaluate(test, batch_size=11).held_out.bound.value)
 
 
 def test_more_images_in_a_batch_than_there_are(build) -> None:

@@ -83,7 +83,8 @@ def mask_mismatched(scores: Tensor, allowed: Tensor | None) -> tuple[Tensor, int
     if count == 0:
         raise NoNegativesError(
             f"None of the {scores.numel()} pairs of this batch may serve as a mismatched one. "
-            "The batch needs images of at least two studies: raise the batch size."
+            "The batch needs images of at least two studies: take larger batches, or data of more "
+            "studies."
         )
     outside = ~mismatched.to(scores.device, non_blocking=True)
     return scores.masked_fill(outside, -math.inf), count
@@ -135,5 +136,6 @@ def check_rows(mismatched: Tensor, rows: bool, columns: bool) -> None:
             raise NoNegativesError(
                 f"{name}(s) {named}{more} of {len(mismatched)} have no allowed mismatched pair "
                 f"({len(empty)} in all). The batch needs images of at least two studies that "
-                "read differently: raise the batch size or allow more pairs."
+                "read differently: take larger batches, or data of more studies, or allow pairs "
+                "whose texts read the same."
             )

@@ -11,6 +11,7 @@ import copy
 import functools
 import math
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -144,7 +145,8 @@ class Pretraining:
             batch.text,
             same_text=self.config.same_text_is_mismatch,
         )  # [M, M]
-        value, bound = self.estimator(scores, allowed)  # Eq. 3 or 4, in nats
+        with _named(self.train_data, "batch_size, same_text_is_mismatch"):
+            value, bound = self.estimator(scores, allowed)  # Eq. 3 or 4, in nats
         nats = self._finite(value)
         for optimiser in (self.image_optimiser, self.text_optimiser):
             optimiser.zero_grad()
@@ -229,22 +231,23 @@ class Pretraining:
         scores, control = self.score_split(data)
         free = self.estimator.row.free_constant
         of_control = self.estimator if free else self.control_estimator
-        held_out, shuffled = (
-            held_out_bound(
-                found,
-                bound=estimator.name,
-                direction=estimator.direction,
-                log_baseline=estimator.log_baseline,
-                batch_size=batch_size,
-                rounds=rounds,
-                shuffled=is_control,
-                seed=self.config.seed,
+        with _named(data, "batch_size"):
+            held_out, shuffled = (
+                held_out_bound(
+                    found,
+                    bound=estimator.name,
+                    direction=estimator.direction,
+                    log_baseline=estimator.log_baseline,
+                    batch_size=batch_size,
+                    rounds=rounds,
+                    shuffled=is_control,
+                    seed=self.config.seed,
+                )
+                for found, estimator, is_control in (
+                    (scores, self.estimator, False),
+                    (control, of_control, True),
+                )
             )
-            for found, estimator, is_control in (
-                (scores, self.estimator, False),
-                (control, of_control, True),
-            )
-        )
         return SplitResult(held_out=held_out, shuffled=shuffled, scores=scores)
 
     def score_split(
@@ -407,6 +410,15 @@ def build_alignment(config: TrainConfig, objective: Objective) -> Alignment:
         chunk=config.critic_chunk or None,
     )
     return Alignment(image_encoder, text_encoder, critic)
+
+
+@contextmanager
+def _named(data: SplitData, parameters: str) -> Iterator[None]:
+    """Where a batch has nothing to compare with: says of which split, and what can be set."""
+    try:
+        yield
+    except NoNegativesError as error:
+        raise NoNegativesError(f"Split {data.split!r}: {error} ({parameters})") from error
 
 
 def _step_seed(seed: int, step: int, *, purpose: int) -> int:
