@@ -21,25 +21,31 @@ from localmi.statistics import mean_interval
 def test_centres_of_a_four_by_four_grid() -> None:
     centres = region_centres(np.array([0, 3, 15]), grid=4, image_size=256)
     assert centres.tolist() == [[32, 32], [32, 224], [224, 224]]
+    wide = region_centres(np.array([0, 3, 15]), grid=4, image_size=(128, 256))
+    assert wide.tolist() == [[16, 32], [16, 224], [112, 224]]
 
 
-def test_pointing_equals_the_loop_over_regions() -> None:
+@pytest.mark.parametrize(("height", "width"), [(64, 64), (96, 64), (64, 96)])
+@pytest.mark.parametrize("tolerance", [4, None])
+def test_pointing_equals_the_loop_over_regions(height, width, tolerance) -> None:
     rng = np.random.default_rng(0)
-    masks = np.zeros((6, 64, 64), dtype=bool)
+    masks = np.zeros((6, height, width), dtype=bool)
     for mask in masks:
         row, column = rng.integers(0, 44, size=2)
         mask[row : row + 20, column : column + 20] = True
     winners = rng.integers(0, 16, size=6)
-    found = pointing_game(winners, masks, grid=4, tolerance=4)
+    found = pointing_game(winners, masks, grid=4, tolerance=tolerance)
+    reach = tolerance or 15 * max(height, width) / 256
     for number, mask in enumerate(masks):
         pixels = np.argwhere(mask)
         hits = []
         for region in range(16):
-            centre = np.array([8 + 16 * (region // 4), 8 + 16 * (region % 4)])
-            hits.append(np.linalg.norm(pixels - centre, axis=1).min() <= 4)
+            place = np.array(divmod(region, 4)) + 0.5
+            centre = (place * [height, width] / 4).astype(int)
+            hits.append(np.linalg.norm(pixels - centre, axis=1).min() <= reach)
         assert found.hit[number] == hits[winners[number]]
         assert found.chance[number] == pytest.approx(np.mean(hits))
-        assert found.mask_share[number] == pytest.approx(400 / 4096)
+        assert found.mask_share[number] == pytest.approx(400 / (height * width))
 
 
 def test_a_random_choice_hits_by_chance() -> None:
@@ -58,30 +64,30 @@ def test_empty_mask_and_unequal_lengths() -> None:
         pointing_game(np.array([0, 1]), np.ones((1, 8, 8), dtype=bool), grid=4)
 
 
-def boxes(number: int, *, size: int = 32, seed: int = 0) -> np.ndarray:
-    """[number, size, size] bool, a box somewhere in each."""
+def boxes(number: int, *, size: int = 32, width: int = 0, seed: int = 0) -> np.ndarray:
+    """[number, size, width or size] bool, a box somewhere in each."""
     rng = np.random.default_rng(seed)
-    masks = np.zeros((number, size, size), dtype=bool)
+    masks = np.zeros((number, size, width or size), dtype=bool)
     for mask in masks:
         row, column = rng.integers(0, size - 10, size=2)
         mask[row : row + rng.integers(2, 10), column : column + rng.integers(2, 10)] = True
     return masks
 
 
-def pixels_of(one: np.ndarray, size: int) -> np.ndarray:
-    """[G, G] -> [size, size]: every pixel gets the score of its region."""
-    place = np.arange(size) * len(one) // size
-    return one[np.ix_(place, place)]
+def pixels_of(one: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """[G, G] -> [H, W]: every pixel gets the score of its region."""
+    return one[np.ix_(*(np.arange(size) * len(one) // size for size in shape))]
 
 
+@pytest.mark.parametrize("width", [32, 48])
 @pytest.mark.parametrize("grid", [4, 5, 32])  # 5 does not divide 32
-def test_cnr_and_iou_equal_the_loop_over_pixels(grid: int) -> None:
-    masks, maps = boxes(5), np.random.default_rng(1).normal(size=(5, grid, grid))
+def test_cnr_and_iou_equal_the_loop_over_pixels(grid: int, width: int) -> None:
+    masks, maps = boxes(5, width=width), np.random.default_rng(1).normal(size=(5, grid, grid))
     found = contrast_to_noise(maps, masks)
     threshold = best_threshold(maps, masks, split="validate", thresholds=np.array([0.3]))
     iou = overlap(maps, masks, threshold=threshold, split="test")
     for number, (one, mask) in enumerate(zip(maps, masks, strict=True)):
-        values = pixels_of(one, 32)
+        values = pixels_of(one, mask.shape)
         inside, outside = values[mask], values[~mask]
         wanted = (inside.mean() - outside.mean()) / np.sqrt(inside.var() + outside.var())
         assert found[number] == pytest.approx(wanted, abs=1e-9)

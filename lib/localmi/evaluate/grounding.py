@@ -27,10 +27,16 @@ class Pointing:
     mask_share: np.ndarray  # share of the image that the mask covers
 
 
-def region_centres(winners: np.ndarray, *, grid: int, image_size: int) -> np.ndarray:
-    """Centre pixel (row, column) of regions 0 .. grid**2 - 1: [S, 2] int."""
-    rows, columns = np.divmod(winners, grid)
-    return ((np.stack([rows, columns], axis=-1) + 0.5) * image_size / grid).astype(int)
+def region_centres(
+    winners: np.ndarray, *, grid: int, image_size: int | tuple[int, int]
+) -> np.ndarray:
+    """Centre pixel (row, column) of regions 0 .. grid**2 - 1: [S, 2] int.
+
+    Args:
+        image_size: in pixels, of a square image or (H, W).
+    """
+    places = np.stack(np.divmod(winners, grid), axis=-1)  # row and column of the grid
+    return ((places + 0.5) * np.array(image_size) / grid).astype(int)
 
 
 def pointing_game(
@@ -45,7 +51,8 @@ def pointing_game(
         winners: [S] the winning region of each sentence, 0 .. grid**2 - 1, row by row.
         masks: [S, H, W] bool, where the finding of the sentence is; none may be empty.
         grid: regions a side.
-        tolerance: pixels; default 15 at 256 x 256 (the usual one), in proportion elsewhere.
+        tolerance: pixels; default 15 at 256 x 256 (the usual one), elsewhere in proportion to
+            the longer side.
 
     Taught in 07_train_local_mi.
     """
@@ -53,10 +60,11 @@ def pointing_game(
         raise ValueError(f"{len(winners)} winners for {len(masks)} masks: give one of each.")
     if not masks.reshape(len(masks), -1).any(axis=1).all():
         raise ValueError("A mask is empty: a finding that is nowhere cannot be pointed at.")
-    size = masks.shape[-1]
-    reach = 15 * size / 256 if tolerance is None else tolerance
+    height, width = masks.shape[1:]
+    reach = 15 * max(height, width) / 256 if tolerance is None else tolerance
     near = np.stack([distance_transform_edt(~mask) <= reach for mask in masks])
-    rows, columns = region_centres(np.arange(grid**2), grid=grid, image_size=size).T
+    every = np.arange(grid**2)
+    rows, columns = region_centres(every, grid=grid, image_size=(height, width)).T
     hits = near[:, rows, columns]  # [S, N], what each region would have been
     return Pointing(
         hit=hits[np.arange(len(hits)), winners],
