@@ -36,6 +36,14 @@ def test_sentences_are_made_of_text(wrong: object) -> None:
         ("(1) Edema. (2) Clear.", ["Edema.", "Clear."]),
         ("1.Severe edema. 2.No effusion.", ["Severe edema.", "No effusion."]),
         ("1. No effusion 2. Cardiomegaly", ["No effusion", "Cardiomegaly"]),
+        *[
+            (
+                f"1. Nodules of ribs {word} 2. No effusion.",
+                [f"Nodules of ribs {word} 2.", "No effusion."],
+            )
+            for word in ("no.", "1 and", "1 or", "1 to", "of")
+        ],
+        ("Told at 3 p.m. XXXX by phone.", ["Told at 3 p.m. XXXX by phone."]),
         ("- Edema.\n- Clear.", ["Edema.", "Clear."]),
         ("1. 8 mm nodule. 2. 1.4 cm mass.", ["8 mm nodule.", "1.4 cm mass."]),
         ("Chest: 1. Clear. 2. Normal.", ["Chest: Clear.", "Normal."]),

@@ -28,6 +28,13 @@ def test_no_split_is_empty_where_there_are_patients(patients: int, splits: int) 
     assert split_patients(table)["split"].nunique() == splits
 
 
+def test_the_sizes_of_splits_are_rounded_to_the_nearest() -> None:
+    """Of 17 patients the shares end at 13.6 and 15.3."""
+    table = pd.DataFrame({"patient_id": [str(number) for number in range(17)]})
+    found = split_patients(table)["split"].value_counts()
+    assert found.to_dict() == {"train": 14, "test": 2, "validate": 1}
+
+
 def test_a_fraction_of_zero_stays_empty() -> None:
     table = pd.DataFrame({"patient_id": list("abcdef")})
     assert set(split_patients(table, (0.5, 0.5, 0))["split"]) == {"train", "validate"}

@@ -80,3 +80,10 @@ def test_logits_columns_and_no_bin() -> None:
         reliability(np.zeros((2, 2)), np.zeros((2, 2)), np.arange(2))
     with pytest.raises(ConfigError, match="bins=0"):
         reliability(targets, targets, np.arange(2), bins=0)
+
+
+def test_a_probability_on_the_border_of_two_bins_counts_in_the_lower_one() -> None:
+    found = reliability(
+        [0, 1, 1, 0, 1], [0, 0.25, 0.5, 0.75, 1], np.arange(5), bins=4, resamples=2
+    )
+    assert found.count.tolist() == [2, 1, 1, 1]

@@ -107,6 +107,14 @@ def test_cnr_does_not_depend_on_scale_and_knows_its_sign() -> None:
     assert np.isnan(contrast_to_noise(maps[:1], np.ones((1, 32, 32), bool))[0])
 
 
+def test_cnr_of_scores_far_from_zero_is_that_of_their_differences() -> None:
+    """Neighbouring numbers there are 2e-6 apart: means of them are no better, differences are."""
+    masks = boxes(4)
+    far = 1e10 + np.random.default_rng(1).normal(size=(4, 8, 8))
+    near = contrast_to_noise(far - 1e10, masks)  # without rounding
+    assert contrast_to_noise(far, masks) == pytest.approx(near, rel=64 * np.finfo(float).eps)
+
+
 def test_the_threshold_is_chosen_on_another_split() -> None:
     masks = boxes(20)
     smooth = masks.astype(float) + 0.4 * np.random.default_rng(0).random((20, 32, 32))

@@ -222,6 +222,28 @@ def test_shuffled_pairs_are_never_true_ones() -> None:
     assert shuffled.bound.value == pytest.approx(0, abs=1e-5)
 
 
+def mostly_one_study() -> SplitScores:
+    """Six of nine images are of one study: not all of them can have the text of another."""
+    study = [0] * 6 + [1, 2, 3]
+    knows = torch.where(torch.tensor(study)[:, None] == torch.arange(4), 0.0, -50.0)
+    return split_of(knows, [[number] for number in range(4)], study)
+
+
+def test_images_that_no_other_text_is_left_for_do_not_count_as_shuffled() -> None:
+    found = held_out_bound(mostly_one_study(), shuffled=True).bound
+    assert found.value == pytest.approx(0, abs=1e-5)
+
+
+def test_the_cap_is_that_of_the_direction() -> None:
+    """What is left to compare with differs by row and column where pairs are left out."""
+    along_rows, along_columns, both = (
+        held_out_bound(mostly_one_study(), shuffled=True, direction=direction).cap
+        for direction in ("image_to_text", "text_to_image", "symmetric")
+    )
+    assert abs(along_rows - along_columns) > 0.01
+    assert both == pytest.approx((along_rows + along_columns) / 2)
+
+
 def test_batches_that_cannot_be() -> None:
     with pytest.raises(NoNegativesError, match="at least two studies"):
         held_out_bound(split_of(torch.zeros(3, 1), [[0]], [0, 0, 0]))

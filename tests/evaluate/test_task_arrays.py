@@ -26,6 +26,11 @@ def test_ranks_are_of_the_labelled_images_alone() -> None:
     assert table.both_classes() == [0]
 
 
+def test_each_seed_has_ranks_of_its_own() -> None:
+    table = checked_arrays([0, 1, 0], [[5.0, 7.0, 6.0], [0.2, 0.1, 0.3]], np.arange(3))
+    assert table.ranks()[:, :, 0].tolist() == [[1, 3, 2], [2, 1, 3]]
+
+
 @pytest.mark.parametrize(
     ("targets", "scores", "patients", "mask", "message"),
     [

@@ -17,9 +17,14 @@ MANY = [f"Nodule of {number} mm." for number in range(WORTH_KEEPING)]
 def features(tiny_bert: Callable[..., str], tmp_path: Path) -> Callable[..., TextFeatures]:
     """A new process's, on the same data and text encoder."""
 
-    def make(pooling: str = "mean", frozen: bool = True, **of_encoder: float) -> TextFeatures:
+    def make(
+        pooling: str = "mean",
+        frozen: bool = True,
+        dtype: torch.dtype = torch.float32,
+        **of_encoder: float,
+    ) -> TextFeatures:
         encoder = TextEncoder(tiny_bert(**of_encoder), pooling=pooling)
-        return TextFeatures(encoder, frozen=frozen, cache=tmp_path, dtype=torch.float32)
+        return TextFeatures(encoder, frozen=frozen, cache=tmp_path, dtype=dtype)
 
     return make
 
@@ -56,6 +61,12 @@ def test_another_encoder_does_not_get_these_features(features, tmp_path) -> None
         next(changed._encoder.parameters()).mul_(2)
     assert not torch.equal(changed(MANY), first)
     assert len(files(tmp_path)) == 3
+
+
+def test_another_precision_does_not_get_these_features(features, tmp_path) -> None:
+    first = features()(MANY)
+    assert not torch.equal(features(dtype=torch.bfloat16)(MANY), first)
+    assert len(files(tmp_path)) == 2
 
 
 @pytest.mark.parametrize("damage", ["cut", "empty"])
