@@ -323,8 +323,11 @@ show(
 
 # %% [markdown]
 # The training curve says what the model knows of the images it has seen, the held-out curve what it
-# has understood. Where they part, it memorises. No number is taken from the best look: what is
-# reported below is the last step, on a third set of patients.
+# has understood. Where they part, it memorises. Nor is the training curve a bound, and it can lie a
+# little too high: in a step with `sentences="all"` a report counts as often as it has sentences, and
+# equal sentences are left out of the comparison. The held-out curve draws one sentence an image and
+# leaves none out. No number is taken from the best look: what is reported below is the last step, on
+# a third set of patients.
 #
 # ## 4 How many nats did it find?
 #

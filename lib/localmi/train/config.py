@@ -23,7 +23,7 @@ class TrainConfig(Configuration):
     region_select: names.RegionSelection = "soft"
     temperature: float = Field(1.0, gt=0)  # of the soft selection at the first step
     temperature_end: float = Field(1.0, gt=0)  # at the last step; near 0: the hard maximum
-    sentences: Literal["one", "all"] = "one"  # of a report, in a step
+    sentences: Literal["one", "all"] = "one"  # of a report, in a step; "all": no bound
     same_text_is_mismatch: bool = False  # of another study, though it reads the same
     shuffle_pairs: bool = False  # the control: image and text of different studies
     mine_decay: float = Field(0.99, ge=0, lt=1)  # of the moving average in MINE

@@ -44,8 +44,8 @@ def fit(
         resume: go on from the checkpoint in `run_dir`.
 
     Returns:
-        By step: "training" (nats of the batch); at each look "held_out", "low", "high", "cap" and
-        "shuffled".
+        By step: "training" (nats of the batch, no bound: see `train_step`); at each look
+        "held_out", "low", "high", "cap" and "shuffled".
 
     Raises:
         CheckpointError: nothing to resume from, another run's checkpoint, or a full disk.

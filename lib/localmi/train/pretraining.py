@@ -127,7 +127,12 @@ class Pretraining:
     # --- The step ---
 
     def train_step(self, batch: Batch | None = None) -> float:
-        """One gradient step on the batch of this step; the value of the bound on it, in nats."""
+        """One gradient step on the batch of this step; the value of the bound on it, in nats.
+
+        That value is no bound on the MI of an image and a sentence, and may lie above it by some
+        .1 nats, where equal texts are left out (`same_text_is_mismatch=False`), or where a report
+        counts as often as it has sentences (`sentences="all"`). What `evaluate` reports is one.
+        """
         batch = self.batches[self.step] if batch is None else batch
         if self.config.shuffle_pairs:
             batch, _ = batch.shuffled()
