@@ -56,17 +56,23 @@ def test_the_grid_can_be_as_fine_as_the_block() -> None:
     assert encoder.region_dim == 128
 
 
+def regions_that_differ(some: Tensor, others: Tensor) -> list[int]:
+    """Of one image, [1, N, D]: those that rounding alone, in all layers, does not explain."""
+    rounding = 128 * torch.finfo(some.dtype).eps * some.abs().max()
+    return ((some - others).abs().amax(dim=(0, 2)) > rounding).nonzero().flatten().tolist()
+
+
 @pytest.mark.parametrize("context", ["image", "region"])
 def test_a_region_of_its_own_context_sees_nothing_else(context: str) -> None:
     encoder = build_image_encoder(image_size=128, context=context).eval()
     images = torch.randn(1, 1, 128, 128)
     changed = images.clone()
     changed[:, :, :32, 96:] = 0  # the top right cell, region 3
-    moved = (encoder.regions(images) - encoder.regions(changed)).abs().amax(dim=(0, 2)) > 1e-6
+    moved = regions_that_differ(encoder.regions(images), encoder.regions(changed))
     if context == "region":
-        assert moved.nonzero().flatten().tolist() == [3]
+        assert moved == [3]
     else:
-        assert moved.sum() > 1
+        assert len(moved) > 1
 
 
 def test_cells_of_a_region_context_are_the_cells_of_the_image() -> None:
@@ -87,9 +93,9 @@ def test_cells_cut_after_two_blocks_see_a_little_beyond_their_border() -> None:
     near, far = images.clone(), images.clone()
     near[:, :, :64, 68:80] = 0  # within 22 pixels of region 0
     far[:, :, :64, 90:128] = 0  # further away
-    unchanged = encoder.regions(images)[:, 0]
-    assert not torch.allclose(encoder.regions(near)[:, 0], unchanged, atol=1e-6)
-    assert torch.allclose(encoder.regions(far)[:, 0], unchanged, atol=1e-6)
+    unchanged = encoder.regions(images)
+    assert 0 in regions_that_differ(encoder.regions(near), unchanged)
+    assert 0 not in regions_that_differ(encoder.regions(far), unchanged)
 
 
 def test_with_the_whole_image_as_context_it_does_not_matter_where_cells_would_be_cut() -> None:
@@ -263,8 +269,8 @@ def test_a_region_of_a_resnet_can_be_cut_from_the_pixels() -> None:
     images = torch.randn(1, 1, 128, 128)
     changed = images.clone()
     changed[:, :, :32, 96:] = 0  # the top right cell, region 3
-    moved = (encoder.regions(images) - encoder.regions(changed)).abs().amax(dim=(0, 2)) > 1e-6
-    assert moved.nonzero().flatten().tolist() == [3]
+    moved = regions_that_differ(encoder.regions(images), encoder.regions(changed))
+    assert moved == [3]
 
 
 def test_a_vit_cannot_see_cells(small_vit) -> None:

@@ -27,6 +27,10 @@ BOUNDS = get_args(Bound)
 REPORTED = {"mine": "dv", "js": "dv"}  # what is reported of the others is their own
 
 
+# Of scores of about 1 that are summed in another order, over a few steps.
+ROUNDING = 128 * torch.finfo(torch.float32).eps
+
+
 def values(pretraining: Pretraining, until: int | None = None) -> list[float]:
     return [value for _, value in pretraining.run(until)]
 
@@ -204,15 +208,17 @@ def test_looks_at_a_split_change_nothing(build) -> None:
     assert same(own, weights(pretraining))
     assert same(control, pretraining.control.state_dict())
     for one, other in zip(first, again, strict=True):
-        torch.testing.assert_close(one.scores, other.scores, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(one.scores, other.scores, rtol=1e-4, atol=ROUNDING)
 
 
 def test_mine_begins_as_dv_and_then_remembers(build) -> None:
     dv = values(build(bound="dv", augment=False), until=4)
-    assert values(build(bound="mine", mine_decay=0, augment=False), until=4) == pytest.approx(dv)
+    assert values(build(bound="mine", mine_decay=0, augment=False), until=4) == pytest.approx(
+        dv, abs=ROUNDING
+    )
     mine = values(build(bound="mine", mine_decay=0.9, augment=False), until=4)
-    assert mine[:2] == pytest.approx(dv[:2])  # the average starts at the first batch
-    assert mine[2] != pytest.approx(dv[2], abs=1e-7)
+    assert mine[:2] == pytest.approx(dv[:2], abs=ROUNDING)  # the average starts at the first batch
+    assert abs(mine[2] - dv[2]) > 10 * ROUNDING
 
 
 WORDS = [
@@ -304,8 +310,12 @@ def test_scores_of_a_split_equal_a_loop(build, tiny_cache) -> None:
             feature = alignment.text_encoder(alignment.text_encoder.tokenize([text]))[0]
             for image in range(len(data)):
                 alone = [critic.mlp(torch.cat([part, feature])).item() for part in regions[image]]
-                assert found.scores[image, number].item() == pytest.approx(max(alone), abs=1e-5)
-                assert alone[found.winners[image, number]] == pytest.approx(max(alone), abs=1e-5)
+                assert found.scores[image, number].item() == pytest.approx(
+                    max(alone), abs=ROUNDING
+                )
+                assert alone[found.winners[image, number]] == pytest.approx(
+                    max(alone), abs=ROUNDING
+                )
 
 
 def test_a_look_never_holds_the_regions_of_a_whole_split(build, monkeypatch) -> None:
@@ -332,7 +342,7 @@ def test_a_look_never_holds_the_regions_of_a_whole_split(build, monkeypatch) -> 
     assert len(held) == -(-len(data) // 2) > 2
     assert max(held) <= 2  # those of the part before, of critic and control
     for one, other in zip(found, expected, strict=True):
-        torch.testing.assert_close(one.scores, other.scores, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(one.scores, other.scores, rtol=1e-4, atol=ROUNDING)
         assert torch.equal(one.winners, other.winners)
 
 
@@ -346,7 +356,7 @@ def test_scores_of_reports_equal_a_loop(build, tiny_cache) -> None:
         for number, text in enumerate(data.texts):
             feature = alignment.text_encoder(alignment.text_encoder.tokenize([text]))[0]
             alone = alignment.critic.mlp(torch.cat([pooled[image], feature])).item()
-            assert found.scores[image, number].item() == pytest.approx(alone, abs=1e-5)
+            assert found.scores[image, number].item() == pytest.approx(alone, abs=ROUNDING)
     assert not found.winners.any()
 
 
@@ -356,7 +366,7 @@ def test_looking_does_not_disturb_training(build, tiny_cache) -> None:
     for _ in looked.run():
         first, _ = looked.score_split(validate)
         again, _ = looked.score_split(validate, images_at_once=3)
-        torch.testing.assert_close(again.scores, first.scores, rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(again.scores, first.scores, rtol=1e-4, atol=ROUNDING)
     alone = build(text_learning_rate=1e-3)
     values(alone)
     assert same(weights(looked), weights(alone))
@@ -372,7 +382,7 @@ def test_a_frozen_text_encoder_is_as_if_applied_each_time(build) -> None:
         for number, text in enumerate(pretraining.train_data.texts):
             alone = encoder(encoder.tokenize([text]))[0]
             torch.testing.assert_close(
-                pretraining.frozen_texts[number], alone, rtol=1e-4, atol=1e-5
+                pretraining.frozen_texts[number], alone, rtol=1e-4, atol=ROUNDING
             )
 
 
