@@ -88,6 +88,9 @@ def read_config(path: Path | str) -> TrainConfig:
 def load_trained_model(path: Path | str, cache: Cache) -> TrainedModel:
     """The networks of a checkpoint of notebook 07, or of its export, on these data.
 
+    They compute in float32: the bound of a run in bfloat16 reads some .001 nats otherwise than in
+    its record.
+
     Raises:
         CheckpointError: as `read_config`; or weights are missing, unexpected or of another shape.
         ConfigError: the images of the cache have another size than those it was trained on.
