@@ -1,9 +1,9 @@
 import json
 import os
-import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import numpy as np
@@ -179,14 +179,20 @@ def test_killed_build_goes_on_where_it_stopped(
 def test_of_two_builds_at_once_one_works_and_the_other_waits(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    """Both have found no cache before either has the lock."""
     pairs, fill, calls = make_pairs(tmp_path), cache_code._fill, []
+    locked, both = cache_code._locked, Barrier(2, timeout=120)
 
-    def slow_fill(*arguments: Any) -> None:
+    def meet(*arguments: Any) -> Any:
+        both.wait()
+        return locked(*arguments)
+
+    def counted_fill(*arguments: Any) -> None:
         calls.append("begins")
-        time.sleep(0.2)
         fill(*arguments)
 
-    monkeypatch.setattr(cache_code, "_fill", slow_fill)
+    monkeypatch.setattr(cache_code, "_locked", meet)
+    monkeypatch.setattr(cache_code, "_fill", counted_fill)
     with ThreadPoolExecutor(2) as pool:
         one, other = pool.map(lambda _: build_cache(pairs, tmp_path / "cache"), range(2))
     assert calls == ["begins"]

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from itertools import chain
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -97,11 +98,17 @@ def test_a_dry_run_writes_nothing(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["ours"]
 
 
-def test_an_estimate_is_about_right(study: Path, tmp_path: Path) -> None:
-    needs = estimate_needs(read_pairs(study), tmp_path, image_size=64)
-    assert needs.bytes_needed == 5 * 64 * 64
-    assert needs.bytes_free == pytest.approx(shutil.disk_usage(tmp_path).free, rel=0.05)
-    assert needs.seconds >= needs.images / needs.images_per_second
+def test_an_estimate_counts_images_and_reports(
+    study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a sample of all five images: 10 s for them, 2 s for their reports."""
+    clock, disk = iter([100.0, 110.0, 112.0]), SimpleNamespace(free=7)
+    monkeypatch.setattr(preparation, "time", SimpleNamespace(perf_counter=clock.__next__))
+    monkeypatch.setattr(preparation, "shutil", SimpleNamespace(disk_usage=lambda _: disk))
+    needs = estimate_needs(read_pairs(study), tmp_path / "new", image_size=64)
+    assert (needs.bytes_needed, needs.bytes_free) == (5 * 64 * 64, 7)
+    assert (needs.images, needs.images_per_second) == (5, pytest.approx(1 / 2))
+    assert needs.seconds == pytest.approx(12)
     full = str(preparation.Needs(1, 1, 1, 10**12, 10**9, 2.0, 8000.0))
     assert "1000.00 GB needed, 1.00 GB free. NOT ENOUGH." in full
     assert "about 2 h 13 min" in full
