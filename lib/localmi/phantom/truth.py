@@ -1,9 +1,6 @@
 """The exact mutual information of hidden state and report, by enumeration. All in nats.
 
 What is computed is I(H; sentence), H the hidden state of the study. The image is made from H and
-from localmi.names import Unit
-
-from typing import get_args
 from nuisance that the report does not know, so I(image; sentence) <= I(H; sentence) (data
 processing), with equality where the image determines what the report speaks of. An estimate from
 images should therefore end at or below this number.
