@@ -221,6 +221,18 @@ def test_the_runner_makes_the_record_of_it(run_dir: Path) -> None:
     assert [path.name for path in run_dir.iterdir()] == ["results.json"]
 
 
+def test_what_auto_was_is_in_the_record(run_dir: Path) -> None:
+    computed_in = {"device": "a GPU", "precision": "bfloat16"}
+    kinds = {"metrics": {"bound": BOUND}, "data": {"name": "made"}, "computed_in": computed_in}
+    record_metrics(run_dir=run_dir, **kinds)
+    found = finish(run_dir, precision="auto")
+    assert found["environment"] | computed_in == found["environment"]
+    assert found["environment"]["threads"] == torch.get_num_threads()
+    written = write_results(run_dir, notebook="", parameters={}, seconds=1.0, **kinds)
+    assert written["environment"] == found["environment"]
+    assert "precision" not in record_metrics({}, data={})["environment"]
+
+
 def test_it_is_the_record_that_write_results_writes(run_dir: Path) -> None:
     write(run_dir, bound=BOUND)
     written = strict((run_dir / "results.json").read_text())

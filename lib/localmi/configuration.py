@@ -44,6 +44,13 @@ class Configuration(BaseModel):
             **{name: value for name, value in recorded.items() if name not in cls.FORMER}
         )
 
+    def check(self) -> None:
+        """What takes more than a look at the values, before any data are read.
+
+        Raises:
+            ConfigError: what is described cannot be built.
+        """
+
     @classmethod
     def comments(cls) -> dict[str, str]:
         """What the source says behind each field."""

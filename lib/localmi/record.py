@@ -115,15 +115,17 @@ def write_results(
     data: Mapping[str, Any],
     metrics: Mapping[str, Result],
     seconds: float,
+    computed_in: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """The record of a run; written to `results.json` of its folder, where it has one.
 
+    `computed_in`: see `record_metrics`.
     In the file a value that is not finite (the cap of DV, the interval of one patient) is null.
     """
     record = {
         "notebook": notebook,
         "parameters": dict(parameters),
-        **_measured(metrics, data),
+        **_measured(metrics, data, computed_in or {}),
         "seconds": round(seconds, 1),
     }
     if run_dir is not None:
@@ -136,6 +138,7 @@ def record_metrics(
     *,
     data: Mapping[str, Any],
     run_dir: Path | str = "",
+    computed_in: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """The last line of a notebook: what it found, and on which data.
 
@@ -144,17 +147,21 @@ def record_metrics(
         data: name of the data, and what else tells them apart; of a cache `Cache.describe()`.
         run_dir: the notebook's parameter. In a headless run the runner completes what is written
             there to `results.json`; in JupyterLab it stays `measured.json`. "" keeps nothing.
+        computed_in: device and precision of what was computed, as a run has them: "auto", which
+            its parameters may say, says neither.
 
     Returns:
         "data", "metrics", "environment".
     """
-    found = _measured(metrics, data)
+    found = _measured(metrics, data, computed_in or {})
     if str(run_dir):
         write_json(_finite(found), Path(run_dir) / MEASURED)
     return found
 
 
-def _measured(metrics: Mapping[str, Result], data: Mapping[str, Any]) -> dict[str, Any]:
+def _measured(
+    metrics: Mapping[str, Result], data: Mapping[str, Any], computed_in: Mapping[str, str]
+) -> dict[str, Any]:
     import numpy as np
     import torch
 
@@ -168,6 +175,7 @@ def _measured(metrics: Mapping[str, Result], data: Mapping[str, Any]) -> dict[st
             "numpy": np.__version__,
             "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
             "threads": torch.get_num_threads(),
+            **computed_in,
         },
     }
 

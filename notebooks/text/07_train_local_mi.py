@@ -109,6 +109,7 @@ config = TrainConfig.checked(
     seed=seed,
     **further,
 )
+config.check()  # that the encoders can be built, before any image is decoded
 
 # %%
 cache = load_study(data_dir, cache_dir, image_size=config.image_size)
@@ -274,7 +275,10 @@ print(signature.rstrip() + body.rstrip())
 # %%
 folder = Path(run_dir) if run_dir else None
 log = fit(training, validate, run_dir=folder, resume=resume)
-print(f"{len(log.column('training')[0])} steps, {len(log.column('held_out')[0])} looks")
+counts = {name: len(log.column(name)[0]) for name in ("training", "held_out", "skipped")}
+print(f"{counts['training']} steps, {counts['held_out']} looks")
+if counts["skipped"]:
+    print(f"{counts['skipped']} batches skipped: all their texts read the same")
 
 # %% [markdown]
 # In forty steps a network learns nothing. So while you read, with fewer than 400 steps on the
@@ -438,8 +442,7 @@ def draw(axes, row):
     image = test.images(np.array([row.image]))[0, 0].numpy()
     outlines = {}
     if row.polarity == "present":
-        mask = truth.mask(row.image_id, row.finding)
-        outlines[row.finding] = mask[:: len(mask) // len(image), :: len(mask) // len(image)]
+        outlines[row.finding] = truth.mask(row.image_id, row.finding)
     heat = own[0, :, 0].reshape(grid, grid)
     plot_radiograph(axes, image, title=fill(row.text, 32), outlines=outlines, heat=heat)
 
@@ -495,4 +498,5 @@ if shown is training:  # the kept run has a record of its own
     if pointing:
         metrics["pointing"] = Result(pointing, "test", {"chance": on_finding.chance.mean()})
         metrics["denial_pointing"] = Result(denial, "test", {"chance": elsewhere.chance.mean()})
-record = record_metrics(metrics, data=cache.describe(), run_dir=run_dir)
+data = cache.describe() | {"batches_skipped": counts["skipped"]}
+record = record_metrics(metrics, data=data, run_dir=run_dir, computed_in=training.computed_in)

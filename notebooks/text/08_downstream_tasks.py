@@ -890,4 +890,5 @@ if other:
     metrics["auc mean, compared with"] = Result(found[other_name].mean_auc, "test", {})
     beside = {"p_value": overall.p_value}
     metrics["auc mean, difference"] = Result(overall.difference, "test", beside)
-record = record_metrics(metrics, data=cache.describe() | {"encoder": run.encoder}, run_dir=run_dir)
+data = cache.describe() | {"encoder": run.encoder}
+record = record_metrics(metrics, data=data, run_dir=run_dir, computed_in=run.computed_in)

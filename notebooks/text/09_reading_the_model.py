@@ -137,8 +137,7 @@ from textwrap import fill
 
 def draw(axes, row, heat, mask=None):  # row: image (of `data`) and text; [G, G], [H, W]
     picture = data.images(np.array([row.image]))[0, 0].numpy()
-    step = 1 if mask is None else len(mask) // len(picture)
-    outlines = {} if mask is None else {"truth": mask[::step, ::step]}
+    outlines = {} if mask is None else {"truth": mask}
     plot_radiograph(axes, picture, title=fill(row.text, 29), outlines=outlines, heat=heat)
     axes.title.set_fontsize("small")
 
@@ -275,9 +274,11 @@ check.exercise_9_2(my_iou)
 
 
 # %%
+from localmi.evaluate import region_coverage
+
+
 def coverage(masks):  # [S, H, W] -> [S, G, G]: share of each region that the mask covers
-    side = masks.shape[-1] // grid
-    return masks.reshape(-1, grid, side, grid, side).mean(axis=(2, 4))
+    return region_coverage(masks, grid=grid)
 
 
 def usual_place(rows):  # -> [S, G, G]: mean mask of each row's finding, on earlier patients
@@ -719,7 +720,7 @@ if readable:
     assert np.array_equal(drawn_without(first, [""]), stored)  # with nothing left out
 
 # %%
-from localmi.evaluate import move, paint_over
+from localmi.evaluate import move, paint_over, resize_masks
 
 
 def another(row):  # a finding of the image that the sentence does not speak of, "" if none
@@ -743,8 +744,7 @@ if readable:
     some = present.groupby("finding").head(redrawn)
     others = pd.Series([another(row) for row in some.itertuples()], some.index)
     two = some[others != ""]
-    step = masks.shape[1] // config.image_size
-    patches = masks[some.index, ::step, ::step]
+    patches = resize_masks(masks[some.index], config.image_size)
     changed = {
         "drawn without it": (some, drawn_without(some, some["finding"])),
         "drawn without another": (two, drawn_without(two, others[two.index])),
@@ -1005,4 +1005,5 @@ if readable:
     metrics["fall without the finding"] = Result(caused["drawn without it"][0].mean, split, {})
 
 # %% tags=["record"]
-record = record_metrics(metrics, data=cache.describe(), run_dir=run_dir)
+read = {"data": cache.describe(), "computed_in": training.computed_in}
+record = record_metrics(metrics, run_dir=run_dir, **read)

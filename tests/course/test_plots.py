@@ -78,6 +78,20 @@ def test_outlines_may_be_empty() -> None:
     assert len(axes.get_legend().get_texts()) == 2
 
 
+@pytest.mark.parametrize("size", [128, 224, 256, 320, 512])
+def test_an_outline_lies_where_its_mask_does_whatever_their_sizes(size: int) -> None:
+    """A quarter of the image, from its middle down and a quarter to the right."""
+    mask = np.zeros((256, 256), dtype=bool)
+    mask[128:192, 64:128] = True
+    picture = np.zeros((size, size))
+    axes = plot_radiograph(plt.figure().subplots(), picture, outlines={"finding": mask})
+    (outline,) = axes.collections
+    low, high = outline.get_paths()[0].get_extents().get_points()
+    np.testing.assert_allclose(low, [size / 4 - 0.5, size / 2 - 0.5])
+    np.testing.assert_allclose(high, [size / 2 - 0.5, size * 3 / 4 - 0.5])
+    assert axes.get_xlim() == (-0.5, size - 0.5)
+
+
 def test_a_contact_sheet_has_a_place_for_each_image() -> None:
     images = [np.zeros((8, 8))] * 5
     figure = contact_sheet(images, [f"n {i}" for i in range(5)], columns=3)

@@ -138,7 +138,7 @@ def test_a_group_reads_from_few_blocks_in_random_order() -> None:
 
 
 def test_training_reads_in_groups_where_the_data_are_large(make_cache, monkeypatch) -> None:
-    cache = make_cache(*[(f"study {number}", ["One."]) for number in range(64)])
+    cache = make_cache(*[(f"study {number}", [f"Text {number}."]) for number in range(64)])
     made = TrainingBatches(SplitData(cache, "train"), size=16, seed=0)
     simple = [grey_levels(made[step].images) for step in range(4)]
     monkeypatch.setattr(batches, "GROUP_BYTES", 16 * 8 * 8)

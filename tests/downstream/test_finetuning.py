@@ -501,6 +501,20 @@ def test_a_folder_of_another_run_is_refused(cache, small, init, tmp_path) -> Non
         run_downstream(cache, config, run_dir)
 
 
+def test_a_record_says_what_auto_was(cache, small, tmp_path, monkeypatch) -> None:
+    config = small(precision="auto", epochs=1)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
+    expected = {"device": "cpu", "precision": "bfloat16"}
+    assert run_downstream(cache, config, tmp_path).computed_in == expected
+    record = json.loads((tmp_path / "results.json").read_text())
+    assert record["environment"] | expected == record["environment"]
+    monkeypatch.setattr(torch.cpu, "get_capabilities", dict)  # read on another machine
+    assert run_downstream(cache, config, tmp_path).computed_in == expected
+    del record["environment"]["precision"]  # as earlier versions
+    (tmp_path / "results.json").write_text(json.dumps(record))
+    assert run_downstream(cache, config, tmp_path).computed_in == {"device": "cpu"}
+
+
 def test_results_hold_no_ids(cache, small, tmp_path) -> None:
     run_downstream(cache, small(), tmp_path)
     text = (tmp_path / "results.json").read_text() + (tmp_path / "metrics.jsonl").read_text()
@@ -528,7 +542,7 @@ def test_what_cannot_be_run_is_said(cache, small, tmp_path) -> None:
 def test_a_loss_that_is_no_number_stops_the_run(cache, small) -> None:
     run = training(cache, small())
     torch.nn.init.constant_(run.network.backbone.fc1.bias, float("nan"))
-    with pytest.raises(TrainingError, match="loss is nan at step 0. Lower learning_rate"):
+    with pytest.raises(TrainingError, match="loss is nan at step 0. Begin a run anew"):
         run.fit(MetricsLog(None))
 
 

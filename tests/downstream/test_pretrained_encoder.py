@@ -174,11 +174,39 @@ def test_the_public_codes_release(path: Path) -> None:
     state |= below("module.text_model.", {"embeddings.weight": torch.zeros(3, 2)})
     state |= below("module.mi_critic.layers.0.", {"weight": torch.zeros(3, 2)})
     torch.save(state, path)
-    assert load_image_encoder(path).blocks == 6
+    found = load_image_encoder(path)
+    assert found.blocks == 6
+    assert found.not_used == ("module.mi_critic", "module.text_model")
     torch.save({name.removeprefix("module."): value for name, value in state.items()}, path)
     found = load_image_encoder(path)
     assert found.not_used == ("mi_critic", "text_model")
     assert str(found).startswith("weights without a record of their training: blocks 1 to 6")
+
+
+@pytest.mark.parametrize("prefix", ["", "module.", "image_model.", "module.image_model."])
+@pytest.mark.parametrize("level", [("state_dict",), ("model",), ("net", "model_state_dict")])
+def test_weights_some_levels_down(path: Path, level: tuple[str, ...], prefix: str) -> None:
+    """As training scripts keep them, beside their optimiser and epoch."""
+    state = network_state()
+    inside: State = below(prefix, state)
+    for name in reversed(level):
+        inside = {name: inside, "epoch": 3}
+    moments = {"state": {0: {"exp_avg": torch.zeros(8)}}, "param_groups": [{"lr": 0.1}]}
+    torch.save(inside | {"optimizer": moments}, path)
+    found = load_image_encoder(path)
+    assert found.blocks == 6
+    assert all(torch.equal(value, state[name]) for name, value in found.weights.items())
+    assert "epoch" in found.not_used
+    assert "optimizer" in found.not_used or "optimizer.state" in found.not_used
+
+
+def test_of_two_networks_in_one_file_both_are_named(path: Path) -> None:
+    torch.save({"model": network_state(), "ema": below("module.", network_state())}, path)
+    words = r"2 networks.*: model\.conv1\.weight, ema\.module\.conv1\.weight\. Save the state dict"
+    with pytest.raises(CheckpointError, match=words):
+        load_image_encoder(path)
+    torch.save(torch.load(path, weights_only=True)["ema"], path)  # as it says
+    assert load_image_encoder(path).blocks == 6
 
 
 def test_an_encoder_of_five_blocks(path: Path) -> None:

@@ -270,7 +270,7 @@ def test_runs_that_do_not_belong_together(write: Write, tmp_path: Path) -> None:
 def test_a_seed_that_is_there_twice(write: Write, tmp_path: Path) -> None:
     write("edema", name="one")
     write("edema", name="other")
-    with pytest.raises(DataError, match="Two runs of one seed: .*one and .*other"):
+    with pytest.raises(DataError, match="Two runs of one seed: .*one and .*other. Remove one"):
         tables.make_tables(tmp_path)
 
 

@@ -129,6 +129,8 @@ def test_one_image_is_too_few(cache: Cache) -> None:
     labels.iloc[1:40] = np.nan
     with pytest.raises(TrainingError, match="is one image. Raise it"):
         labelled_images(changed(cache, **labels), DownstreamConfig(fraction=0.01))
+    with pytest.raises(TrainingError, match="is one image. Give more patients with a label"):
+        labelled_images(changed(cache, **labels), DownstreamConfig())  # it cannot be raised
 
 
 # --- Test patients ----------------------------------------------------------------------------

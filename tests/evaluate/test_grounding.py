@@ -13,6 +13,8 @@ from localmi.evaluate.grounding import (
     pointing_game,
     region_centres,
     region_confusion,
+    region_coverage,
+    resize_masks,
     size_names,
 )
 from localmi.statistics import mean_interval
@@ -46,6 +48,35 @@ def test_pointing_equals_the_loop_over_regions(height, width, tolerance) -> None
         assert found.hit[number] == hits[winners[number]]
         assert found.chance[number] == pytest.approx(np.mean(hits))
         assert found.mask_share[number] == pytest.approx(400 / (height * width))
+
+
+@pytest.mark.parametrize("grid", [2, 4, 5, 7])
+def test_the_share_of_a_region_equals_the_loop_over_pixels(grid: int) -> None:
+    """Of any grid: a pixel belongs to the region in which its left upper corner lies."""
+    masks = np.random.default_rng(0).random((3, 64, 64)) < 0.3
+    found = region_coverage(masks, grid=grid)
+    region = np.arange(64) * grid // 64
+    for row in range(grid):
+        for column in range(grid):
+            cells = masks[:, region == row][:, :, region == column]
+            np.testing.assert_allclose(found[:, row, column], cells.mean(axis=(1, 2)))
+
+
+@pytest.mark.parametrize("size", [16, 48, 64, 80, 128])
+def test_a_resized_mask_lies_where_the_mask_does(size: int) -> None:
+    masks = np.zeros((2, 64, 64), dtype=bool)
+    masks[0, 16:32, 32:48] = masks[1, 48:, :16] = True
+    quarter = size // 4
+    expected = np.zeros((2, size, size), dtype=bool)
+    expected[0, quarter : 2 * quarter, 2 * quarter : 3 * quarter] = True
+    expected[1, 3 * quarter :, :quarter] = True
+    assert (resize_masks(masks, size) == expected).all()
+
+
+def test_masks_at_half_their_size_are_every_second_pixel() -> None:
+    masks = np.random.default_rng(0).random((3, 64, 64)) < 0.3
+    assert (resize_masks(masks, 32) == masks[:, ::2, ::2]).all()
+    assert (resize_masks(masks, 64) == masks).all()
 
 
 def test_a_random_choice_hits_by_chance() -> None:

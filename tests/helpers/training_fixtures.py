@@ -12,7 +12,7 @@ from transformers import AutoTokenizer, BertConfig, BertModel
 from localmi.data.cache.cache import Cache
 from localmi.downstream import pretrained_encoder
 from localmi.model import image
-from localmi.model.text import PACKAGED, model_location
+from localmi.model.bert import PACKAGED, model_location
 from localmi.train.config import TrainConfig
 from localmi.train.pretraining import Pretraining
 

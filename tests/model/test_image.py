@@ -1,3 +1,6 @@
+import re
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -296,6 +299,92 @@ def test_a_new_encoder_is_to_be_trained_and_has_seen_no_image(name: str) -> None
     batches = [value for key, value in encoder.state_dict().items() if "batches_tracked" in key]
     assert batches
     assert not any(batches)
+
+
+# --- Sizes ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [128, 224, 320])
+@pytest.mark.parametrize("name", [PAPERS, "resnet18", "vit_b_16"])
+def test_a_value_of_a_block_stands_for_as_many_pixels_as_its_stride(name: str, size: int) -> None:
+    with torch.device("meta"):
+        network = build_backbone(name, image_size=size)
+        assert network.stride(0) == 1
+        for block in range(1, network.num_blocks + 1):
+            found = network.blocks(torch.zeros(1, 1, size, size), 1, block)
+            if name.startswith("vit"):
+                found = network.local_map(found)
+            assert found.shape[-1] == -(-size // network.stride(block))  # the last one rounds up
+
+
+@pytest.mark.parametrize(
+    ("size", "grid"), [(96, 3), (224, 4), (224, 7), (240, 5), (320, 4), (320, 5), (384, 4)]
+)
+def test_a_region_is_its_share_of_the_pixels_at_any_size(size: int, grid: int) -> None:
+    encoder = build_image_encoder(image_size=size, grid=grid, context="region").eval()
+    images, cell, number = torch.randn(1, 1, size, size), size // grid, grid**2 - 2
+    row, column = (cell * place for place in divmod(number, grid))
+    changed = images.clone()
+    changed[:, :, row : row + cell, column : column + cell] = 0
+    moved = (encoder.regions(images) - encoder.regions(changed)).abs().amax(dim=(0, 2)) > 1e-6
+    assert moved.nonzero().flatten().tolist() == [number]
+
+
+REGION = {"context": "region", "cells_after": 2, "local_block": 4}  # as in chapter 7
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"image_size": 100, **REGION}, "grid=4: .* 25 x 25 at image_size=100.*divisor of 25"),
+        ({"image_size": 100, "grid": 3}, "image_size=100, grid=3.*32 x 32.*image_size=192 or 96"),
+        ({"image_size": 70, **REGION}, "image_size=70, grid=4.*image_size=80 or 64"),
+        ({"image_size": 300}, "image_size=300, grid=4: .* block 5.*image_size=384 or 256"),
+        ({"image_size": 224}, "grid=4.* 7 x 7 .*divisor of 7"),
+        ({"image_size": 128, "grid": 5, **REGION}, "grid=5: .* 32 x 32 .*divisor of 32"),
+        ({"image_size": 128, "grid": 3, "context": "region"}, "128 x 128 .*divisor of 128"),
+        ({"name": "resnet18", "image_size": 250}, "250, grid=4: .*16 x 16.*=256 or 192"),
+        ({"name": "resnet18", "image_size": 256, "grid": 5}, "divisor of 16"),
+        ({"name": "vit_b_16", "image_size": 100}, "patches of 16 x 16.*image_size=112 or 96"),
+        ({"name": "vit_h_14", "image_size": 256}, "patches of 14 x 14.*image_size=266 or 252"),
+        ({"name": "vit_b_32", "image_size": 80}, r"patches of 32 x 32.*image_size=96 or 64\."),
+        (
+            {"name": "vit_b_16", "image_size": 128, **REGION},
+            "vit_b_16 .*not their cells: use region_context='image' and cells_after=0, or resnet",
+        ),
+        ({"name": "resnet18", "image_size": 128, **REGION}, "from the pixels: use cells_after=0,"),
+    ],
+)
+def test_what_an_encoder_does_not_take_is_refused_with_what_it_takes(
+    options: dict[str, Any], words: str
+) -> None:
+    """And whoever follows the words, as often as there are some, gets an encoder."""
+    with torch.device("meta"), pytest.raises(ConfigError, match=words) as caught:
+        build_image_encoder(**options)
+    for advised in followed(options, str(caught.value)):
+        for _ in range(3):
+            try:
+                with torch.device("meta"):
+                    encoder = build_image_encoder(**advised)
+            except ConfigError as error:
+                advised = followed(advised, str(error))[0]
+            else:
+                break
+        assert encoder.grid == advised.get("grid", 4)
+
+
+def followed(options: dict[str, Any], message: str) -> list[dict[str, Any]]:
+    """The options as each of the ways that a message names would have them."""
+    advice = message.rpartition("se ")[2]
+    if sizes := re.search(r"image_size=(\d+)(?: or (\d+))?", advice):
+        return [options | {"image_size": int(size)} for size in sizes.groups() if size]
+    if number := re.search(r"divisor of (\d+)", advice):
+        side = int(number[1])
+        return [options | {"grid": grid} for grid in range(1, side + 1) if side % grid == 0]
+    changes = {"region_context='image'": ("context", "image"), "cells_after=0": ("cells_after", 0)}
+    set_to = dict(change for words, change in changes.items() if words in advice)
+    assert set_to
+    return [options | set_to]
 
 
 def test_unknown_encoder_and_a_grid_that_does_not_divide() -> None:

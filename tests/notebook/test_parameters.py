@@ -1,15 +1,26 @@
+import shutil
 from pathlib import Path
 from typing import Any
 
 import nbformat
 import papermill
 import pytest
+import torch
 from nbformat.v4 import new_code_cell, new_notebook
 
 from localmi.downstream.config import DownstreamConfig
-from localmi.errors import ConfigError, DataError
+from localmi.errors import CheckpointError, ConfigError, DataError
+from localmi.files import REPOSITORY
+from localmi.model.image import ResNet256
 from localmi.notebook import parameters
-from localmi.notebook.parameters import Parameter, Parameters, parameters_of, recorded, resolve
+from localmi.notebook.parameters import (
+    Parameter,
+    Parameters,
+    parameters_of,
+    read_notebook,
+    recorded,
+    resolve,
+)
 from localmi.train.config import TrainConfig
 
 OF_TRAIN = "# other fields of localmi.train.config.TrainConfig"
@@ -502,3 +513,86 @@ def test_a_cache_may_be_new_and_a_checkpoint_may_not(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="names random, which does not exist"):
         resolve(known, {}, {"init": "random"})  # which only the comment of a parameter allows
     assert resolve(known, {}, {"compare": "random"})["compare"] == "random"
+
+
+# --- What cannot be built ---------------------------------------------------------------------
+
+
+def of_course(name: str) -> Parameters:
+    notebook = REPOSITORY / "notebooks" / name
+    return parameters_of(read_notebook(notebook), name)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ({"image_size": "100"}, "grid=4: .*divisor of 25"),
+        ({"image_size": "100", "grid": "3"}, "divisor of 25"),
+        ({"grid": "5"}, "grid=5: .*divisor of 32"),
+        ({"image_encoder": "resnet512"}, "image_encoder='resnet512' is not known.*resnet50"),
+        (
+            {"image_encoder": "vit_b_16"},
+            "vit_b_16.*use region_context='image' and cells_after=0",
+        ),
+        ({"image_encoder": "resnet18"}, "resnet18.*use cells_after=0"),
+        ({"text_encoder": "./no_bert"}, "text_encoder='./no_bert': no folder with a config.json"),
+    ],
+)
+def test_what_cannot_be_built_is_refused_before_data_are_read(
+    words: dict[str, str], said: str
+) -> None:
+    with pytest.raises(ConfigError, match=said):
+        resolve(of_course("07_train_local_mi.ipynb"), {}, words)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        *({"image_size": size} for size in ("64", "224", "256", "320", "384", "512")),
+        {"image_size": "224", "grid": "7", "region_context": "image", "local_stage": "5"},
+        {"image_size": "512", "image_encoder": "resnet50", "cells_after": "0"},
+        {
+            "image_size": "224",
+            "image_encoder": "vit_b_16",
+            "cells_after": "0",
+            "region_context": "image",
+            "grid": "7",
+        },
+    ],
+)
+def test_sizes_that_people_have_are_taken(words: dict[str, str]) -> None:
+    assert resolve(of_course("07_train_local_mi.ipynb"), {}, words)["image_size"] == int(
+        words["image_size"]
+    )
+
+
+def test_a_text_encoder_in_a_folder_is_loaded_at_the_door(tiny_bert: Any, tmp_path: Path) -> None:
+    folder = shutil.copytree(tiny_bert(), tmp_path / "bert")
+    known = of_course("07_train_local_mi.ipynb")
+    resolve(known, {}, {"text_encoder": str(folder)})
+    (folder / "model.safetensors").write_bytes(b"")
+    with pytest.raises(ConfigError, match="could not be loaded"):
+        resolve(known, {}, {"text_encoder": str(folder)})
+    hub = {"text_encoder": "a/hub-name"}  # is fetched when it is used
+    assert resolve(known, {}, hub)["further"]["text_encoder"] == "a/hub-name"
+
+
+def test_what_a_classifier_cannot_start_from_is_refused_at_the_door(tmp_path: Path) -> None:
+    known, init = of_course("08_downstream_tasks.ipynb"), tmp_path / "model.pt"
+    torch.save({"weight": torch.zeros(1)}, init)
+    for words, said in (
+        ({"init": "", "mode": "tuned", "image_encoder": "resnet512"}, "'resnet512' is not known"),
+        (
+            {"init": "", "mode": "tuned", "image_encoder": "vit_b_16", "image_size": "100"},
+            "patches of 16 x 16 pixels. Use image_size=112 or 96",
+        ),
+        ({"init": str(init)}, "has no network with conv1.weight"),
+    ):
+        with pytest.raises((ConfigError, CheckpointError), match=said):
+            resolve(known, {}, words)
+    torch.save({"model": ResNet256().state_dict()}, init)
+    state = torch.get_rng_state()
+    assert resolve(known, {}, {"init": str(init), "image_size": "100"})["init"] == str(init)
+    assert torch.equal(torch.get_rng_state(), state)
+    with pytest.raises(ConfigError, match="region_context='region', but .* whole images"):
+        resolve(known, {}, {"init": str(init), "region_context": "region"})

@@ -161,6 +161,21 @@ def test_a_run_goes_on_where_its_data_have_moved_to(notebook: Path, tmp_path: Pa
     assert plan.values["data_dir"] == moved["data_dir"]
 
 
+def test_a_precision_that_a_machine_chose_may_be_named(
+    make: Callable[..., Path], tmp_path: Path
+) -> None:
+    """What the checkpoint asks for on a machine that would choose another."""
+    notebook, out = make(BODY, TRAINS), tmp_path / "run"
+    out.mkdir()
+    (out / "parameters.yaml").write_text("steps: 9\n")
+    named = {"from_command": {"precision": "bfloat16"}}
+    plan = run.plan_run(notebook, out=out, resume=True, **named)
+    assert plan.values["further"]["precision"] == "bfloat16"
+    (out / "parameters.yaml").write_text("steps: 9\nprecision: float32\n")
+    with pytest.raises(ConfigError, match="precision: 'float32' then, 'bfloat16' now"):
+        run.plan_run(notebook, out=out, resume=True, **named)
+
+
 @pytest.mark.parametrize("damage", [b"", b"half a checkpoint"])
 def test_resume_from_a_damaged_checkpoint_is_refused_at_the_door(
     make: Callable[..., Path], tmp_path: Path, damage: bytes

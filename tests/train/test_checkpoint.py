@@ -205,7 +205,7 @@ def test_every_other_parameter_is_named(path: Path) -> None:
     state = state_of(1)
     config = TrainConfig.checked(steps=9, bound="dv", seed=4)
     with pytest.raises(CheckpointError) as caught:
-        check_same_run(state, config=config, data_hash="a" * 64, path=path)
+        check_same_run(state, config=config, data_hash="a" * 64, precision="float32", path=path)
     message = str(caught.value)
     assert "steps: 8 then, 9 now" in message
     assert "seed: 0 then, 4 now" in message  # what a checkpoint does not name is the default
@@ -216,16 +216,71 @@ def test_every_other_parameter_is_named(path: Path) -> None:
 def test_changed_data_are_told(path: Path) -> None:
     state = state_of(1)
     config = TrainConfig.checked(**state["config"])
-    check_same_run(state, config=config, data_hash="a" * 64, path=path)
+    same = {"config": config, "precision": "float32", "path": path}
+    check_same_run(state, data_hash="a" * 64, **same)
     with pytest.raises(CheckpointError, match="data changed.*aaaa then, bbbb.*Restore them"):
-        check_same_run(state, config=config, data_hash="b" * 64, path=path)
+        check_same_run(state, data_hash="b" * 64, **same)
 
 
 @pytest.mark.parametrize("unknown", [{"magic": 1}, {"steps": "many"}, None, 3])
 def test_parameters_that_this_version_does_not_know(path: Path, unknown: Any) -> None:
     state = state_of(1) | {"config": unknown}
     with pytest.raises(CheckpointError, match="Another version of localmi has written"):
-        check_same_run(state, config=TrainConfig(), data_hash="a" * 64, path=path)
+        check_same_run(
+            state, config=TrainConfig(), data_hash="a" * 64, precision="float32", path=path
+        )
+
+
+@pytest.fixture
+def machine(monkeypatch) -> Callable[[bool], None]:
+    """Makes this a machine that multiplies bfloat16 fast, or one that does not."""
+
+    def become(fast: bool) -> None:
+        capabilities = {"avx512_bf16": fast, "amx_bf16": False}
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+
+    return become
+
+
+@pytest.mark.parametrize(
+    ("fast", "was", "other"), [(True, "bfloat16", "float32"), (False, "float32", "bfloat16")]
+)
+def test_what_auto_was_is_recorded_and_compared(
+    build, run_dir: Path, machine, fast: bool, was: str, other: str
+) -> None:
+    path = run_dir / "checkpoint.pt"
+    machine(fast)
+    run = build(precision="auto")
+    next(run.run(until=1))
+    run.save(path)
+    assert load_checkpoint(path)["computed_in"] == {"device": "cpu", "precision": was}
+    build(precision="auto").load(path)
+    machine(not fast)
+    with pytest.raises(CheckpointError) as caught:
+        build(precision="auto").load(path)
+    assert f"precision: '{was}' then, '{other}' now" in str(caught.value)
+    assert f"-p precision {was}" in str(caught.value)
+    resumed = build(precision=was)  # as it says
+    resumed.load(path)
+    assert resumed.step == 1
+    with pytest.raises(CheckpointError, match=f"precision: '{was}' then, '{other}' now"):
+        build(precision=other).load(path)
+
+
+def test_a_checkpoint_that_does_not_say_its_precision_is_resumed(
+    build, run_dir: Path, machine
+) -> None:
+    path = run_dir / "checkpoint.pt"
+    machine(True)
+    build(precision="auto").save(path)
+    state = load_checkpoint(path)
+    del state["computed_in"]
+    save_checkpoint(state, path)
+    machine(False)
+    build(precision="auto").load(path)
+    with pytest.raises(CheckpointError, match="precision: 'auto' then, 'float32' now") as caught:
+        build(precision="float32").load(path)
+    assert "-p" not in str(caught.value)
 
 
 def test_a_run_refuses_the_checkpoint_of_another(build, tiny_cache, run_dir: Path) -> None:

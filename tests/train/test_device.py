@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from localmi.errors import ConfigError
-from localmi.train.device import autocast, choose_device, choose_dtype
+from localmi.train.device import autocast, choose_device, choose_dtype, if_it_diverges
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
@@ -94,3 +94,9 @@ def test_matrices_are_multiplied_in_the_chosen_precision() -> None:
     for dtype in (torch.float32, torch.bfloat16):
         with autocast(CPU, dtype):
             assert (weight @ weight).dtype == dtype
+
+
+def test_what_to_do_when_it_diverges_is_what_was_not_done_already() -> None:
+    lower = "Begin a run anew with a learning_rate lower than 0.002"
+    assert if_it_diverges(0.002, torch.float32) == f"{lower}."
+    assert if_it_diverges(0.002, torch.bfloat16) == f"{lower}, or with precision=float32."

@@ -11,13 +11,13 @@ import torch
 from localmi.data.batches import SplitData
 from localmi.data.cache.cache import Cache
 from localmi.errors import CheckpointError, TrainingError
-from localmi.evaluate.held_out import HeldOutBound
+from localmi.evaluate.held_out import HeldOutBound, SplitResult
 from localmi.record import METRICS, MetricsLog
 from localmi.statistics import Interval
 from localmi.train.checkpoint import CHECKPOINT, load_checkpoint
 from localmi.train.config import TrainConfig
 from localmi.train.loop import fit
-from localmi.train.pretraining import Pretraining, SplitResult
+from localmi.train.pretraining import Pretraining
 
 LOOKS = ("held_out", "low", "high", "cap", "shuffled")
 
@@ -87,6 +87,46 @@ def test_each_column_has_its_number(validate) -> None:
     found = {name: log.column(name)[1] for name in LOOKS}
     assert found == {"held_out": [20], "low": [19], "high": [21], "cap": [9], "shuffled": [0.5]}
     assert {name for row in log.rows for name in row} == {"step", "training", *LOOKS}
+
+
+@dataclass
+class Skipping(Counted):
+    """Every batch but the third of three is skipped; or every one."""
+
+    every: int = 3
+
+    def run(self) -> Iterator[tuple[int, float]]:
+        for step, nats in super().run():
+            yield step, nats if (step + 1) % self.every == 0 else math.nan
+
+
+def test_skipped_batches_are_counted_and_have_no_bound(validate, run_dir: Path) -> None:
+    log = fit(Skipping(TrainConfig(steps=7)), validate, run_dir=run_dir)
+    assert log.column("skipped") == ([1, 2, 4, 5, 7], [1] * 5)
+    assert log.column("training") == ([3, 6], [3.0, 6.0])
+    assert "null" not in (run_dir / METRICS).read_text()
+    assert MetricsLog.read(run_dir).rows == log.rows
+    with pytest.raises(TrainingError, match="None of the 7 batches.*larger batch_size"):
+        fit(Skipping(TrainConfig(steps=7), every=8), validate)
+
+
+def test_a_run_that_skips_goes_on_to_the_same_numbers(build, make_cache, run_dir: Path) -> None:
+    """Most of its reports read the same; the validation patients' all do."""
+    studies = [(f"study {n}", ["Normal." if n % 3 else f"Nodule {n}."]) for n in range(12)]
+    studies += [(f"later {n}", ["Normal."], 1, "validate") for n in range(4)]
+    cache = make_cache(*studies, image_size=64)
+    changes = {"batch_size": 2, "same_text_is_mismatch": False, "steps": 12, "evaluate_every": 4}
+    looked = SplitData(cache, "validate")
+    whole = fit(build(cache, **changes), looked)
+    assert 0 < len(whole.column("skipped")[0]) < 12
+    assert all(math.isfinite(value) for row in whole.rows for value in row.values())
+    half = build(cache, **changes)
+    list(half.run(until=4))
+    half.save(run_dir / CHECKPOINT)
+    log = MetricsLog(run_dir)
+    for row in whole.rows[: [row["step"] for row in whole.rows].index(5)]:
+        log.write(**row)
+    assert fit(build(cache, **changes), looked, run_dir=run_dir, resume=True).rows == whole.rows
 
 
 def test_the_numbers_are_those_of_the_run(build, validate, run_dir: Path) -> None:

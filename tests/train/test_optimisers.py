@@ -8,6 +8,7 @@ from transformers import DistilBertConfig, DistilBertModel
 from localmi.model.alignment import Alignment
 from localmi.model.text import TextEncoder
 from localmi.train.config import TrainConfig
+from localmi.train.networks import build_alignment, objective_of
 from localmi.train.optimisers import (
     Scheduled,
     annealed_temperature,
@@ -17,7 +18,6 @@ from localmi.train.optimisers import (
     text_optimiser,
     text_parameter_groups,
 )
-from localmi.train.pretraining import build_alignment, objective_of
 
 
 def alignment_of(config: TrainConfig) -> Alignment:

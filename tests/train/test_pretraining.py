@@ -21,7 +21,8 @@ from localmi.names import Bound
 from localmi.train import pretraining as pretraining_module
 from localmi.train.checkpoint import load_checkpoint
 from localmi.train.config import TrainConfig
-from localmi.train.pretraining import Pretraining, build_alignment, objective_of
+from localmi.train.networks import build_alignment, objective_of
+from localmi.train.pretraining import Pretraining
 
 BOUNDS = get_args(Bound)
 REPORTED = {"mine": "dv", "js": "dv"}  # what is reported of the others is their own
@@ -429,7 +430,7 @@ def test_a_bound_that_is_no_number_names_the_step(build) -> None:
     with torch.no_grad():
         pretraining.alignment.critic.mlp[0].weight[0, 0] = float("nan")
     before = pretraining.alignment.image_encoder.backbone.conv1.weight.clone()
-    with pytest.raises(TrainingError, match="nan at step 2.*learning_rate"):
+    with pytest.raises(TrainingError, match=r"nan at step 2.*anew .* 0\.01\."):
         pretraining.train_step()
     assert torch.equal(before, pretraining.alignment.image_encoder.backbone.conv1.weight)
     assert pretraining.step == 2
@@ -447,7 +448,7 @@ def test_a_spoilt_network_does_not_take_the_place_of_a_checkpoint(
     values(pretraining, until=1)
     with torch.no_grad():
         next(getattr(pretraining, part).parameters()).view(-1)[0] = float("inf")
-    with pytest.raises(TrainingError, match="After step 1 .*not numbers, in .*learning_rate"):
+    with pytest.raises(TrainingError, match="After step 1 .*not numbers, in .*rate lower"):
         pretraining.save(path)
     assert path.read_bytes() == before
 
@@ -463,18 +464,73 @@ def test_the_texts_of_a_run_that_are_cut_are_known(build) -> None:
         assert build(objective="global", text_encoder="minilm", **frozen).tokens.cut == 0
 
 
-def test_a_batch_of_one_study(build, make_cache) -> None:
-    cache = make_cache(("a", ["One.", "Two."], 4), image_size=64)
-    for changes in ({}, {"bound": "dv"}, {"bound": "mine"}, {"objective": "global"}):
-        with pytest.raises(NoNegativesError, match="Split 'train': .* two studies.*batch_size"):
-            build(cache, batch_size=3, **changes).train_step()
+# --- Batches with nothing to compare ------------------------------------------------------------
+
+NORMAL = "Normal."
+BY_BOUND = [{}, {"bound": "dv"}, {"bound": "mine"}, {"bound": "tuba"}, {"bound": "interpolated"}]
 
 
-def test_a_batch_that_reads_the_same_everywhere(build, make_cache) -> None:
-    cache = make_cache(*[(name, ["Normal."]) for name in "abcd"], image_size=64)
-    with pytest.raises(NoNegativesError, match="Split 'train': .*read differently.*same_text_is"):
-        build(cache, batch_size=4, same_text_is_mismatch=False).train_step()
-    assert math.isfinite(build(cache, batch_size=4).train_step())
+@pytest.mark.parametrize("texts", [["One.", "Two."], [NORMAL]])
+def test_data_without_anything_to_tell_apart_are_refused(build, make_cache, texts) -> None:
+    """One study; or many that all read the same."""
+    names = "a" if len(texts) > 1 else "abcd"
+    cache = make_cache(*[(name, texts, 4) for name in names], image_size=64)
+    with pytest.raises(TrainingError, match="nothing to tell apart. Give it more of both"):
+        build(cache, batch_size=3)
+
+
+@pytest.mark.parametrize("changes", [*BY_BOUND, {"objective": "global"}, {"shuffle_pairs": True}])
+def test_a_batch_that_reads_the_same_everywhere_is_skipped(build, make_cache, changes) -> None:
+    """Nothing of the run changes but its step; with the next one it goes on."""
+    studies = [(name, [NORMAL], 2) for name in "abcd"]
+    studies += [("e", ["Effusion."], 2), ("f", ["Cyst."], 2)]
+    cache = make_cache(*studies, image_size=64)
+    run = build(cache, batch_size=4, same_text_is_mismatch=False, sentences="all", **changes)
+    rng = np.random.default_rng(0)
+    same = run.train_data.batch(np.arange(4), rng, every=True)
+    one_study = run.train_data.batch(np.array([0, 1]), rng, every=True)
+    differs = run.train_data.batch(np.array([0, 2, 8, 10]), rng, every=True)
+    for batch in (same, one_study, same):
+        before = copy.deepcopy([part.state_dict() for part in stateful(run)])
+        step = run.step
+        assert math.isnan(run.train_step(batch))
+        assert run.step == step + 1
+        after = [part.state_dict() for part in stateful(run)]
+        torch.testing.assert_close(after, before, rtol=0, atol=0)
+        assert math.isfinite(run.train_step(differs))
+
+
+def stateful(run: Pretraining) -> list[Any]:
+    """What training changes, the running statistics of BatchNorm apart."""
+    networks = [run.alignment.critic, run.control]
+    return [*networks, run.image_optimiser.optimiser, run.estimator, run.control_estimator]
+
+
+@pytest.mark.parametrize("text_learning_rate", [0.0, 1e-3])
+def test_shuffled_pairs_of_one_study_are_skipped(build, make_cache, text_learning_rate) -> None:
+    cache = make_cache(("a", ["One."], 4), ("b", ["Two."], 4), image_size=64)
+    run = build(cache, batch_size=4, shuffle_pairs=True, text_learning_rate=text_learning_rate)
+    assert math.isnan(run.train_step(run.train_data.batch(np.arange(4), np.random.default_rng(0))))
+
+
+def test_texts_of_which_some_have_nothing_to_compare_with(build, make_cache) -> None:
+    """Study a says what b says, and more: b's sentence finds no other; a's second one does."""
+    cache = make_cache(
+        ("a", [NORMAL, "Nodule."]), ("b", [NORMAL]), ("c", ["Cyst."]), image_size=64
+    )
+    changes = {"same_text_is_mismatch": False, "sentences": "all", "batch_size": 2}
+    run = build(cache, direction="image_to_text", **changes)
+    batch = run.train_data.batch(np.array([0, 1]), np.random.default_rng(0), every=True)
+    assert math.isnan(run.train_step(batch))
+    assert math.isfinite(build(cache, bound="dv", **changes).train_step(batch))
+
+
+def test_a_batch_is_no_less_for_texts_that_may_be_compared_all_the_same(build, make_cache) -> None:
+    studies = [(name, [NORMAL]) for name in "abc"] + [("d", ["Effusion."])]
+    cache = make_cache(*studies, image_size=64)
+    run = build(cache, batch_size=3, same_text_is_mismatch=True)
+    batch = run.train_data.batch(np.arange(3), np.random.default_rng(0))
+    assert math.isfinite(run.train_step(batch))
 
 
 def test_a_look_at_a_split_whose_batches_are_of_one_study(build, make_cache) -> None:

@@ -108,10 +108,12 @@ def test_an_export_of_an_export_is_the_same(build, whole, slim, tmp_path: Path) 
 
 
 def test_whatever_precision_it_was_trained_in_it_is_read_in_float32(
-    build, tiny_cache, whole
+    build, tiny_cache, whole, slim
 ) -> None:
     trained(build, whole, precision="bfloat16")
     assert read_config(whole).precision == "bfloat16"
+    export_networks(whole, slim)
+    assert load_checkpoint(slim)["computed_in"] == {"device": "cpu", "precision": "bfloat16"}
     found = load_trained_model(whole, tiny_cache).training
     assert found.dtype == torch.float32
 

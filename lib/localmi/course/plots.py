@@ -144,7 +144,8 @@ def plot_radiograph(
     Args:
         axes: where to draw.
         image: [H, W], any range.
-        outlines: label -> [H, W] bool; each outlined in a colour of its own.
+        outlines: label -> [h, w] bool, of any size, stretched over the image; each outlined in a
+            colour of its own.
         heat: [h, w] of any grid (4x4 regions), stretched over the image: the highest value is
             the strongest tint, the lowest none.
     """
@@ -159,7 +160,11 @@ def plot_radiograph(
         colour = colours[index % len(colours)]
         outlined = np.asarray(mask, dtype=float)
         if outlined.any():
-            axes.contour(outlined, levels=[0.5], colors=[colour], linewidths=1.5)
+            y, x = (
+                (np.arange(number) + 0.5) * pixels / number - 0.5
+                for number, pixels in zip(outlined.shape, picture.shape, strict=True)
+            )
+            axes.contour(x, y, outlined, levels=[0.5], colors=[colour], linewidths=1.5)
         axes.plot([], [], color=colour, label=label.replace("_", " "))
     if outlines and len(outlines) > 1:
         legend = axes.legend(

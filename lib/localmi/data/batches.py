@@ -81,9 +81,7 @@ class SplitData:
         unit: "sentence" (local MI) or "report" (global MI: the study's sentences as one text).
         kinds: kinds of sentence that are used; ("content",) drops comparison and communication.
 
-    Raises:
-        ConfigError: unknown split, unit or kind of sentence.
-        TrainingError: the split has nothing, or too little to measure on.
+    Raises ConfigError: an unknown name. TrainingError: nothing, or too little to measure on.
 
     Attributes:
         texts: the distinct texts; `text_ids[study]` points into it.
@@ -205,7 +203,7 @@ class TrainingBatches(Dataset[Batch]):
         every: every text of a study, not one drawn at random.
 
     Raises:
-        TrainingError: fewer images than one batch, or a batch of one.
+        TrainingError: fewer images than one batch, a batch of one, or nothing to tell apart.
 
     Taught in 05_radiographs_and_reports.
     """
@@ -217,6 +215,11 @@ class TrainingBatches(Dataset[Batch]):
             raise TrainingError(
                 f"batch_size={size}, but split {data.split!r} has {len(data)} images. "
                 "Lower batch_size."
+            )
+        if min(studies := len(data.study_ids), texts := len(data.texts)) < 2:
+            raise TrainingError(
+                f"Split {data.split!r} has {studies} studies and {texts} texts that differ: "
+                "nothing to tell apart. Give it more of both."
             )
         self.data, self.size, self.seed, self.every = data, size, seed, every
         self._order = (-1, np.empty(0, np.int64))  # of the last epoch that was asked for

@@ -1,5 +1,6 @@
 """Everything one downstream run depends on, in one object that is checked at the door."""
 
+from dataclasses import replace
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
@@ -43,6 +44,24 @@ class DownstreamConfig(Configuration):
     precision: names.Precision = "auto"
     device: names.Device = "auto"
     seed: int = Field(0, ge=0)  # of new weights, the order, and which patients are a fraction
+
+    def check(self) -> None:
+        """Reads the file of `init`, and builds the network without weights.
+
+        Raises:
+            CheckpointError: the file holds no image encoder.
+            ConfigError: no such network, or it and the file do not fit.
+        """
+        import torch
+
+        from localmi.downstream.network import build_classifier
+        from localmi.downstream.pretrained_encoder import load_image_encoder
+
+        encoder = None
+        if self.init not in ("", RANDOM):
+            encoder = replace(load_image_encoder(self.init), weights={})
+        with torch.random.fork_rng(devices=[]), torch.device("meta"):
+            build_classifier(self, encoder)
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:

@@ -26,7 +26,13 @@ from localmi.downstream.result import DownstreamResult, Fitted, store_result, st
 from localmi.downstream.tasks import LabelledImages, labelled_images, mean_auc
 from localmi.errors import TrainingError
 from localmi.record import MetricsLog
-from localmi.train.device import autocast, choose_device, choose_dtype
+from localmi.train.device import (
+    autocast,
+    choose_device,
+    choose_dtype,
+    computed_in,
+    if_it_diverges,
+)
 
 AT_ONCE = 128  # images, where there is no gradient
 
@@ -74,6 +80,7 @@ def run_downstream(
         parts=parts,
         fitted=fitted,
         seconds=time.perf_counter() - start,
+        computed_in=training.computed_in,
     )
 
 
@@ -88,6 +95,7 @@ class Finetuning:
 
     Attributes:
         network: after `fit`, with the weights of the best epoch.
+        computed_in: device and precision, by name.
 
     Taught in 08_downstream_tasks.
     """
@@ -102,6 +110,7 @@ class Finetuning:
         self.cache, self.config, self.parts = cache, config, parts
         self.device = choose_device(config.device)
         self.dtype = choose_dtype(config.precision, self.device)
+        self.computed_in = computed_in(self.device, self.dtype)
         self.network = build_classifier(config, encoder).to(self.device)
         self.augmentation = Augmentation() if config.augment else None
         self.targets = torch.from_numpy(parts["train"].targets).to(self.device)
@@ -170,10 +179,8 @@ class Finetuning:
             self.weights,
         )
         if not torch.isfinite(loss):
-            raise TrainingError(
-                f"The loss is {loss.item()} at step {step}. Lower learning_rate, or use "
-                "precision='float32'."
-            )
+            advice = if_it_diverges(self.config.learning_rate, self.dtype)
+            raise TrainingError(f"The loss is {loss.item()} at step {step}. {advice}")
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()

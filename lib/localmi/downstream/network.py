@@ -46,8 +46,8 @@ def build_classifier(config: DownstreamConfig, encoder: PretrainedEncoder | None
     if encoder is None:
         return Classifier(backbone)
     by_cells = config.region_context == "region"
-    side = config.image_size // 2**encoder.cells_after  # of the block that is cut
-    if by_cells and (encoder.grid == 1 or side % encoder.grid):
+    whole = backbone.stride(encoder.cells_after) * encoder.grid  # pixels
+    if by_cells and (encoder.grid == 1 or config.image_size % whole):
         raise ConfigError(
             f"region_context='region', but {config.init} was pretrained on whole images, or on "
             f"cells that {config.image_size} pixels cannot be cut into. Use 'image'."

@@ -5,7 +5,7 @@ its blocks were trained. Taught in 08_downstream_tasks.
 """
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from localmi.downstream.config import RANDOM, DownstreamConfig
 from localmi.errors import CheckpointError, shortened
 from localmi.model.image import PAPERS, Backbone, build_backbone
 from localmi.train.checkpoint import config_of, is_ours, read_state
-from localmi.train.pretraining import objective_of
+from localmi.train.networks import objective_of
 
 STEM_KEY = "conv1.weight"  # of the paper's encoder; the blocks have one too, below "layerN.M."
 COUNTER = "num_batches_tracked"  # of BatchNorm, which old versions of torch did not keep
@@ -106,7 +106,8 @@ def load_image_encoder(path: Path | str) -> PretrainedEncoder:
       architecture;
     - a state dict with the names of `ResNet256`, whole or from `conv1` up to some block;
     - a state dict of a model around it, as the public code's `model.pt`: all names begin with
-      `image_model.` (or anything else; `module.` of DataParallel too); other parts are not used.
+      `image_model.` (or anything else; `module.` of DataParallel too); other parts are not used;
+    - a checkpoint that holds such a state dict, as `state_dict`, `model` or by any other name.
 
     Raises:
         CheckpointError: no such file, damaged, or no such network: lists the missing and
@@ -158,12 +159,22 @@ def _ours(state: dict[str, Any], path: Path) -> PretrainedEncoder:
 
 def _unwrapped(state: Mapping[str, Any], path: Path) -> tuple[dict[str, Any], tuple[str, ...]]:
     """The names below the prefix of the image encoder, without it; and what is not below it."""
+    state = dict(_flat(state))
     ends = [name.removesuffix(STEM_KEY) for name in state if name.endswith(STEM_KEY)]
-    prefixes = [prefix for prefix in ends if "layer" not in prefix]
-    if len(prefixes) != 1 or not (prefixes[0] == "" or prefixes[0].endswith(".")):
-        found = f"{len(prefixes)} networks that begin with" if prefixes else "no network with"
+    prefixes = [
+        prefix
+        for prefix in ends
+        if "layer" not in prefix and (prefix == "" or prefix.endswith("."))
+    ]
+    if len(prefixes) > 1:
+        names = ", ".join(shortened(prefix + STEM_KEY for prefix in prefixes))
         raise CheckpointError(
-            f"{path} has {found} {STEM_KEY}, and one image encoder is looked for.\n"
+            f"{path} has {len(prefixes)} networks that begin with {STEM_KEY}, and one image "
+            f"encoder is looked for: {names}. Save the state dict of that one alone."
+        )
+    if not prefixes:
+        raise CheckpointError(
+            f"{path} has no network with {STEM_KEY}, and one image encoder is looked for.\n"
             + _differences(_backbone(PAPERS).state_dict(), state)
         )
     prefix = prefixes[0]
@@ -172,8 +183,18 @@ def _unwrapped(state: Mapping[str, Any], path: Path) -> tuple[dict[str, Any], tu
         for name, value in state.items()
         if name.startswith(prefix)
     }
-    others = sorted({name.split(".")[0] for name in state if not name.startswith(prefix)})
-    return inside, tuple(others)
+    depth = prefix.count(".")
+    beside = (name for name in state if not name.startswith(prefix))
+    return inside, tuple(sorted({".".join(name.split(".")[:depth]) for name in beside}))
+
+
+def _flat(state: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    """Every value with its name; those of a state dict in a checkpoint below that one's name."""
+    for name, value in state.items():
+        if isinstance(value, Mapping) and all(isinstance(inner, str) for inner in value):
+            yield from _flat(value, f"{above}{name}.")
+        else:
+            yield f"{above}{name}", value
 
 
 @functools.cache
@@ -233,7 +254,7 @@ def _of_blocks(
     if broken:
         raise CheckpointError(
             f"{path} has values that are not numbers in {', '.join(shortened(broken))}: the "
-            "training has failed. Take an earlier checkpoint."
+            "training has failed. Take another file."
         )
     return own
 

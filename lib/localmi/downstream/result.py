@@ -32,6 +32,7 @@ PREDICTIONS = "predictions.parquet"
 IDS = ["image_id", "study_id", "patient_id"]
 VALIDATION = "validation_auc"  # the metric that the choice was made by
 RESAMPLES = 2000
+COMPUTED_IN = ("device", "precision")  # of the record's environment
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,8 @@ class DownstreamResult:
 
     encoder: what it started from, in words. chosen, validation_auc, history: see `Fitted`.
     metrics: of the test split: "auc <finding or cut>", "auprc <...>", their means, for edema
-        "kappa"; "validation_auc" with what was chosen.
+        "kappa"; "validation_auc" with what was chosen. computed_in: device and precision, by name;
+        the records of earlier versions lack the precision.
     """
 
     config: DownstreamConfig
@@ -102,6 +104,7 @@ class DownstreamResult:
     predictions: Predictions
     metrics: Mapping[str, Result]
     seconds: float
+    computed_in: Mapping[str, str]
 
 
 def predictions_of(task: Task, part: LabelledImages, probabilities: np.ndarray) -> Predictions:
@@ -169,6 +172,7 @@ def store_result(
     parts: Mapping[str, LabelledImages],
     fitted: Fitted,
     seconds: float,
+    computed_in: Mapping[str, str],
 ) -> DownstreamResult:
     """The result of a run; its files too, where it has a folder."""
     predictions = predictions_of(config.task, parts["test"], fitted.probabilities)
@@ -190,6 +194,7 @@ def store_result(
         | _variant(config, encoder),
         metrics=metrics,
         seconds=seconds,
+        computed_in=computed_in,
     )
     return DownstreamResult(
         config=config,
@@ -200,6 +205,7 @@ def store_result(
         predictions=predictions,
         metrics=metrics,
         seconds=record["seconds"],
+        computed_in=computed_in,
     )
 
 
@@ -248,6 +254,9 @@ def stored_result(
         predictions=read_predictions(run_dir / PREDICTIONS),
         metrics=metrics,
         seconds=record["seconds"],
+        computed_in={
+            name: word for name, word in record["environment"].items() if name in COMPUTED_IN
+        },
     )
 
 

@@ -130,7 +130,10 @@ def cells_of(runs: Sequence[Run]) -> dict[Key, Cell]:
     for run in runs:
         seeds = sorted_in.setdefault((run.task, run.fraction, run.variant), {})
         if run.seed in seeds:
-            raise DataError(f"Two runs of one seed: {seeds[run.seed].folder} and {run.folder}.")
+            raise DataError(
+                f"Two runs of one seed: {seeds[run.seed].folder} and {run.folder}. Remove one, or "
+                "make tables of folders of their own."
+            )
         for other in seeds.values():
             _check_alike(other, run)
         _check_same_test(first.setdefault(run.task, run), run)

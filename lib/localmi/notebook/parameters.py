@@ -205,7 +205,7 @@ def resolve(
 
     Raises:
         ConfigError: an unknown name (with the closest known one), a wrong type, a value that
-            the notebook's configuration does not allow.
+            the notebook's configuration does not allow, or what it describes cannot be built.
         DataError: a folder named by a parameter `*_dir` does not exist.
     """
     known = {**parameters.cell, **parameters.further}
@@ -222,9 +222,12 @@ def resolve(
             others = {name: value for name, value in given.items() if name not in values}
             given[FURTHER] = {**values[FURTHER], **given.get(FURTHER, {}), **others}
         values |= {name: value for name, value in given.items() if name in values}
-    if parameters.configuration is not None:
-        configure(parameters.configuration, values)
-    return {name: _existing(parameters.cell[name], value) for name, value in values.items()}
+    kind = parameters.configuration
+    configured = None if kind is None else configure(kind, values)
+    values = {name: _existing(parameters.cell[name], value) for name, value in values.items()}
+    if configured is not None:
+        configured.check()
+    return values
 
 
 def configure(configuration: type[Configuration], values: Mapping[str, Any]) -> Configuration:

@@ -250,11 +250,12 @@ def _held(run_dir: Path, *, wait: bool) -> BaseFileLock:
 def _check_same(
     known: Parameters, stored: Mapping[str, Any], asked: Mapping[str, Any], out: Path
 ) -> None:
-    """Refuses to go on with other parameters than the run's own."""
+    """Refuses to go on with other parameters than the run's own; what "auto" was may be named."""
     stored = notebook_parameters.resolve(known, stored, {})
     then, now = (
         notebook_parameters.recorded(known, {**values, RESUME: None}) for values in (stored, asked)
     )
+    then |= {"precision": now["precision"]} if then.get("precision") == "auto" else {}
     if changed := differences(then, now):
         raise ConfigError(
             f"{out} holds a run with other parameters:\n  "

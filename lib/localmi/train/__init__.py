@@ -6,7 +6,7 @@ __getattr__, __dir__, __all__ = exports(
     __name__,
     {
         "config": "TrainConfig",
-        "pretraining": "Pretraining SplitResult",
+        "pretraining": "Pretraining",
         "loop": "fit",
         "trained_model": "TrainedModel load_trained_model read_config",
     },

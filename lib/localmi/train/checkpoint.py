@@ -9,12 +9,13 @@ from typing import Any
 import torch
 
 from localmi.configuration import differences
-from localmi.errors import CheckpointError, ConfigError
+from localmi.errors import CheckpointError, ConfigError, TrainingError, shortened
 from localmi.files import whole_file
 from localmi.train.config import TrainConfig
 
 CHECKPOINT = "checkpoint.pt"  # in the folder of a run
 ALWAYS_THERE = ("config", "data_hash", "step")
+COMPUTED_IN = "computed_in"  # device and precision; checkpoints of earlier versions do not say
 
 
 def save_checkpoint(state: dict[str, Any], path: Path) -> None:
@@ -32,6 +33,15 @@ def save_checkpoint(state: dict[str, Any], path: Path) -> None:
             f"Checkpoint {path.name} could not be written: {error}. {kept} "
             "Free some disk space and start again with --resume."
         ) from error
+
+
+def check_weights(weights: Mapping[str, torch.Tensor], step: int, advice: str) -> None:
+    """Raises TrainingError where some are not numbers, which the bound tells only a step later."""
+    if spoilt := [name for name, values in weights.items() if not values.isfinite().all()]:
+        names = ", ".join(shortened(spoilt))
+        raise TrainingError(
+            f"After step {step} there are weights that are not numbers, in {names}. {advice}"
+        )
 
 
 def read_state(path: Path, *, map_location: torch.device | str = "cpu") -> dict[str, Any]:
@@ -100,20 +110,33 @@ def config_of(state: Mapping[str, Any], path: Path) -> TrainConfig:
 
 
 def check_same_run(
-    state: dict[str, Any], *, config: TrainConfig, data_hash: str, path: Path
+    state: dict[str, Any], *, config: TrainConfig, data_hash: str, precision: str, path: Path
 ) -> None:
-    """Refuse to go on with another configuration or with changed data.
+    """Refuse to go on with another configuration, in another precision, or with changed data.
+
+    Args:
+        precision: that the run would go on in. "auto" is what each machine is fast in, so what it
+            was is compared, where the checkpoint knows.
 
     Raises:
         CheckpointError: names every parameter that differs, says that the data did, or that
             another version has written it.
     """
-    then = config_of(state, path).as_record()
-    if changed := differences(then, config.as_record()):
+    then, now = config_of(state, path).as_record(), config.as_record()
+    advice = "Resume with the same parameters, or start a new run folder."
+    if COMPUTED_IN in state:
+        was = state[COMPUTED_IN]["precision"]
+        then, now = then | {"precision": was}, now | {"precision": precision}
+        if was != precision:
+            advice += (
+                f' "auto" is the precision that a machine is fast in; {was} can be set on any: '
+                f"-p precision {was}."
+            )
+    if changed := differences(then, now):
         raise CheckpointError(
             f"{path.name} belongs to a run with other parameters:\n  "
             + "\n  ".join(changed)
-            + "\nResume with the same parameters, or start a new run folder."
+            + f"\n{advice}"
         )
     if state["data_hash"] != data_hash:
         raise CheckpointError(

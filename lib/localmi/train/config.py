@@ -1,12 +1,16 @@
 """Everything one training run depends on, in one object that is checked at the door."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, Self
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import Field, PositiveInt, model_validator
 
 from localmi import names
 from localmi.configuration import Configuration
+
+if TYPE_CHECKING:  # what reads parameters does not wait for torch
+    from localmi.model.image import ImageEncoder
 
 REPORT_TOKENS = 320  # word pieces
 
@@ -67,6 +71,35 @@ class TrainConfig(Configuration):
         if isinstance(fields, Mapping) and fields.get("objective") == "global":
             return {"max_tokens": REPORT_TOKENS, **fields}
         return fields
+
+    def new_image_encoder(self) -> "ImageEncoder":
+        """The image encoder, with new weights. Errors as `build_image_encoder`."""
+        from localmi.model.image import build_image_encoder
+
+        return build_image_encoder(
+            self.image_encoder,
+            image_size=self.image_size,
+            grid=self.grid,
+            context=self.region_context,
+            cells_after=self.cells_after,
+            local_block=self.local_stage,
+        )
+
+    def check(self) -> None:
+        """Builds the image encoder without weights; loads a text encoder that is in a folder.
+
+        Raises:
+            ConfigError: it takes no such images, grid or context; the folder has no whole BERT.
+        """
+        import torch
+
+        with torch.device("meta"):
+            self.new_image_encoder()
+        if self.text_encoder != "minilm":
+            from localmi.model.bert import load_bert, model_location
+
+            if Path(model_location(self.text_encoder)).is_dir():
+                load_bert(self.text_encoder, max_tokens=self.max_tokens)
 
     @property
     def text_is_frozen(self) -> bool:

@@ -67,3 +67,15 @@ def choose_dtype(precision: Precision, device: torch.device) -> torch.dtype:
 def autocast(device: torch.device, dtype: torch.dtype) -> torch.autocast:
     """Where matrices are multiplied in `dtype`; float32 changes nothing."""
     return torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
+
+
+def computed_in(device: torch.device, dtype: torch.dtype) -> dict[str, str]:
+    """Device and precision by name, for the record of a run: "auto" says neither."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    return {"device": name, "precision": str(dtype).removeprefix("torch.")}
+
+
+def if_it_diverges(learning_rate: float, dtype: torch.dtype) -> str:
+    """What to do about a value that is no number; a run itself goes on only as it began."""
+    also = "" if dtype == torch.float32 else ", or with precision=float32"
+    return f"Begin a run anew with a learning_rate lower than {learning_rate:g}{also}."

@@ -4,6 +4,7 @@ One loop for every method, notebook, script and number of processes: whatever is
 fitted. Taught in 07_train_local_mi.
 """
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,10 +12,10 @@ from typing import Any, Protocol
 from tqdm import tqdm
 
 from localmi.data.batches import SplitData
-from localmi.errors import CheckpointError
+from localmi.errors import CheckpointError, TrainingError
+from localmi.evaluate.held_out import SplitResult
 from localmi.record import MetricsLog
 from localmi.train.checkpoint import CHECKPOINT
-from localmi.train.pretraining import SplitResult
 
 
 class Run(Protocol):
@@ -24,7 +25,7 @@ class Run(Protocol):
 
     @property
     def config(self) -> Any: ...  # with `steps` and `evaluate_every`
-    def run(self) -> Iterator[tuple[int, float]]: ...
+    def run(self) -> Iterator[tuple[int, float]]: ...  # (step, nats), NaN: it was skipped
     def evaluate(self, data: SplitData) -> SplitResult: ...
     def save(self, path: Path) -> None: ...
     def load(self, path: Path) -> None: ...
@@ -44,12 +45,13 @@ def fit(
         resume: go on from the checkpoint in `run_dir`.
 
     Returns:
-        By step: "training" (nats of the batch, no bound: see `train_step`); at each look
-        "held_out", "low", "high", "cap" and "shuffled".
+        By step: "training" (nats of the batch, no bound: see `train_step`), or "skipped", 1, where
+        a batch had nothing to compare; at each look "held_out", "low", "high", "cap" and
+        "shuffled".
 
     Raises:
         CheckpointError: nothing to resume from, another run's checkpoint, or a full disk.
-        TrainingError: the bound is not a number.
+        TrainingError: the bound is not a number, or no batch had texts that differ.
     """
     if resume:
         if run_dir is None:
@@ -60,7 +62,7 @@ def fit(
     bar = tqdm(training.run(), total=steps, initial=training.step, desc="steps")
     for _, nats in bar:
         done = training.step
-        log.write(done, training=nats)
+        log.write(done, **({"skipped": 1} if math.isnan(nats) else {"training": nats}))
         if done % training.config.evaluate_every == 0 or done == steps:
             found = training.evaluate(validate)
             bound = found.held_out.bound
@@ -69,4 +71,9 @@ def fit(
             bar.set_postfix(held_out=str(bound), shuffled=str(found.shuffled.bound))
             if run_dir:
                 training.save(run_dir / CHECKPOINT)
+    if not log.column("training")[0]:
+        raise TrainingError(
+            f"None of the {steps} batches had texts that differ: nothing was trained. Begin anew "
+            "with a larger batch_size."
+        )
     return log

@@ -11,8 +11,6 @@ import copy
 import functools
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,18 +22,24 @@ from localmi.data.augment import Augmentation
 from localmi.data.batches import Batch, SplitData, TrainingBatches, normalise
 from localmi.data.cache.cache import Cache
 from localmi.data.labels import check_test_patients
-from localmi.errors import NoNegativesError, TrainingError, shortened
-from localmi.evaluate.held_out import HeldOutBound, SplitScores, best_region, held_out_bound
-from localmi.mi.critics import Critic, build_critic
+from localmi.errors import NoNegativesError, TrainingError
+from localmi.evaluate.held_out import SplitResult, SplitScores, best_region, held_out_bound
+from localmi.mi.critics import Critic
 from localmi.mi.estimators import EstimatorInTraining
 from localmi.mi.scores import may_mismatch
-from localmi.model.alignment import Alignment, Objective, build_objective
-from localmi.model.image import build_image_encoder
-from localmi.model.text import TextEncoder, TokenTable
+from localmi.model.text import TokenTable
 from localmi.names import Bound
-from localmi.train.checkpoint import check_same_run, load_checkpoint, restore, save_checkpoint
+from localmi.train.checkpoint import (
+    COMPUTED_IN,
+    check_same_run,
+    check_weights,
+    load_checkpoint,
+    restore,
+    save_checkpoint,
+)
 from localmi.train.config import TrainConfig
-from localmi.train.device import autocast, choose_device, choose_dtype
+from localmi.train.device import autocast, choose_device, choose_dtype, computed_in, if_it_diverges
+from localmi.train.networks import build_alignment, objective_of
 from localmi.train.optimisers import (
     annealed_temperature,
     control_optimiser,
@@ -46,16 +50,6 @@ from localmi.train.text_features import TextFeatures
 
 CONTROL_EVERY = 4  # steps between two of the control critic's
 PAIRS_AT_ONCE = 2**19  # regions x texts in a look: the paper's critic needs 3 GB for them on a GPU
-
-
-@dataclass(frozen=True)
-class SplitResult:
-    """What a model reached on a split: the bound on matched pairs; and the control, the same on
-    shuffled pairs, by the critic that was trained on shuffled pairs."""
-
-    held_out: HeldOutBound
-    shuffled: HeldOutBound
-    scores: SplitScores
 
 
 class Pretraining:
@@ -74,6 +68,7 @@ class Pretraining:
         alignment: image encoder, text encoder, critic.
         control: the critic of the shuffled pairs.
         step: steps done.
+        computed_in: device and precision, by name.
 
     Taught in 07_train_local_mi.
     """
@@ -85,6 +80,7 @@ class Pretraining:
         self.cache = cache
         self.device = choose_device(config.device)
         self.dtype = choose_dtype(config.precision, self.device)
+        self.computed_in = computed_in(self.device, self.dtype)
         self.objective = objective_of(config)
         self.train_data = SplitData(cache, "train", unit=self.objective.unit)
         self.batches = TrainingBatches(
@@ -129,13 +125,21 @@ class Pretraining:
     def train_step(self, batch: Batch | None = None) -> float:
         """One gradient step on the batch of this step; the value of the bound on it, in nats.
 
-        That value is no bound on the MI of an image and a sentence, and may lie above it by some
-        .1 nats, where equal texts are left out (`same_text_is_mismatch=False`), or where a report
-        counts as often as it has sentences (`sentences="all"`). What `evaluate` reports is one.
+        No bound where equal texts are left out (`same_text_is_mismatch=False`: some .1 nats too
+        high), or a report counts as often as it has sentences (`sentences="all"`). NaN, and no
+        step, where the batch has nothing to compare: one study, or texts that all read the same.
         """
         batch = self.batches[self.step] if batch is None else batch
         if self.config.shuffle_pairs:
             batch, _ = batch.shuffled()
+        allowed = may_mismatch(
+            batch.image_study[batch.owner],
+            batch.text_study,
+            batch.text,
+            same_text=self.config.same_text_is_mismatch,
+        )  # [M, M]
+        if not allowed.any():
+            return self._skipped()
         self.alignment.train()
         self.control.train()
         pixels = self._augmented(normalise(batch.images.to(self.device)))  # [B, 1, H, W]
@@ -144,14 +148,10 @@ class Pretraining:
             images = self.objective.image_features(self.alignment.image_encoder, pixels)
             texts = self._text_features(batch)  # z^I [B, N, D] above, z^R [M, E] here
             scores = self._scores(self.alignment.critic, images, texts, batch.owner)  # Eq. 5
-        allowed = may_mismatch(
-            batch.image_study[batch.owner],
-            batch.text_study,
-            batch.text,
-            same_text=self.config.same_text_is_mismatch,
-        )  # [M, M]
-        with _named(self.train_data, "batch_size, same_text_is_mismatch"):
+        try:
             value, bound = self.estimator(scores, allowed)  # Eq. 3 or 4, in nats
+        except NoNegativesError:  # some texts have others to compare with, some have none
+            return self._skipped()
         nats = self._finite(value)
         for optimiser in (self.image_optimiser, self.text_optimiser):
             optimiser.zero_grad()
@@ -162,6 +162,10 @@ class Pretraining:
             self._control_step(batch, images.detach(), texts.detach())
         self.step += 1
         return nats
+
+    def _skipped(self) -> float:
+        self.step += 1
+        return math.nan
 
     def _augmented(self, pixels: Tensor) -> Tensor:
         if self.augmentation is None:
@@ -187,11 +191,8 @@ class Pretraining:
         """The bound in nats: all that a step copies from the device, which has to wait for it."""
         nats = value.item()
         if not math.isfinite(nats):
-            raise TrainingError(
-                f"The bound is {nats} at step {self.step}. Usual causes: too high a "
-                "learning_rate, damaged images. The last checkpoint is from before; lower "
-                "learning_rate or use precision='float32'."
-            )
+            advice = if_it_diverges(self.config.learning_rate, self.dtype)
+            raise TrainingError(f"The bound is {nats} at step {self.step}. {advice}")
         return nats
 
     def _control_step(self, batch: Batch, images: Tensor, texts: Tensor) -> None:
@@ -214,7 +215,8 @@ class Pretraining:
         self.control_optimiser.step()
 
     def run(self, until: int | None = None) -> Iterator[tuple[int, float]]:
-        """Train to step `until` (default: all steps); yields (step, training bound in nats).
+        """Train to step `until` (default: all steps); yields (step, training bound in nats), NaN
+        where the batch was skipped.
 
         Raises:
             TrainingError: the bound is not a number; names the step.
@@ -236,7 +238,7 @@ class Pretraining:
         scores, control = self.score_split(data)
         free = self.estimator.row.free_constant
         of_control = self.estimator if free else self.control_estimator
-        with _named(data, "batch_size"):
+        try:
             held_out, shuffled = (
                 held_out_bound(
                     found,
@@ -253,6 +255,8 @@ class Pretraining:
                     (control, of_control, True),
                 )
             )
+        except NoNegativesError as error:
+            raise NoNegativesError(f"Split {data.split!r}: {error} (batch_size)") from error
         return SplitResult(held_out=held_out, shuffled=shuffled, scores=scores)
 
     def score_split(
@@ -337,25 +341,18 @@ class Pretraining:
                 the next step; the checkpoint before stays.
             CheckpointError: it could not be written.
         """
-        self._check_weights()
+        networks = self.alignment.state_dict() | self.control.state_dict(prefix="control.")
+        check_weights(networks, self.step, if_it_diverges(self.config.learning_rate, self.dtype))
         save_checkpoint(
             {
                 "config": self.config.as_record(),
                 "data_hash": self.cache.data_hash,
                 "step": self.step,
+                COMPUTED_IN: self.computed_in,
                 **{name: part.state_dict() for name, part in self._stateful().items()},
             },
             path,
         )
-
-    def _check_weights(self) -> None:
-        parts = self.alignment.state_dict() | self.control.state_dict(prefix="control.")
-        if spoilt := [name for name, weights in parts.items() if not weights.isfinite().all()]:
-            raise TrainingError(
-                f"After step {self.step} there are weights that are not numbers, in "
-                f"{', '.join(shortened(spoilt))}. The last checkpoint is from before; lower "
-                "learning_rate or use precision='float32'."
-            )
 
     def load(self, path: Path) -> None:
         """Go on from a checkpoint of the same configuration on the same data.
@@ -364,7 +361,13 @@ class Pretraining:
             CheckpointError: missing, damaged, of another run or version, or the data changed.
         """
         state = load_checkpoint(path, map_location=self.device)
-        check_same_run(state, config=self.config, data_hash=self.cache.data_hash, path=path)
+        check_same_run(
+            state,
+            config=self.config,
+            data_hash=self.cache.data_hash,
+            precision=self.computed_in["precision"],
+            path=path,
+        )
         restore(self._stateful(), state, path=path)
         self.step = state["step"]
 
@@ -384,46 +387,6 @@ class Pretraining:
             parts["text_encoder"] = self.alignment.text_encoder
             parts["text_optimiser"] = self.text_optimiser
         return parts
-
-
-def objective_of(config: TrainConfig) -> Objective:
-    """Local or global MI, as configured."""
-    return build_objective(
-        config.objective, region_select=config.region_select, winners_only=config.winners_only
-    )
-
-
-def build_alignment(config: TrainConfig, objective: Objective) -> Alignment:
-    """Image encoder, text encoder and critic of a configuration, seeded by `config.seed`."""
-    torch.manual_seed(config.seed)
-    image_encoder = build_image_encoder(
-        config.image_encoder,
-        image_size=config.image_size,
-        grid=config.grid,
-        context=config.region_context,
-        cells_after=config.cells_after,
-        local_block=config.local_stage,
-    )
-    text_encoder = TextEncoder(
-        config.text_encoder, pooling=config.text_pooling, max_tokens=config.max_tokens
-    )
-    critic = build_critic(
-        config.critic,
-        objective.image_dim(image_encoder),
-        text_encoder.dim,
-        hidden=config.critic_hidden,
-        chunk=config.critic_chunk or None,
-    )
-    return Alignment(image_encoder, text_encoder, critic)
-
-
-@contextmanager
-def _named(data: SplitData, parameters: str) -> Iterator[None]:
-    """Where a batch has nothing to compare with: says of which split, and what can be set."""
-    try:
-        yield
-    except NoNegativesError as error:
-        raise NoNegativesError(f"Split {data.split!r}: {error} ({parameters})") from error
 
 
 def _step_seed(seed: int, step: int, *, purpose: int) -> int:

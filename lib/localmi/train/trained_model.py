@@ -23,12 +23,14 @@ from localmi.record import METRICS, RESULTS
 from localmi.train.checkpoint import (
     ALWAYS_THERE,
     CHECKPOINT,
+    COMPUTED_IN,
     config_of,
     read_state,
     save_checkpoint,
 )
 from localmi.train.config import TrainConfig
-from localmi.train.pretraining import Pretraining, objective_of
+from localmi.train.networks import objective_of
+from localmi.train.pretraining import Pretraining
 
 NETWORKS = ("image_encoder", "critic", "control")
 TEXT_ENCODER = "text_encoder"  # is there too where it was trained
@@ -136,7 +138,8 @@ def export_networks(checkpoint: Path, out: Path) -> None:
         for name, value in kept["image_encoder"].items()
         if _is_trained(name, objective_of(config), backbone)
     }
-    kept |= {name: state[name] for name in (TEXT_ENCODER, *MEMORY) if name in state}
+    also = (COMPUTED_IN, TEXT_ENCODER, *MEMORY)
+    kept |= {name: state[name] for name in also if name in state}
     save_checkpoint(kept, out)
 
 
@@ -163,7 +166,7 @@ def _read(path: Path) -> tuple[dict[str, Any], TrainConfig]:
     if missing := [name for name in (*ALWAYS_THERE, *NETWORKS) if name not in state]:
         raise CheckpointError(
             f"{path} is no checkpoint of notebook 07 and no export of one: without "
-            f"{', '.join(missing)}."
+            f"{', '.join(missing)}. Give the {CHECKPOINT} of a run, or what localmi export made."
         )
     return state, config_of(state, path)
 
@@ -203,7 +206,8 @@ def _fill(
     if missing or unexpected:
         raise CheckpointError(
             f"{where} does not fit its own configuration: it is damaged, or another version of "
-            f"localmi has written it.\n{len(missing)} missing: {_words(missing)}.\n"
+            "localmi has written it. Put back a copy, or train it again.\n"
+            f"{len(missing)} missing: {_words(missing)}.\n"
             f"{len(unexpected)} unexpected: {_words(unexpected)}."
         )
 

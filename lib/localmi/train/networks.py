@@ -1,0 +1,32 @@
+"""The networks of a configuration."""
+
+import torch
+
+from localmi.mi.critics import build_critic
+from localmi.model.alignment import Alignment, Objective, build_objective
+from localmi.model.text import TextEncoder
+from localmi.train.config import TrainConfig
+
+
+def objective_of(config: TrainConfig) -> Objective:
+    """Local or global MI, as configured."""
+    return build_objective(
+        config.objective, region_select=config.region_select, winners_only=config.winners_only
+    )
+
+
+def build_alignment(config: TrainConfig, objective: Objective) -> Alignment:
+    """Image encoder, text encoder and critic of a configuration, seeded by `config.seed`."""
+    torch.manual_seed(config.seed)
+    image_encoder = config.new_image_encoder()
+    text_encoder = TextEncoder(
+        config.text_encoder, pooling=config.text_pooling, max_tokens=config.max_tokens
+    )
+    critic = build_critic(
+        config.critic,
+        objective.image_dim(image_encoder),
+        text_encoder.dim,
+        hidden=config.critic_hidden,
+        chunk=config.critic_chunk or None,
+    )
+    return Alignment(image_encoder, text_encoder, critic)
