@@ -35,7 +35,8 @@ def test_the_cache_lies_beside_the_data_and_is_found_again(tmp_path: Path) -> No
     cache = load_study(study, image_size=32)
     assert cache.folder == tmp_path / "cache" / "ours-32"
     assert cache.images[0].shape == (32, 32)
-    assert reasons(cache.rejected) == "Rejected 1 images: 1 for 'no image file' (a.png)."
+    said = "put it where the note says that it was looked for"
+    assert reasons(cache.rejected) == f"Rejected 1 image: 1 for 'no image file' (a.png): {said}."
     written = (cache.folder / "meta.json").stat().st_mtime_ns
     by_file = load_study(study / "pairs.csv", image_size=32)  # the same study, named by its file
     assert by_file.folder == cache.folder
@@ -74,7 +75,7 @@ def test_a_leak_stops_before_anything_is_written(tmp_path: Path) -> None:
     study = write_csv(
         tmp_path / "ours", patient_id=["1", "2", "2"], split=["train", "train", "test"]
     )
-    with pytest.raises(StudyLeakError, match="1 patients in train and test: 2"):
+    with pytest.raises(StudyLeakError, match="1 patient in train and test: 2"):
         load_study(study, image_size=32)
     assert not (tmp_path / "cache").exists()
 

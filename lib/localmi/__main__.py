@@ -208,7 +208,9 @@ def prepare(
         Literal["refuse", "reject"],
         typer.Option(help="Patients or pixels in two splits: an error, or left out and listed."),
     ] = "refuse",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say time and disk only.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say time, disk, and what of a sample fails.")
+    ] = False,
 ) -> None:
     """Turn MIMIC-CXR, OpenI or a CSV into a checked cache; after a kill, go on from there."""
     from localmi.data.cache.prepare import prepare as prepare_cache

@@ -278,15 +278,17 @@ def test_a_split_without_a_usable_sentence(make_cache) -> None:
             SplitData(cache, split)
 
 
-@pytest.mark.parametrize("number", [1, 2])
-def test_a_split_of_too_few_studies_has_nothing_to_compare_with(make_cache, number: int) -> None:
+@pytest.mark.parametrize(("number", "said"), [(1, "1 usable study,"), (2, "2 usable studies,")])
+def test_a_split_of_too_few_studies_has_nothing_to_compare_with(
+    make_cache, number: int, said: str
+) -> None:
     """The control needs a study for the image, one for the text it is given, and another."""
     some = [(f"c{index}", ["Two."], 2, "validate") for index in range(3)]
     train = ("a", ["One."]), ("b", ["One."])
     assert len(SplitData(make_cache(*train, *some), "validate")) == 6
     cache = make_cache(*train, *some[:number])
     assert len(SplitData(cache, "train")) == 2
-    words = f"'validate' of made has {number} usable studies.*fewer than 3.*more patients"
+    words = f"'validate' of made has {said}.*fewer than 3.*more patients"
     with pytest.raises(TrainingError, match=words):
         SplitData(cache, "validate")
 

@@ -1,6 +1,8 @@
 """From files of any kind to squares of 8-bit grey."""
 
 import struct
+import subprocess
+import sys
 import tracemalloc
 import zlib
 from io import BytesIO
@@ -486,3 +488,24 @@ def test_damaged_dicom_tells_nothing_of_the_patient(
     assert len(reasons) > 50
     said = [*reasons, *(str(warning.message) for warning in recwarn)]
     assert [words for words in said if "Doe" in words or str(tmp_path) in words] == []
+
+
+def test_nothing_of_a_header_is_logged_or_warned_of(tmp_path: Path) -> None:
+    """In a process of its own: pytest sets what is logged and warned of."""
+    good = write_dicom(tmp_path / "x.dcm", RAMP, PatientName="Doe^Ann").read_bytes()
+    place = good.index(b"\x08\x00\x16\x00UI")  # the element before: (0008,0005), its character set
+    lines = [
+        "import logging, sys",
+        "logging.basicConfig(level=logging.DEBUG)",
+        "from localmi.data.images import read_image",
+        "print(*(read_image(path, 16).pixels.shape for path in sys.argv[1:]))",
+    ]
+    paths = []
+    for number, value in enumerate([b"Doe^Ann ", b"ISO 2022 IR 6\\Doe^Anna", b"ISO_IR 192\\Doe "]):
+        element = b"\x08\x00\x05\x00CS" + len(value).to_bytes(2, "little") + value
+        paths.append(tmp_path / f"{number}.dcm")
+        paths[-1].write_bytes(good[:place] + element + good[place:])
+    command = [sys.executable, "-W", "always", "-c", "\n".join(lines), *map(str, paths)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.count("(16, 16)") == 3
+    assert "Doe" not in done.stdout + done.stderr

@@ -29,7 +29,7 @@ def test_every_planted_fault_is_in_the_report_and_nothing_else_is_lost(
 
 def test_leaks_are_refused_unless_asked_otherwise(tmp_path: Path) -> None:
     tree = write_tree(tmp_path, 230, every=9)
-    with pytest.raises(StudyLeakError, match='1 patients in .*"reject"'):
+    with pytest.raises(StudyLeakError, match='1 patient in .*"reject"'):
         prepare(tree.data_dir, tmp_path / "cache", image_size=32)
     assert not (tmp_path / "cache").exists()
 

@@ -1,5 +1,6 @@
 import re
 import textwrap
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given, settings
@@ -319,6 +320,159 @@ def test_each_real_report_gives_its_sections() -> None:
         expected = {label.lower(): part for label, part in report.items() if part}
         if expected.keys() & {"findings", "impression"}:
             assert sections(text) == expected
+
+
+# reports of other sources
+
+LOOSE = {
+    "Indication": "Cough.",
+    "Comparison": "None.",
+    "Findings": "No effusion.",
+    "Impression": "Normal heart.",
+}
+LOOSE_BODY = {"findings": "No effusion.", "impression": "Normal heart."}
+
+
+@pytest.mark.parametrize("case", [str.title, str.upper, str.lower])
+@pytest.mark.parametrize(
+    "form",
+    [
+        *(
+            "{}: {}",
+            "{}:{}",
+            "{} : {}",
+            "{}:\n{}",
+            "{}\n{}",
+            "{}:  {}\n",
+            "{} - {}",
+            "{} \u2013 {}",
+        ),
+        *("**{}:** {}", "**{}**: {}", "## {}\n{}", "__{}__\n\n{}\n", "[{}]\n{}", "  {} :\n {}"),
+        *("1. {}: {}", "{} = {}", "*{}*: {}"),
+    ],
+)
+def test_headers_of_other_sources(case: Callable[[str], str], form: str) -> None:
+    text = "\n".join(form.format(case(name), part) for name, part in LOOSE.items())
+    assert body_sections(text) == LOOSE_BODY
+    assert body_sections(text.replace("\n", "\r\n")) == LOOSE_BODY
+
+
+@pytest.mark.parametrize("case", [str.title, str.upper, str.lower])
+@pytest.mark.parametrize("before", ["", "FINAL REPORT ", "Chest, two views. "])
+@pytest.mark.parametrize("form", ["{}: {}", "{}:{}", "{} : {}", "{}:{}\t"])
+def test_headers_in_one_line(case: Callable[[str], str], before: str, form: str) -> None:
+    text = before + " ".join(form.format(case(name), part) for name, part in LOOSE.items())
+    assert body_sections(text) == LOOSE_BODY
+
+
+@pytest.mark.parametrize("case", [str.title, str.upper])
+def test_headers_in_one_line_without_full_stops(case: Callable[[str], str]) -> None:
+    parts = [f"{case(name)}: {part.rstrip('.')}" for name, part in LOOSE.items()]
+    body = {name: part.rstrip(".") for name, part in LOOSE_BODY.items()}
+    assert body_sections("FINAL REPORT " + " ".join(parts)) == body
+    bold = [f"**{part}".replace(":", ":**") for part in parts]
+    assert body_sections(" ".join(bold)) == body
+
+
+def test_headers_without_any_space() -> None:
+    text = "".join(f"{name}:{part}" for name, part in LOOSE.items())
+    assert body_sections(text) == LOOSE_BODY
+
+
+@pytest.mark.parametrize(
+    ("header", "name"),
+    [
+        ("Impression/Conclusion", "impression"),
+        ("IMPRESSION / CONCLUSION", "impression"),
+        ("Findings and Impression", "impression"),
+        ("Final impression", "impression"),
+        ("Opinion", "impression"),
+        ("Impressions", "impression"),
+        ("Radiological findings", "findings"),
+        ("Observations", "findings"),
+        ("Report", "findings"),
+    ],
+)
+def test_other_words_for_the_body(header: str, name: str) -> None:
+    assert body_sections(f"Clinical History: Cough.\n{header}: Clear.\n") == {name: "Clear."}
+
+
+@pytest.mark.parametrize("case", [str.title, str.upper])
+@pytest.mark.parametrize(
+    "header",
+    ["Clinical data", "Reason for study", "Chief complaint", "Patient history", "Indications"],
+)
+def test_other_words_for_the_history(case: Callable[[str], str], header: str) -> None:
+    assert body_sections(f"{case(header)}: Cough.\nFindings: Clear.") == {"findings": "Clear."}
+    assert body_sections(f"{header}: Cough.\n\nClear.\n\nNormal.") == {
+        "last_paragraph": "Clear.\n\nNormal."
+    }
+    assert body_sections(f"{header}: Cough, number 3.") == {}  # the history is never the body
+
+
+def test_a_chest_with_an_indication_is_no_finding() -> None:
+    text = "PA CHEST INDICATION: Cough.\nFINDINGS: Clear.\n"
+    assert body_sections(text) == {"findings": "Clear."}
+
+
+@pytest.mark.parametrize(
+    ("text", "body"),
+    [
+        # a header of another style beside official ones
+        ("FINDINGS: Clear.\nImpression: Normal.", {"findings": "Clear.", "impression": "Normal."}),
+        ("FINDINGS: Clear. IMPRESSION: Normal.", {"findings": "Clear.", "impression": "Normal."}),
+        ("FINDINGS\nClear.\nIMPRESSION: Normal.", {"findings": "Clear.", "impression": "Normal."}),
+        ("IMPRESSION: Normal.\nClinical history: Cough.", {"impression": "Normal."}),
+        (
+            "INDICATION: Cough.\nFindings: Clear.\nIMPRESSION: Normal.",
+            {"findings": "Clear.", "impression": "Normal."},
+        ),
+        # not a header, or nothing new
+        (
+            "FINDINGS: Clear. The impression: normal. Comparison: none.",
+            {"findings": "Clear. The impression: normal. Comparison: none."},
+        ),
+        ("IMPRESSION: 1. Edema. IMPRESSION: Mild.", {"impression": "1. Edema. IMPRESSION: Mild."}),
+    ],
+)
+def test_headers_inside_official_sections(text: str, body: dict[str, str]) -> None:
+    assert body_sections(text) == body
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Presentation: Cough. Imaging notes: Opacities. Impression: Pneumonia.",
+        "Heart enlarged. The Impression: edema.",
+        "Comparison: chest film of May shows the same.",
+        "Normal study",
+        "No change. Comment: none needed.",
+        "Lungs clear.\n\nComment: poor film.\n\nHeart normal.",
+    ],
+)
+def test_a_text_is_not_cut_for_a_word_in_it(text: str) -> None:
+    assert body_sections(text) == {"full_report": text}
+
+
+@pytest.mark.parametrize("text", ["Findings:", "Indication: Cough.\nFindings:\nImpression:\n"])
+def test_headers_alone_are_no_body(text: str) -> None:
+    assert body_sections(text) == {}
+
+
+MISSING = ["nan", "NaN", "None", "NULL", "n/a", "N/A", "N.A.", "NA", "<NA>", "#N/A", "['nan']"]
+MISSING += ["nan.", "-", "[]", "nil", "\\N", "not available", "Not provided.", "nan nan", "NaT"]
+
+
+@pytest.mark.parametrize("word", MISSING)
+def test_words_for_an_empty_cell_are_no_report_and_no_section(word: str) -> None:
+    assert body_sections(word) == {}
+    assert body_sections(f"FINDINGS: {word}") == {}
+    assert body_sections(f"Findings: {word}\nImpression: {word}") == {}
+    assert body_sections(f"FINDINGS: Clear.\nIMPRESSION: {word}\n") == {"findings": "Clear."}
+    assert body_sections(f"FINDINGS: {word}\nIMPRESSION: Clear.\n", use=("findings",)) == {
+        "impression": "Clear."
+    }
+    assert list(body_sections(f"FINDINGS: {word} effusion.")) == ["findings"]
 
 
 # fuzz: 4,000 of the 10,000 cases, the others are in test_sentences and test_openi

@@ -73,7 +73,7 @@ def test_identical_pixels_in_two_splits_are_a_leak() -> None:
             "split": ["train", "train", "test"],
         }
     )
-    with pytest.raises(StudyLeakError, match=r"1 images with identical pixels.*: x = z"):
+    with pytest.raises(StudyLeakError, match=r"1 image with identical pixels.*: x = z"):
         check_leaks(table)
     check_leaks(table.assign(split="train"))
 
@@ -91,9 +91,11 @@ def test_rejecting_moves_all_images_of_the_patient() -> None:
     left, rejected = resolve_leaks(table, earlier, "reject")
     assert left["image_id"].tolist() == ["3", "4"]
     assert rejected["image_id"].tolist() == ["0", "1", "2"]
-    with pytest.raises(StudyLeakError, match='1 patients in train and test: a.*"reject"'):
+    with pytest.raises(StudyLeakError, match='1 patient in train and test: a.*"reject"'):
         resolve_leaks(table, earlier, "refuse")
-    with pytest.raises(StudyLeakError, match="1 studies"):  # of two patients: nobody to reject
+    with pytest.raises(
+        StudyLeakError, match="1 study in train and"
+    ):  # of two patients: nobody to reject
         resolve_leaks(table.assign(study_id="s", patient_id=list("abcd")), earlier, "reject")
     with pytest.raises(ConfigError, match="Unknown value of leaks 'warn'"):
         resolve_leaks(table, earlier, "warn")  # type: ignore[arg-type]

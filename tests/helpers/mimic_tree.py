@@ -415,5 +415,6 @@ def _check_report(cache: Cache, tree: Tree) -> None:
     notes = " ".join(report["notes"])
     for name, said in ((NO_LABELS, "no row in"), (NO_REPORT, "no report file")):
         if number := tree.faults[name]:
-            assert f"{number} studies have {said}" in notes
+            words = "1 study has" if number == 1 else f"{number} studies have"
+            assert f"{words} {said}" in notes
     assert str(tree.data_dir.parent) not in text + json.dumps(report)

@@ -151,7 +151,7 @@ def test_other_choices_train_too(build, changes: dict[str, Any]) -> None:
 def test_a_test_patient_is_not_trained_on(configure, tiny_cache: Cache) -> None:
     manifest = tiny_cache.manifest.copy()
     manifest.loc[manifest.index[manifest["split"] == "train"][0], "official_split"] = "test"
-    with pytest.raises(StudyLeakError, match="1 test patients of a downstream task are in train"):
+    with pytest.raises(StudyLeakError, match="Found 1 test patient of a downstream task in train"):
         Pretraining(configure(), replace(tiny_cache, manifest=manifest))
 
 

@@ -14,6 +14,7 @@ from localmi.data.cache.cache import Cache, open_cache
 from localmi.data.cache.shards import ImageRows
 from localmi.data.reports import SentenceKind
 from localmi.data.splits import SPLITS
+from localmi.data.tables import counted
 from localmi.errors import DataError, TrainingError, check_name
 from localmi.names import Split, Unit
 from localmi.statistics import partners
@@ -116,9 +117,10 @@ class SplitData:
         usable = self.manifest["study_id"].nunique()
         if split != "train" and usable < MIN_STUDIES:
             raise TrainingError(
-                f"Split {split!r} of {cache.folder.name} has {usable} usable studies, and nothing "
-                f"can be measured on fewer than {MIN_STUDIES}. Give more patients, or a column "
-                f"`split` with {MIN_STUDIES} studies in each; report.txt says what was rejected."
+                f"Split {split!r} of {cache.folder.name} has {counted(usable, 'usable study')}, "
+                f"and nothing can be measured on fewer than {MIN_STUDIES}. Give more patients, or "
+                f"a column `split` with {MIN_STUDIES} studies in each; report.txt says what was "
+                "rejected."
             )
         self.split = split
         self.unit = unit
@@ -213,8 +215,8 @@ class TrainingBatches(Dataset[Batch]):
             raise TrainingError(f"batch_size={size}: a mismatched pair needs at least 2 images.")
         if len(data) < size:
             raise TrainingError(
-                f"batch_size={size}, but split {data.split!r} has {len(data)} images. "
-                "Lower batch_size."
+                f"batch_size={size}, but split {data.split!r} has "
+                f"{counted(len(data), 'image')}. Lower batch_size."
             )
         if min(studies := len(data.study_ids), texts := len(data.texts)) < 2:
             raise TrainingError(

@@ -1,5 +1,7 @@
 """A radiograph in DICOM as it would be displayed: PS3.3 C.11. Taught in 13_preparing_mimic_cxr."""
 
+import logging
+import warnings
 from io import BytesIO
 from pathlib import Path
 
@@ -26,7 +28,10 @@ OPTIONAL = (
 )
 VOI_FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
 DECODERS = "`pip install pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg` reads most such files"
-config.settings.reading_validation_mode = config.IGNORE  # its warnings quote the header
+# its warnings quote the header, which tells of the patient
+config.settings.reading_validation_mode = config.IGNORE
+logging.getLogger("pydicom").setLevel(logging.CRITICAL)
+warnings.filterwarnings("ignore", module="pydicom")
 
 
 def dicom_start(path: Path | str) -> int | None:

@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from localmi.data.splits import SPLITS, check_leaks
-from localmi.data.tables import examples
+from localmi.data.tables import counted, examples
 from localmi.errors import DataError, StudyLeakError, check_name
 from localmi.names import Policy
 
@@ -122,7 +122,7 @@ def check_test_patients(manifest: pd.DataFrame) -> None:
     if len(leaking):
         patients = leaking["patient_id"].drop_duplicates()
         raise StudyLeakError(
-            f"{len(patients)} test patients of a downstream task are in "
+            f"Found {counted(len(patients), 'test patient')} of a downstream task in "
             f"{' and '.join(sorted(leaking['split'].unique()))}: {examples(patients)}. A model "
             "could recognise the patient instead of the finding. Prepare the data again with "
             "all their images in the test split."
@@ -205,6 +205,19 @@ def _graded(rows: pd.DataFrame, columns: Sequence[str]) -> int | None:
     return int(rows[present].notna().any(axis=1).sum()) if present else None
 
 
+def foreign_labels(table: pd.DataFrame) -> dict[str, pd.Series]:
+    """Columns with the name of a finding or severity and values that are none of theirs: these."""
+    codes = dict.fromkeys(FINDINGS, STATES) | dict.fromkeys(SEVERITIES, GRADES)
+    present = {name: table[name].dropna() for name in codes if name in table}
+    found = {name: foreign(values, codes[name]) for name, values in present.items()}
+    return {name: values for name, values in found.items() if len(values)}
+
+
+def foreign(values: pd.Series, codes: Sequence[float]) -> pd.Series:
+    """Which of the values are neither blank nor one of the codes."""
+    return values[values.notna() & ~pd.to_numeric(values, errors="coerce").isin(codes)]
+
+
 def count_report(table: pd.DataFrame) -> str:
     """Images a split and view; positive and negative ones a finding and policy; Table 1 beside.
 
@@ -214,14 +227,8 @@ def count_report(table: pd.DataFrame) -> str:
 
     Taught in 05_radiographs_and_reports.
     """
-    codes = dict.fromkeys(FINDINGS, STATES) | dict.fromkeys(SEVERITIES, GRADES)
-    foreign = [
-        name
-        for name in table
-        if name in codes and not table[name].dropna().isin(codes[name]).all()
-    ]
     view = table["view"].mask(table["view"] == "", "unknown")
-    table = table.drop(columns=foreign).assign(view=view)
+    table = table.drop(columns=list(foreign_labels(table))).assign(view=view)
     splits = [name for name in SPLITS if name in set(table["split"])]
     images = table.groupby(["split", "view"]).size().unstack(fill_value=0).loc[splits]
     parts = [_titled("Images", images)]

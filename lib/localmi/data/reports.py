@@ -12,8 +12,9 @@ Written anew here, and different where a sentence would be lost: misspelt header
 similarity (officially by a list); two sections of one name are joined (the last one is taken);
 an unknown header inside findings or impression ("LUNGS:") is part of them (it ends them); a text
 without any known header is taken whole (its first paragraph is dropped); an addendum is known by
-the line of underscores below it. Official exceptions for 56 reports, named by their ids, are left
-out.
+the line of underscores below it; headers of other sources ("Findings:", "**FINDINGS**", all in one
+line) count where the official rules find no body, or stand inside another section. Official
+exceptions for 56 reports, named by their ids, are left out.
 
 Sentences: rules for the way radiologists write, not a general splitter. The common shortcuts fail
 on these texts: deleting `[0-9]+\\.` and cutting at "." turns "2.5 cm" into "5 cm", a general
@@ -24,8 +25,9 @@ import difflib
 import functools
 import re
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
+from localmi.data.tables import is_missing
 from localmi.errors import ConfigError, DataError
 
 PARAGRAPH = re.compile(r"\n[^\S\n]*\n")
@@ -56,14 +58,41 @@ ALIASES = {
     "date": (),
 }
 NAMES = {alias: name for name, aliases in ALIASES.items() for alias in (name, *aliases)}
+LOOSE_ALIASES = {  # of other sources
+    "findings": ("observation", "description", "report", "narrative"),
+    "impression": ("opinion", "interpretation", "summary"),
+    "indication": (
+        *("reason for study", "reason for visit", "chief complaint", "clinical detail"),
+        *("clinical data", "clinical statement", "clinical question", "clinical background"),
+    ),
+    "technique": ("procedure", "protocol", "projection", "view"),
+}
+LOOSE_NAMES = NAMES | {alias: name for name, words in LOOSE_ALIASES.items() for alias in words}
 # "final impression", "pertinent history": the first of these that stands in the header
-PARTS = ("impression", "findings", "history", "comparison", "addendum")
+PARTS = ("impression", "findings", "history", "indication", "comparison", "addendum")
 # "chest, two views:", "portable ap:": the title of the study stands where "findings" should
 VIEW_TITLE = re.compile(
     r"chest|portable|ribs|bone window|(?:one|two|pa|ap|lateral|frontal) view"
     r"|(?:pa|ap|lateral|frontal) and|frontal (?:semi-)?upright"
 )
+BODY = {"findings", "impression"}
+HISTORY = {"indication", "history"}
 FALLBACK = ("impression", "findings", "last_paragraph", "full_report", "comparison")
+# what `HEADER` does not find; any case
+_NAMES = sorted(LOOSE_NAMES.keys() - {"report", "narrative"}, key=len, reverse=True)
+_NAME = "(?:" + "|".join(map(re.escape, _NAMES)) + ")s?"
+_TITLE = rf"{_NAME}(?:\ ?[/&+]\ ?{_NAME})?"
+_WORD = r"(?:(?!(?:the|these|this|no)\ )[a-z]+\ )"  # "Final impression"
+LOOSE_HEADER = re.compile(
+    rf"""^[^A-Za-z\n]*(?:
+        ({_WORD}?(?:{_TITLE}|report|narrative))[ \t*_)\]]*:[*_]*  # "1. **Final impression**:"
+      | ({_TITLE})[ \t*_]*[-\u2013\u2014=](?=\s)  # "Findings - "
+      | ({_TITLE})[ \t*_=#)\]-]*$                # "## FINDINGS" and nothing else
+    ) | (?<=[.!?;])[ \t]*({_WORD}?{_TITLE})[ \t]*:  # behind a sentence
+      | (?<=[\s>])[*_]*(?-i:(?=[A-Z]))({_TITLE})[ \t*_]*:[*_]*  # amid a line, with a capital""",
+    re.IGNORECASE | re.MULTILINE | re.VERBOSE,
+)
+LINE_START, SENTENCE_START = 3, 4  # last groups of the kinds above
 SIMILARITY = 0.85  # "impresson" is .95 from "impression", "medication" .80 from "indication"
 
 
@@ -105,18 +134,87 @@ def sections(text: str) -> dict[str, str]:
         )
     addendum, text = _split_addendum(text.replace("\r\n", "\n").replace("\r", "\n"))
     text = FURNITURE.sub("", text)
-    headers = list(HEADER.finditer(text))
-    if not any(section_name(header[1]) for header in headers):
-        return _named([("addendum", addendum), *_without_headers(text)])
-    found = [("addendum", addendum), ("preamble", text[: headers[0].start()])]
-    ends = [header.start() for header in headers[1:]] + [len(text)]
+    headers = [
+        Header(*found.span(), section_name(found[1]), found[1]) for found in HEADER.finditer(text)
+    ]
+    names = {header.name for header in headers}
+    if names & BODY:
+        parts = _parts(text, _with_inner(headers, text))
+    elif loose := _loose_headers(text, official=any(names)):
+        parts = _parts(text, loose)
+    else:
+        parts = _parts(text, headers) if any(names) else _without_headers(text)
+    return _named([("addendum", addendum), *parts])
+
+
+class Header(NamedTuple):
+    """Where a header stands in a text, what it means (None: unknown), and its words; of a loose
+    one the group of `LOOSE_HEADER` that has found it."""
+
+    start: int
+    end: int
+    name: str | None
+    title: str
+    group: int = 0
+
+
+def _find_loose(text: str) -> list[Header]:
+    found = []
+    for match in LOOSE_HEADER.finditer(text):
+        group = match.lastindex or 0
+        title = match[group]
+        words = " ".join(title.lower().split())
+        known = (words, words.removesuffix("s"), words.partition(" ")[2])
+        name = next((LOOSE_NAMES[one] for one in known if one in LOOSE_NAMES), section_name(words))
+        found.append(Header(*match.span(), name, title, group))
+    return found
+
+
+def _with_inner(headers: list[Header], text: str) -> list[Header]:
+    """Official headers, and others that begin another section of the body, or end it: history."""
+    starts = {header.start for header in headers}
+    inner = [
+        header
+        for header in _find_loose(text)
+        if header.name in BODY | HISTORY
+        and header.group <= SENTENCE_START
+        and header.title[0].isupper()
+        and header.start not in starts
+    ]
+    kept: list[Header] = []
+    section: str | None = None
+    for header in sorted(headers + inner):
+        if not header.group or (header.name != section and {header.name, section} & BODY):
+            kept.append(header)
+            section = header.name or section
+    return kept
+
+
+def _loose_headers(text: str, official: bool) -> list[Header]:
+    """Headers of a text without an official body; [] where they give none, nor hide a history."""
+    headers = _find_loose(text)
+    names = {header.name for header in headers}
+    if names & BODY:
+        first = headers[0]
+        on_line = first.group <= LINE_START and not text[first.end : first.end + 1].strip()
+        if len(names) > 1 or on_line:
+            return headers
+    if official or not headers or text[: headers[0].start].strip():
+        return []
+    last = dict(_parts(text, headers)).get("last_paragraph", "")
+    return headers if last.strip() or names & HISTORY else []
+
+
+def _parts(text: str, headers: list[Header]) -> list[tuple[str, str]]:
+    """What stands before the first header and behind each."""
+    found = [("preamble", text[: headers[0].start])]
+    ends = [header.start for header in headers[1:]] + [len(text)]
     for header, end in zip(headers, ends, strict=True):
-        name = section_name(header[1])
-        if name is None and found[-1][0] in ("findings", "impression"):  # "LUNGS:  Clear."
-            found.append((found[-1][0], text[header.start() : end]))
+        if header.name is None and found[-1][0] in BODY:  # "LUNGS:  Clear."
+            found.append((found[-1][0], text[header.start : end]))
         else:
-            found.append((name or header[1].strip().lower(), text[header.end() : end]))
-    return _named(_with_last_paragraph([part for part in found if part[1].strip()]))
+            found.append((header.name or header.title.strip().lower(), text[header.end : end]))
+    return _with_last_paragraph([part for part in found if part[1].strip()])
 
 
 def _named(found: list[tuple[str, str]]) -> dict[str, str]:
@@ -149,7 +247,7 @@ def _without_headers(text: str) -> list[tuple[str, str]]:
 def _with_last_paragraph(found: list[tuple[str, str]]) -> list[tuple[str, str]]:
     """Without findings and impression, the last section ends at its first blank line, and what
     follows is the body of the report."""
-    if not found or any(name in ("findings", "impression") for name, _ in found):
+    if not found or any(name in BODY for name, _ in found):
         return found
     name, text = found[-1]
     first, *rest = PARAGRAPH.split(text, maxsplit=1)  # `first` may be empty
@@ -160,7 +258,8 @@ def body_sections(text: str, use: Sequence[str] = ("findings", "impression")) ->
     """The sections that describe the image: those of `use`, in that order.
 
     Where none of `use` stands, the first that does of impression, findings, last paragraph, full
-    report, comparison (official order); {} where none does.
+    report, comparison (official order); {} where none does. A section that is only "nan", "None",
+    "N/A" or the like, as programs write an empty cell, does not stand.
 
     Raises:
         DataError: `text` is not a string.
@@ -169,6 +268,7 @@ def body_sections(text: str, use: Sequence[str] = ("findings", "impression")) ->
     if isinstance(use, str) or not use:
         raise ConfigError(f'use must be section names such as ("findings",), found {use!r}.')
     found = sections(text)
+    found = {k: part for k, part in found.items() if k == "comparison" or not is_missing(part)}
     wanted = {name: found[name] for name in use if name in found}
     if wanted:
         return wanted

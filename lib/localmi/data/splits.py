@@ -12,18 +12,18 @@ from typing import Literal, get_args
 import numpy as np
 import pandas as pd
 
-from localmi.data.tables import MAX_EXAMPLES, examples, keep_rows
+from localmi.data.tables import MAX_EXAMPLES, counted, examples, keep_rows
 from localmi.errors import ConfigError, DataError, StudyLeakError, check_name
 from localmi.names import Split
 
 Leaks = Literal["refuse", "reject"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 SPLIT_NAMES = {"val": "validate", "valid": "validate", "validation": "validate"}
-LEAK_COLUMNS = {  # column -> what its values are called
-    "patient_id": "patients",
-    "study_id": "studies",
-    "image_id": "image ids",
-    "sha256": "images with identical pixels",
+LEAK_COLUMNS = {  # column -> what one of its values is called, and what is said of it
+    "patient_id": ("patient", ""),
+    "study_id": ("study", ""),
+    "image_id": ("image id", ""),
+    "sha256": ("image", " with identical pixels"),
 }
 
 
@@ -124,7 +124,7 @@ def check_leaks(table: pd.DataFrame) -> None:
         StudyLeakError: names up to five offenders of each sort, how many, and what to do.
     """
     leaks = []
-    for column, noun in LEAK_COLUMNS.items():
+    for column, (noun, said) in LEAK_COLUMNS.items():
         if column not in table:
             continue
         counts = table.groupby(column)["split"].nunique()
@@ -132,9 +132,8 @@ def check_leaks(table: pd.DataFrame) -> None:
         if len(leaking):
             rows = table[table[column].isin(leaking)]
             splits = " and ".join(name for name in SPLITS if name in set(rows["split"]))
-            leaks.append(
-                f"{len(leaking)} {noun} in {splits}: {_offenders(table, column, leaking)}"
-            )
+            found = counted(len(leaking), noun) + said
+            leaks.append(f"{found} in {splits}: {_offenders(table, column, leaking)}")
     if leaks:
         raise StudyLeakError(
             f"Found in more than one split: {'; '.join(leaks)}. A model could recognise them "

@@ -1,8 +1,13 @@
 """Reading and checking the tables that describe a study, with messages a user can act on."""
 
+import gzip
+import os
+import re
 import zlib
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
+from itertools import islice
 from pathlib import Path
+from typing import IO, cast
 
 import pandas as pd
 
@@ -10,7 +15,34 @@ from localmi.errors import DataError
 
 PAIR_COLUMNS = ["image_id", "study_id", "patient_id", "image", "report", "view", "split"]
 REJECTED_COLUMNS = ["image_id", "study_id", "reason"]
+ADVICE = {  # how a reason begins -> what to do; of the others, all of a file's content, ANEW
+    "no image file": "put it where the note says that it was looked for",
+    "no report file": "put it where the note says that it was looked for",
+    "empty report": "give it a text, or leave it out",
+    "no sentence in": "look at the report: its headers may be unknown, or its text cut off",
+    "no view": "fill in the view, if it is known",
+    "unknown view": "name the view as DICOM does: AP, PA, LATERAL, ...",
+    "no row in": "put the row back, or download the table anew",
+    "its study has several": "give each study one patient and one report",
+    "its patient is in two splits": "leave the patient in one split",
+    "the same pixels": "leave out the copy, or put all images of its patient into one split",
+    "named in two reports": "leave out one of the reports",
+    "second report": "leave out one of the reports",
+    "report without": "nothing can be paired with it: leave it out",
+}
+ANEW = "download or export the file anew, or leave it out"
 MAX_EXAMPLES = 5  # that an error names
+# how a file of another encoding than UTF-8 begins
+MARKS = {b"\xff\xfe\0\0": "utf-32", b"\0\0\xfe\xff": "utf-32"}
+MARKS |= {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
+AS_UTF_8 = "Save it as UTF-8 (Excel: CSV UTF-8)."
+SEPARATORS = ",;\t|"
+SINGULAR = {"": "", "have": "has"}
+NULLS = {"nan", "nat", "none", "null", "na"}  # what programs write for an empty cell
+MISSING = NULLS | {  # and people
+    *("nil", "missing", "unknown", "empty", "blank", "not", "available", "unavailable", "given"),
+    *("provided", "applicable", "recorded", "report"),
+}
 
 
 def examples(values: pd.Series) -> str:
@@ -19,16 +51,63 @@ def examples(values: pd.Series) -> str:
     return shown + (", ..." if len(values) > MAX_EXAMPLES else "")
 
 
+def advice(reason: str) -> str:
+    """What to do about a rejected image."""
+    return next((text for begin, text in ADVICE.items() if reason.startswith(begin)), ANEW)
+
+
+def counted(number: int, noun: str, verb: str = "") -> str:
+    """ "1 study", "1,200 studies"; with "have": "1 study has"."""
+    if number == 1:
+        return f"1 {noun} {SINGULAR[verb]}".strip()
+    plural = noun.removesuffix("y") + "ies" if noun.endswith("y") else noun + "s"
+    return f"{number:,} {plural} {verb}".strip()
+
+
+def is_missing(text: str, words: Set[str] = MISSING) -> bool:
+    """Whether a text has no letter, or is "nan", "None", "N/A", "\\\\N", "<null>" or the like."""
+    text = re.sub(r"\bn[/.]a\b|\\n", "na", text.lower())
+    return words >= set(re.findall(r"[^\W\d_]+", text))
+
+
+def where_looked(path: Path, root: Path, number: int, other: str = "") -> str:
+    """For files that are missing: where the first was looked for, and what lies there instead.
+
+    Args:
+        path: of the first. root: of the study; paths are said from there.
+        number: of all. other: "or .dcm", where it could have been another file as well.
+    """
+    folders = (parent for parent in path.parents if parent.is_dir())
+    folder = next((one for one in folders if os.access(one, os.R_OK)), root)
+    names = sorted(entry.name for entry in islice(os.scandir(folder), 1000))
+    looked, there = (
+        (root.name / one.relative_to(root)).as_posix() if one.is_relative_to(root) else str(one)
+        for one in (path, folder)
+    )
+    holds = examples(pd.Series(names, dtype=str)) or "nothing"
+    return (
+        f"{counted(number, 'file')} not found: looked for {looked}{other}; {there} holds {holds}."
+    )
+
+
 def read_table(path: Path, required: Sequence[str], text: Sequence[str]) -> pd.DataFrame:
     """A CSV whose `text` columns are kept as written ("007", "NA"), checked for `required`.
 
+    Cells may be parted by semicolons, tabs or bars as well; UTF-16 is known by its mark.
+
     Raises:
-        DataError: not readable, a column is missing, or a row has more cells than the header.
+        DataError: not readable, not UTF-8, a column is missing, or a row has more cells than the
+            header.
     """
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False).fillna("")
+        table = _cells(path)
+    except UnicodeError as error:
+        raise DataError(f"{path} is not UTF-8{_wrong_line(path)}. {AS_UTF_8}") from error
     except (OSError, EOFError, ValueError, zlib.error) as error:
-        raise DataError(f"{path} cannot be read as CSV: {error}. Write it anew.") from error
+        raise DataError(
+            f"{path} cannot be read as CSV: {str(error).strip()}. Write it anew, texts in double "
+            "quotes."
+        ) from error
     table = table.rename(columns=str.strip)
     found = [str(column) for column in table]
     missing = [column for column in required if column not in found]
@@ -49,6 +128,35 @@ def read_table(path: Path, required: Sequence[str], text: Sequence[str]) -> pd.D
     )
 
 
+def _cells(path: Path) -> pd.DataFrame:
+    """All cells as text, by the encoding and the separator that the first line shows."""
+    with _opened(path) as file:
+        head = file.read(4096)
+    encoding = next((name for mark, name in MARKS.items() if head.startswith(mark)), "utf-8")
+    first = head.decode(encoding, "ignore").partition("\n")[0]
+    if "\0" in first:  # UTF-16 without a mark, or no text at all
+        raise UnicodeError(f"{path} is no text")
+    separator = max(SEPARATORS, key=first.count)
+    return pd.read_csv(
+        path, dtype=str, keep_default_na=False, encoding=encoding, sep=separator
+    ).fillna("")
+
+
+def _opened(path: Path) -> IO[bytes]:
+    return cast(IO[bytes], gzip.open(path)) if path.suffix == ".gz" else open(path, "rb")
+
+
+def _wrong_line(path: Path) -> str:
+    """Where a file is not UTF-8: " (line 5)"."""
+    with _opened(path) as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                line.decode()
+            except UnicodeError:
+                return f" (line {number})"
+    return ""
+
+
 def _values(cells: pd.Series) -> pd.Series:
     """A column of labels: numbers where all filled cells are numbers, else text."""
     filled = cells.mask(cells == "")
@@ -63,8 +171,8 @@ def check_unique(table: pd.DataFrame, column: str, path: Path) -> None:
     twice = table.loc[table[column].duplicated(), column].drop_duplicates()
     if len(twice):
         raise DataError(
-            f"{path} has {len(twice)} values of {column} more than once: {examples(twice)}. "
-            "Each may stand in one row only."
+            f"{path} has {counted(len(twice), 'value')} of {column} more than once: "
+            f"{examples(twice)}. Each may stand in one row only."
         )
 
 

@@ -59,7 +59,7 @@ def test_the_command_prepares_and_verifies(study: Path, tmp_path: Path) -> None:
         "Found 5 images of 5 studies in ours.",
         "1 for 'no image file' (0.png)",
         "ours: 4 images of 4 studies and 4 patients, 4 sentences, at 32 pixels.",
-        "  1 not an image (5.png)",
+        "  1 not an image (5.png): download or export the file anew, or leave it out",
         "Prepared in",
         f"Use it as data_dir: {out}",
     ):
@@ -98,6 +98,27 @@ def test_a_dry_run_writes_nothing(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["ours"]
 
 
+def test_a_dry_run_says_what_of_its_sample_cannot_be_used(study: Path, tmp_path: Path) -> None:
+    words = ("prepare", "--data-dir", str(study), "--out", str(tmp_path / "new"), "--dry-run")
+    done = call(*words)
+    assert done.returncode == 0
+    assert "in a sample of 5). In the sample: Rejected 1 image: 1 for 'not an image' (5.png)" in (
+        done.stdout
+    )
+    for number in range(1, 5):
+        (study / f"{number}.png").write_bytes(b"a page of the server")
+    done = call(*words)
+    assert done.returncode == 2
+    assert "Rejected 5 images: 5 for 'not an image' (1.png, 2.png" in done.stdout
+    assert "DataError: No image of a sample of ours can be used" in done.stderr
+    table = pd.read_csv(study / "pairs.csv")
+    table.assign(report="INDICATION: Cough.").to_csv(study / "pairs.csv", index=False)
+    done = call(*words)
+    assert done.returncode == 2
+    assert "5 for 'no sentence in findings or impression'" in done.stdout
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["ours"]
+
+
 def test_an_estimate_counts_images_and_reports(
     study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -126,9 +147,9 @@ def test_what_is_found_is_said() -> None:
         Pairs(table, rejected, "x", {"view LL": 1200}, ("12 studies lack labels.",))
     )
     assert said.splitlines() == [
-        "Found 2 images of 1 studies in x.",
+        "Found 2 images of 1 study in x.",
         "Not asked for: 1,200 images, view LL.",
-        "Rejected 1 images: 1 for 'bad' (i).",
+        "Rejected 1 image: 1 for 'bad' (i): download or export the file anew, or leave it out.",
         "Note: 12 studies lack labels.",
     ]
 
@@ -198,3 +219,30 @@ def test_labels_that_are_not_those_of_chexpert(study: Path, tmp_path: Path) -> N
     prepare(study, tmp_path / "cache", image_size=32)
     assert "labels are not those of CheXpert" in (tmp_path / "cache" / "report.txt").read_text()
     assert json.loads((tmp_path / "cache" / "report.json").read_text())["labels"] == {}
+
+
+def test_one_column_of_words_takes_no_other_counts_away(study: Path, tmp_path: Path) -> None:
+    table = pd.read_csv(study / "pairs.csv")
+    words = {"Fracture": ["yes", "no", "", "no", "yes", "no"], "Pneumonia": [True, False] * 3}
+    table.assign(**words).to_csv(study / "pairs.csv", index=False)
+    prepare(study, tmp_path / "cache", image_size=32)
+    said = (tmp_path / "cache" / "report.txt").read_text()
+    assert "not counted: Fracture (no, yes), Pneumonia (False, True). Labels are 1" in said
+    assert "Images\n" in said
+    labels = json.loads((tmp_path / "cache" / "report.json").read_text())["labels"]
+    edema = pd.DataFrame(labels["ones"])
+    assert set(edema["finding"]) == {"Edema"}
+    assert edema[["positive", "negative", "ignored"]].sum().tolist() == [2, 1, 1]
+
+
+def test_sentences_are_counted_by_section(study: Path, tmp_path: Path) -> None:
+    table = pd.read_csv(study / "pairs.csv")
+    reports = ["", "Findings: Clear. Dry.\nImpression: Well.", *["Heart: 1. Big. 2. Old."] * 4]
+    table.assign(report=reports, patient_id="p" + table["image"]).to_csv(
+        study / "pairs.csv", index=False
+    )
+    prepare(study, tmp_path / "cache", image_size=32)
+    report = json.loads((tmp_path / "cache" / "report.json").read_text())
+    assert report["sentences_by_section"] == {"findings": 2, "full_report": 6, "impression": 1}
+    said = (tmp_path / "cache" / "report.txt").read_text()
+    assert "2 of findings, 6 of whole reports in which no header is known, 1 of impre" in said

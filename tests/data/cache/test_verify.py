@@ -49,7 +49,7 @@ def test_a_changed_pixel_is_named(cache: Cache) -> None:
     flip(cache.folder / "shard-00000.npy", -1)
     name = cache.manifest["image_id"][3]
     assert verify_cache(cache.folder) == [
-        f"shard-00000.npy: 1 of 4 images are not what was written: {name}"
+        f"shard-00000.npy: not what was written, 1 of 4 images: {name}"
     ]
     found = call(cache.folder)
     assert found.exit_code == 1
@@ -83,14 +83,14 @@ def test_shards_that_are_cut_missing_or_of_another_shape(cache: Cache) -> None:
     shard = cache.folder / "shard-00000.npy"
     good = shard.read_bytes()
     shard.write_bytes(good[:-10])
-    assert "all 4 images" in verify_cache(cache.folder)[0]
+    assert "of 4 images" in verify_cache(cache.folder)[0]
     np.save(shard, np.zeros((2, 16, 16), np.uint8))
     assert "4 of 4 images" in verify_cache(cache.folder)[0]
     np.save(shard, np.zeros(0, np.uint8))
     assert "4 of 4 images" in verify_cache(cache.folder)[0]
     shard.unlink()
     assert verify_cache(cache.folder) == [
-        "shard-00000.npy: all 4 images: No such file or directory"
+        "shard-00000.npy, of 4 images: No such file or directory"
     ]
 
 

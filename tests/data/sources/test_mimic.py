@@ -108,6 +108,43 @@ def test_missing_files_are_reported_not_dropped(tmp_path: Path) -> None:
     assert "1 for 'no report file' (cc-0)" in reasons(pairs.rejected)
 
 
+@pytest.mark.parametrize("there", ["index.html", "aa-0.jpg_.gstmp", "aa-0.JPG", ""])
+def test_a_missing_image_says_what_lies_there(tmp_path: Path, there: str) -> None:
+    root = write_mimic(tmp_path / "jpg", reports=tmp_path / "reports")
+    place = root / mimic_folder("90000000", "80000000")
+    (place / "aa-1.jpg").unlink()
+    if there:
+        (place / "aa-0.jpg").rename(place / there)
+    else:
+        (place / "aa-0.jpg").unlink()
+    shown = place.relative_to(tmp_path).as_posix()
+    note = read_pairs(root, reports_dir=tmp_path / "reports").notes[0]
+    assert note == (
+        f"1 file not found: looked for {shown}/aa-0.jpg or .dcm; "
+        f"{shown} holds {there or 'nothing'}."
+    )
+
+
+def test_images_all_in_one_folder_are_seen(tmp_path: Path) -> None:
+    root = write_mimic(tmp_path / "jpg", reports=tmp_path / "reports")
+    for image in root.rglob("*.jpg"):
+        image.rename(root / "files" / image.name)
+    shutil.rmtree(root / "files" / "p90")
+    with pytest.raises(DataError, match=r"4 files not found: .*; jpg/files holds aa-0\.jpg, aa-1"):
+        read_pairs(root, reports_dir=tmp_path / "reports")
+
+
+@pytest.mark.parametrize("name", ["mimic_cxr_sectioned.csv", "cxr-sectioned.csv.gz"])
+def test_a_table_of_sections_is_not_the_reports(tmp_path: Path, name: str) -> None:
+    root = write_mimic(tmp_path / "jpg", reports=tmp_path / "reports")
+    (root / name).write_text("study,impression,findings\ns80000000,Clear.,\n")
+    with pytest.raises(DataError, match=rf"{name} is a table, .* reports_dir to {ARCHIVE}"):
+        read_pairs(root, reports_dir=root / name)
+    looked = r"looked for p90/p90000000/s80000000\.txt in files, jpg\."
+    with pytest.raises(DataError, match=rf"{looked} Reports are .* {name} is a table made of"):
+        read_pairs(root)
+
+
 def test_image_without_split_is_reported(tmp_path: Path) -> None:
     path = write_mimic(tmp_path, compressed=False) / "mimic-cxr-2.0.0-split.csv"
     pd.read_csv(path).iloc[:-1].to_csv(path, index=False)
@@ -127,7 +164,7 @@ def test_ids_that_would_leave_the_folder_are_refused(
     table = pd.read_csv(path, dtype=str)
     table.loc[0, column] = value
     table.to_csv(path, index=False)
-    with pytest.raises(DataError, match=f"1 unusable values of {column}"):
+    with pytest.raises(DataError, match=f"1 unusable value of {column}"):
         read_pairs(tmp_path)
 
 
@@ -281,7 +318,12 @@ def test_studies_without_chexpert_labels_are_noted(tmp_path: Path) -> None:
     root = write_mimic(tmp_path)
     notes = read_pairs(root).notes
     name = "mimic-cxr-2.0.0-chexpert.csv.gz"
-    assert notes[0] == f"2 studies have no row in {name}: their labels are blank."
+    assert notes[0] == f"2 studies have no row in {name}: these labels are blank."
+    edit(root, "chexpert", (0, "study_id", "80000010"))
+    pd.read_csv(root / name).merge(
+        pd.DataFrame({"study_id": [80000000, 80000001, 80000010]}), how="outer"
+    ).to_csv(root / name, index=False)
+    assert f"1 study has no row in {name}: these labels are blank." in read_pairs(root).notes
     (root / name).unlink()
     pairs = read_pairs(root)
     assert "Edema" not in pairs.table
@@ -293,7 +335,7 @@ def test_studies_without_chexpert_labels_are_noted(tmp_path: Path) -> None:
 def test_labels_that_are_none(tmp_path: Path, value: str) -> None:
     root = write_mimic(tmp_path)
     edit(root, "chexpert", (0, "Edema", value))
-    with pytest.raises(DataError, match="values of Edema that are not -1, 0, 1 or blank"):
+    with pytest.raises(DataError, match=f"1 value of Edema other than .* blank: {value}"):
         read_pairs(root)
 
 
@@ -304,7 +346,7 @@ def test_one_study_may_not_be_labelled_in_two_ways(tmp_path: Path) -> None:
     pd.concat([table, table[:1]]).to_csv(path, index=False)  # the same row twice does no harm
     assert len(read_pairs(root).table) == 4
     pd.concat([table, table[:1].assign(Edema=0.0)]).to_csv(path, index=False)
-    with pytest.raises(DataError, match="1 values of study_id more than once: 80000000"):
+    with pytest.raises(DataError, match="1 value of study_id more than once: 80000000"):
         read_pairs(root)
 
 
@@ -333,7 +375,7 @@ def test_edema_severity(tmp_path: Path, folder: str) -> None:
     assert table["split"].tolist() == table["official_split"].tolist()
     assert not any("severity" in note for note in pairs.notes)
     write_severity(root / folder, {"dd-0": "4"})
-    with pytest.raises(DataError, match="values of edema_severity that are not 0, 1, 2, 3 or bla"):
+    with pytest.raises(DataError, match="1 value of edema_severity other than 0, 1, 2, 3 or bla"):
         read_pairs(root)
 
 
@@ -349,7 +391,9 @@ def test_patients_of_the_consensus_images_are_test_patients(tmp_path: Path) -> N
         "dd-0": "test",
     }
     assert table["official_split"].tolist() == ["train", "train", "validate", "test"]
-    assert any(note.startswith("2 images of 1 patients are moved") for note in pairs.notes)
+    assert any(
+        note.startswith("Moved to the test split: 2 images of 1 patient,") for note in pairs.notes
+    )
     lateral = read_pairs(root, views=("LATERAL",))  # the graded image itself is not asked for
     assert lateral.table["split"].tolist() == ["test"]
 
@@ -360,7 +404,7 @@ def test_a_patient_in_two_splits(tmp_path: Path, graded: bool) -> None:
     edit(root, "split", (2, "split", "test"))  # another study of this patient is in train
     if graded:  # moving the patient to test would hide it
         write_severity(root, {"bb-0": "2"})
-    with pytest.raises(StudyLeakError, match='1 patients in train and test: 90000000.*"reject"'):
+    with pytest.raises(StudyLeakError, match='1 patient in train and test: 90000000.*"reject"'):
         read_pairs(root)
     pairs = read_pairs(root, leaks="reject")
     assert ids(pairs) == ["cc-0", "dd-0"]

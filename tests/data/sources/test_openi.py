@@ -132,6 +132,39 @@ def test_names_of_the_other_copy_and_its_projections(tmp_path: Path) -> None:
     assert left_out == {"view LATERAL": 1}
 
 
+def test_the_copy_in_tables_is_the_same_study(tmp_path: Path) -> None:
+    xml, tables = write_openi(tmp_path / "xml", TWO), tmp_path / "tables"
+    files = ["1_IM-0001-1001.dcm.png", "1_IM-0001-2001.dcm.png", "2_IM-0652-1001.dcm.png"]
+    for name, file in zip(NAMES, files, strict=True):
+        write_image(xml / f"{name}.png")
+        write_image(tables / "images" / "images_normalized" / file)
+    parts = {label.lower(): [text] * 3 for label, text in PARTS.items()}
+    reports = pd.DataFrame({"uid": ["1", "2", "3"], **parts})
+    reports["MeSH"] = ["normal", "Pulmonary Edema/mild;Spine", "normal"]
+    reports.to_csv(tables / "indiana_reports.csv", index=False)
+    projections = pd.DataFrame({"uid": ["1", "1", "2"], "filename": files})
+    projections["projection"] = ["Frontal", "Lateral", "Frontal"]
+    projections.to_csv(tables / "indiana_projections.csv", index=False)
+    table, rejected, left_out = read_openi(tables)
+    expected = read_openi(xml)[0]
+    same = ["study_id", "patient_id", "report", "view", *FINDINGS.values(), "No Finding"]
+    pd.testing.assert_frame_equal(table[same], expected[same])
+    assert table["image_id"].tolist() == ["CXR1_IM-0001-1001", "CXR2_IM-0652-1001"]
+    assert rejected.to_numpy().tolist() == [["CXR3", "CXR3", "report without an image"]]
+    assert left_out == {"view LATERAL": 1}
+    assert has_openi(tables)
+    reports.assign(findings="nan", impression="").to_csv(
+        tables / "indiana_reports.csv", index=False
+    )
+    assert set(read_openi(tables)[1]["reason"]) == {
+        "report without an image",
+        "report without findings and impression",
+    }
+    (tables / "indiana_projections.csv").unlink()
+    with pytest.raises(DataError, match="indiana_projections.csv cannot be read"):
+        read_openi(tables)
+
+
 def test_views_are_a_parameter(tmp_path: Path) -> None:
     reports = TWO | {"3.xml": report_xml("CXR3", ["CXR3_IM-1384-0001-0001"])}
     root = write_openi(tmp_path, reports)
@@ -193,7 +226,9 @@ def test_what_cannot_be_used_is_rejected_with_its_reason(tmp_path: Path) -> None
 
 
 def test_errors_say_what_was_looked_for(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="looked for ecgen-radiology/ and NLMCXR_reports.tgz"):
+    with pytest.raises(
+        DataError, match="looked for ecgen-radiology/, NLMCXR_reports.tgz and indiana_r"
+    ):
         read_openi(tmp_path)
     root = write_openi(tmp_path, TWO, packed=True)
     archive = root / "NLMCXR_reports.tgz"

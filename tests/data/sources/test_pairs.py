@@ -1,3 +1,5 @@
+import gzip
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -6,7 +8,7 @@ import pytest
 from PIL import Image
 from places import SHARED
 
-from localmi.data.sources.pairs import read_pairs
+from localmi.data.sources.pairs import read_pairs, reasons
 from localmi.errors import ConfigError, DataError, StudyLeakError
 
 REAL = SHARED / "real-cxr" / "pairs.csv"
@@ -24,7 +26,7 @@ def write_image(path: Path, seed: int = 0) -> None:
 def write_csv(root: Path, **columns: list[str]) -> Path:
     table = {
         "image": [f"images/{name}.png" for name in "abcd"],
-        "report": ["Clear.", "Edema.", "Edema.", "NA"],
+        "report": ["Clear.", "Edema.", "Edema.", "No."],
         "patient_id": ["007", "1", "1", "2"],
     }
     table |= columns
@@ -39,7 +41,7 @@ def test_csv(tmp_path: Path) -> None:
     table = pairs.table
     assert pairs.name == "mine"
     assert table["patient_id"].tolist() == ["007", "1", "1", "2"]  # as written
-    assert table["report"].tolist() == ["Clear.", "Edema.", "Edema.", "NA"]
+    assert table["report"].tolist() == ["Clear.", "Edema.", "Edema.", "No."]
     assert table["study_id"].tolist() == ["007/0", "1/0", "1/0", "2/0"]  # equal reports: one study
     assert table["image_id"].tolist()[0] == "images/a.png"
     assert table["view"].tolist() == [""] * 4
@@ -58,6 +60,43 @@ def test_csv_with_splits_and_a_missing_image(tmp_path: Path) -> None:
     assert pairs.rejected["reason"].tolist() == ["no image file"]
 
 
+def test_csv_of_which_no_image_or_no_row_is_there(tmp_path: Path) -> None:
+    root = write_csv(tmp_path / "ours")
+    shutil.rmtree(root / "images")
+    with pytest.raises(DataError, match=r"4 for 'no image file'.*; ours holds pairs\.csv\."):
+        read_pairs(root)
+    (root / "pairs.csv").write_text("image,report,patient_id,study_id\n")
+    with pytest.raises(DataError, match="No usable pair.*Nothing was rejected"):
+        read_pairs(root)
+
+
+@pytest.mark.parametrize("row", ["a.png,Heart, lungs,1", 'a.png,"Clear,1'])
+def test_a_broken_row_is_said_in_one_line(tmp_path: Path, row: str) -> None:
+    (tmp_path / "pairs.csv").write_text(f"image,report,patient_id\nb.png,Clear,2\n{row}\n")
+    with pytest.raises(
+        DataError, match=r"pairs\.csv cannot be read as CSV.*double quotes\.$"
+    ) as caught:
+        read_pairs(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("reason", "said"),
+    [
+        ("no sentence in findings or impression", "its headers may be unknown"),
+        ("unknown view SIDEWAYS", "as DICOM does"),
+        ("no row in mimic-cxr-2.0.0-split.csv.gz", "put the row back"),
+        ("its study has several patients", "one patient and one report"),
+        ("the same pixels as an image in test", "leave out the copy"),
+        ("unreadable image: image file is truncated", "download or export the file anew"),
+    ],
+)
+def test_a_rejection_says_which_why_and_what_to_do(reason: str, said: str) -> None:
+    rejected = pd.DataFrame([["a", "1", reason]], columns=["image_id", "study_id", "reason"])
+    assert f"1 for '{reason}' (a): " in reasons(rejected)
+    assert said in reasons(rejected)
+
+
 def test_csv_of_which_nothing_is_left(tmp_path: Path) -> None:
     write_csv(tmp_path, report=[""] * 4)
     with pytest.raises(DataError, match=r"No usable pair.*4 for 'empty report'"):
@@ -67,19 +106,81 @@ def test_csv_of_which_nothing_is_left(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        ({"patient_id": ["1", "", "2", "3"]}, r"1 rows without image or patient_id \(row 3\)"),
-        ({"image_id": ["a", "b", "b", "c"]}, "1 values of image_id more than once: b"),
-        ({"study_id": ["1", "1", "2", "3"]}, "1 studies with more than one report: 1"),
-        (
-            {"study_id": ["1", "2", "2", "3"], "patient_id": ["1", "2", "3", "4"]},
-            "1 studies with more than one patient_id: 2",
-        ),
+        ({"patient_id": ["1", "", "2", "3"]}, r"1 row without image or patient_id \(row 3\)"),
+        ({"patient_id": ["1", "nan", "<NA>", "3"]}, r"2 rows without image .* \(row 3, 4\)"),
+        ({"image_id": ["a", "b", "b", "c"]}, "1 value of image_id more than once: b"),
         ({"split": ["train", "dev", "test", "test"]}, "split 'dev'; use train, validate, test"),
     ],
 )
 def test_bad_cells_of_a_csv(tmp_path: Path, columns: dict[str, list[str]], message: str) -> None:
     with pytest.raises(DataError, match=message):
         read_pairs(write_csv(tmp_path, **columns))
+
+
+@pytest.mark.parametrize(
+    ("columns", "reason"),
+    [
+        ({"study_id": ["1", "1", "2", "3"], "patient_id": ["1", "1", "2", "3"]}, "reports"),
+        ({"study_id": ["1", "1", "2", "3"], "report": ["A."] * 4}, "patients"),
+    ],
+)
+def test_a_wrong_study_does_not_refuse_the_others(
+    tmp_path: Path, columns: dict[str, list[str]], reason: str
+) -> None:
+    pairs = read_pairs(write_csv(tmp_path, **columns))
+    assert pairs.rejected["image_id"].tolist() == ["images/a.png", "images/b.png"]
+    assert set(pairs.rejected["reason"]) == {f"its study has several {reason}"}
+    assert len(pairs.table) == 2
+
+
+def test_a_row_without_a_study_is_in_that_of_equal_reports(tmp_path: Path) -> None:
+    pairs = read_pairs(write_csv(tmp_path, study_id=["", "nan", "", "9"]))
+    assert pairs.table["study_id"].tolist() == ["007/0", "1/0", "1/0", "9"]
+    assert "3 rows without study_id" in pairs.notes[0]
+
+
+def test_ids_with_a_final_point_zero_are_one(tmp_path: Path) -> None:
+    ids = ["101", "101.0", "7", "102.0"]
+    pairs = read_pairs(write_csv(tmp_path, patient_id=ids, study_id=ids, report=["A."] * 4))
+    assert pairs.table["patient_id"].tolist() == ["101", "101", "7", "102.0"]
+    assert pairs.table["study_id"].tolist() == ["101", "101", "7", "102.0"]
+    assert pairs.table.groupby("patient_id")["split"].nunique().max() == 1
+    assert "patient_id with and without a final .0 (101.0) count as one." in pairs.notes
+
+
+def test_ids_that_differ_by_zeros_are_kept_and_said(tmp_path: Path) -> None:
+    pairs = read_pairs(write_csv(tmp_path, patient_id=["007", "7", "010", "10.5"]))
+    assert pairs.table["patient_id"].tolist() == ["007", "7", "010", "10.5"]
+    assert "patient_id that differ by zeros alone (007 and 7)" in pairs.notes[0]
+    assert read_pairs(write_csv(tmp_path, patient_id=["007", "01", "b", "A"])).notes == ()
+
+
+@pytest.mark.parametrize("nothing", ["nan", "NaN", "None", "<NA>", "n/a", "\\N", "-"])
+def test_a_report_that_is_none_is_empty(tmp_path: Path, nothing: str) -> None:
+    pairs = read_pairs(write_csv(tmp_path, report=["Clear.", nothing, nothing, "None seen."]))
+    assert pairs.table["report"].tolist() == ["Clear.", "None seen."]
+    assert pairs.rejected["reason"].tolist() == ["empty report"] * 2
+
+
+def test_fewer_rows_than_lines_are_said(tmp_path: Path) -> None:
+    root = write_csv(tmp_path)
+    rows = ["image,report,patient_id", 'images/a.png,"Clear.,1', 'images/b.png,Edema.",2']
+    (root / "pairs.csv").write_text("\n".join([*rows, "images/c.png,Edema.,3"]))
+    pairs = read_pairs(root)
+    assert len(pairs.table) == 2  # b is gone
+    (note,) = pairs.notes
+    assert "pairs.csv has 3 lines below its header, but 2 rows" in note
+    assert "row 2 (images/a.png)" in note
+    assert read_pairs(write_csv(tmp_path)).notes == ()
+
+
+def test_a_missing_image_says_where_it_was_looked_for(tmp_path: Path) -> None:
+    root = write_csv(tmp_path / "ours")
+    (root / "images" / "d.png").unlink()
+    (note,) = read_pairs(root).notes
+    assert note.startswith("1 file not found: looked for ours/images/d.png;")
+    assert "ours/images holds a.png, b.png, c.png." in note
+    assert str(tmp_path) not in note  # it is kept in the report of a cache
 
 
 def test_missing_column_is_named(tmp_path: Path) -> None:
@@ -97,6 +198,36 @@ def test_unreadable_csv(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "pairs.csv").write_bytes(content)
     with pytest.raises(DataError, match=r"pairs\.csv"):
         read_pairs(tmp_path)
+
+
+ROWS = ["image,report,patient_id", "images/a.png,Clear.,007", "images/b.png,Rotated 5\u00b0.,2"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+@pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_tables_as_other_programs_write_them(
+    tmp_path: Path, encoding: str, separator: str, end: str
+) -> None:
+    rows = end.join([*ROWS, ""]).replace(",", separator)
+    write_csv(tmp_path)
+    (tmp_path / "pairs.csv").write_bytes(rows.encode(encoding))
+    table = read_pairs(tmp_path).table
+    assert table["patient_id"].tolist() == ["007", "2"]
+    assert table["report"].tolist() == ["Clear.", "Rotated 5\u00b0."]
+
+
+@pytest.mark.parametrize("packed", [True, False])
+@pytest.mark.parametrize("encoding", ["latin-1", "cp1252", "utf-16-le"])
+def test_a_table_that_is_not_utf_8_says_where_and_what_to_do(
+    tmp_path: Path, encoding: str, packed: bool
+) -> None:
+    content = "\n".join(ROWS).encode(encoding)
+    path = tmp_path / ("pairs.csv.gz" if packed else "pairs.csv")
+    path.write_bytes(gzip.compress(content) if packed else content)
+    where = r" \(line \d\)" if encoding == "utf-16-le" else r" \(line 3\)"
+    with pytest.raises(DataError, match=rf"is not UTF-8{where}\. Save it as UTF-8 \(Excel"):
+        read_pairs(path)
 
 
 def test_unquoted_commas_are_explained(tmp_path: Path) -> None:
@@ -126,7 +257,7 @@ def test_auto_says_what_it_looked_for(tmp_path: Path) -> None:
 
 def test_a_leak_in_a_csv_is_refused_or_rejected(tmp_path: Path) -> None:
     root = write_csv(tmp_path, split=["train", "train", "test", "test"])
-    with pytest.raises(StudyLeakError, match="1 patients in train and test: 1"):
+    with pytest.raises(StudyLeakError, match="1 patient in train and test: 1"):
         read_pairs(root)
     pairs = read_pairs(root, leaks="reject")
     assert pairs.table["patient_id"].tolist() == ["007", "2"]

@@ -7,9 +7,11 @@ import os
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+
+import pandas as pd
 
 from localmi.data.cache.cache import build_cache
 from localmi.data.cache.report import TEXT
@@ -17,13 +19,19 @@ from localmi.data.cache.shards import read_or_reason
 from localmi.data.cache.tables import make_sentences
 from localmi.data.sources.pairs import Pairs, Source, read_pairs, reasons
 from localmi.data.splits import Leaks
+from localmi.data.tables import counted, keep_rows
+from localmi.errors import DataError
 
+USE = ("findings", "impression")  # as `build_cache`
 SAMPLE = 32  # files a worker that a dry run reads
 
 
 @dataclass(frozen=True)
 class Needs:
-    """What a preparation will need. Seconds are those of this machine, with `workers` threads."""
+    """What a preparation will need. Seconds are those of this machine, with `workers` threads.
+
+    rejected: image_id, study_id, reason, of the `sampled` images.
+    """
 
     images: int
     reports: int
@@ -32,14 +40,17 @@ class Needs:
     bytes_free: int
     images_per_second: float
     seconds: float
+    sampled: int = 0
+    rejected: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     def __str__(self) -> str:
         fits = "" if self.bytes_needed <= self.bytes_free else " NOT ENOUGH."
         return (
-            f"Dry run: {self.images:,} images and {self.reports:,} reports. "
+            f"Dry run: {counted(self.images, 'image')} and {counted(self.reports, 'report')}. "
             f"Disk: {self.bytes_needed / 1e9:.2f} GB needed, {self.bytes_free / 1e9:.2f} GB "
-            f"free.{fits} Time: about {duration(self.seconds)} with {self.workers} workers "
-            f"({self.images_per_second:.0f} images a second in a sample)."
+            f"free.{fits} Time: about {duration(self.seconds)} with "
+            f"{counted(self.workers, 'worker')} ({self.images_per_second:.0f} images a second in "
+            f"a sample of {self.sampled}). In the sample: {reasons(self.rejected)}"
         )
 
 
@@ -54,18 +65,24 @@ def prepare(
     leaks: Leaks = "refuse",
     dry_run: bool = False,
 ) -> None:
-    """Prints what is found, prepares it in `out` unless `dry_run`, and prints the report.
+    """Prints what is found, prepares it in `out`, and prints the report.
+
+    With `dry_run` a sample is read, and what would be needed and rejected printed.
 
     Args: as `read_pairs` and `build_cache`; workers 0: one a core.
 
     Raises:
-        LocalMIError: as `read_pairs` and `build_cache`; or another process prepares `out`.
+        LocalMIError: as `read_pairs` and `build_cache`; another process prepares `out`; or no
+            image of the sample can be used.
     """
     workers = workers or os.cpu_count() or 1
     pairs = read_pairs(data_dir, source, reports_dir=reports_dir, leaks=leaks, progress=True)
     print(describe_pairs(pairs))
     if dry_run:
-        print(estimate_needs(pairs, out, image_size=image_size, workers=workers))
+        needs = estimate_needs(pairs, out, image_size=image_size, workers=workers)
+        print(needs)
+        if len(needs.rejected) == needs.sampled:
+            raise DataError(f"No image of a sample of {pairs.name} can be used: see above.")
         return
     begin = time.perf_counter()
     cache = build_cache(
@@ -84,9 +101,9 @@ def prepare(
 def describe_pairs(pairs: Pairs) -> str:
     """What a source holds, before any image is opened."""
     lines = [
-        f"Found {len(pairs.table):,} images of {pairs.table['study_id'].nunique():,} studies in "
-        f"{pairs.name}.",
-        *(f"Not asked for: {count:,} images, {what}." for what, count in pairs.left_out.items()),
+        f"Found {counted(len(pairs.table), 'image')} of "
+        f"{counted(pairs.table['study_id'].nunique(), 'study')} in {pairs.name}.",
+        *(f"Not asked for: {counted(n, 'image')}, {what}." for what, n in pairs.left_out.items()),
         reasons(pairs.rejected),
         *(f"Note: {note}" for note in pairs.notes),
     ]
@@ -107,10 +124,14 @@ def estimate_needs(
     sample = pairs.table.sample(n=min(SAMPLE * workers, len(pairs.table)), random_state=0)
     begin = time.perf_counter()
     with ThreadPoolExecutor(workers) as pool:
-        list(pool.map(partial(read_or_reason, size=image_size), sample["image"]))
+        read = list(pool.map(partial(read_or_reason, size=image_size), sample["image"]))
     middle = time.perf_counter()
-    make_sentences(sample, ("findings", "impression"))
+    sentences = make_sentences(sample, USE)
     end = time.perf_counter()
+    reason = pd.Series(["" if image else said for image, said in read], sample.index)
+    has_text = sample["study_id"].isin(sentences["study_id"])
+    reason = reason.where(has_text, f"no sentence in {' or '.join(USE)}")
+    _, rejected = keep_rows(sample, reason == "", reason, pd.DataFrame())
     images, reports = len(pairs.table), pairs.table["study_id"].nunique()
     per_image = (middle - begin) / len(sample)
     per_report = (end - middle) / sample["study_id"].nunique()
@@ -122,6 +143,8 @@ def estimate_needs(
         bytes_free=shutil.disk_usage(_existing(Path(out).expanduser().resolve())).free,
         images_per_second=1 / per_image,
         seconds=images * per_image + reports * per_report,
+        sampled=len(sample),
+        rejected=rejected.sort_index(),
     )
 
 

@@ -9,11 +9,17 @@ from typing import Any
 
 import pandas as pd
 
-from localmi.data.labels import FINDINGS, POLICIES, class_counts, count_report
+from localmi.data.labels import (
+    CODES,
+    FINDINGS,
+    POLICIES,
+    class_counts,
+    count_report,
+    foreign_labels,
+)
 from localmi.data.sources.pairs import Pairs
 from localmi.data.splits import SPLITS
-from localmi.data.tables import examples
-from localmi.errors import DataError
+from localmi.data.tables import advice, counted, examples
 from localmi.files import write_json, write_text
 
 JSON, TEXT = FILES = ("report.json", "report.txt")
@@ -35,8 +41,8 @@ def make_report(
         plan: the settings.
 
     Returns:
-        What can be written as JSON, and "counts", for a reader. "labels" is empty where there are
-        none of CheXpert's, or other values than theirs, which "counts" then says.
+        What can be written as JSON, and "counts", for a reader. "labels" has none of the columns
+        with other values than CheXpert's, which "counts" then names.
     """
     splits = {
         split: _numbers(rows)
@@ -53,6 +59,7 @@ def make_report(
         "data_hash": data_hash,
         **_numbers(manifest),
         "sentences": len(sentences),
+        "sentences_by_section": sentences["section"].value_counts().sort_index().to_dict(),
         "splits": splits,
         "labels": labels,
         "rejected": {reason: len(group) for reason, group in groups},
@@ -75,12 +82,16 @@ def _numbers(manifest: pd.DataFrame) -> dict[str, Any]:
 
 def _counts(manifest: pd.DataFrame) -> tuple[dict[str, Any], str]:
     """(counts by policy, the same for a reader)"""
-    try:
-        text = count_report(manifest)
-        policies = POLICIES if set(FINDINGS) & set(manifest) else ()
-        return {name: class_counts(manifest, name).to_dict("records") for name in policies}, text
-    except (DataError, ValueError) as error:
-        return {}, f"The labels are not those of CheXpert, and are not counted: {error}"
+    text = count_report(manifest)
+    if foreign := foreign_labels(manifest):
+        parts = [
+            f"{name} ({examples(wrong.drop_duplicates())})" for name, wrong in foreign.items()
+        ]
+        text += "\n\nThese labels are not those of CheXpert, and are not counted: "
+        text += f"{', '.join(parts)}. {CODES}"
+        manifest = manifest.drop(columns=list(foreign))
+    policies = POLICIES if set(FINDINGS) & set(manifest) else ()
+    return {name: class_counts(manifest, name).to_dict("records") for name in policies}, text
 
 
 def write_report(report: dict[str, Any], folder: Path) -> None:
@@ -92,9 +103,11 @@ def write_report(report: dict[str, Any], folder: Path) -> None:
 def report_text(report: dict[str, Any]) -> str:
     """The report for a reader."""
     lines = [
-        f"{report['name']}: {report['images']:,} images of {report['studies']:,} studies and "
-        f"{report['patients']:,} patients, {report['sentences']:,} sentences, at "
-        f"{report['image_size']} pixels. Data {report['data_hash'][:12]}.",
+        f"{report['name']}: {counted(report['images'], 'image')} of "
+        f"{counted(report['studies'], 'study')} and {counted(report['patients'], 'patient')}, "
+        f"{counted(report['sentences'], 'sentence')}, at {report['image_size']} pixels. "
+        f"Data {report['data_hash'][:12]}.",
+        _by_section(report["sentences_by_section"]),
         "",
         report["counts"],
         "",
@@ -104,9 +117,16 @@ def report_text(report: dict[str, Any]) -> str:
     return "\n".join([*lines, *(f"Note: {note}" for note in report["notes"])])
 
 
+def _by_section(counts: dict[str, int]) -> str:
+    names = {"full_report": "whole reports in which no header is known"}
+    parts = [f"{n:,} of {names.get(name, name.replace('_', ' '))}" for name, n in counts.items()]
+    return f"Sentences by section: {', '.join(parts)}."
+
+
 def _listed(title: str, counts: dict[str, int], shown: dict[str, str]) -> str:
     """A line a reason, the most frequent first."""
-    lines = [f"{title}: {sum(counts.values()):,} images"]
+    lines = [f"{title}: {counted(sum(counts.values()), 'image')}"]
     for reason, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
-        lines.append(f"  {count:,} {reason}" + (f" ({shown[reason]})" if reason in shown else ""))
+        which = f" ({shown[reason]}): {advice(reason)}" if reason in shown else ""
+        lines.append(f"  {count:,} {reason}{which}")
     return "\n".join(lines)

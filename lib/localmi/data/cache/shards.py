@@ -16,6 +16,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from localmi.data.images import SquareImage, read_image
+from localmi.data.tables import counted
 from localmi.errors import DataError
 from localmi.files import whole_file, write_table
 
@@ -45,7 +46,9 @@ class ImageRows:
             file = shard_file(folder, number)
             self._pixels[number] = np.load(file, mmap_mode="r")
             if len(self._pixels[number]) <= highest:
-                raise ValueError(f"{file.name} has not the {highest + 1} rows of the manifest")
+                raise ValueError(
+                    f"{file.name} has not the {counted(int(highest) + 1, 'row')} of the manifest"
+                )
 
     def __len__(self) -> int:
         return len(self._row)

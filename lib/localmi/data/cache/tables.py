@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from localmi.data.cache.shards import STORED
 from localmi.data.reports import body_sections, sentence_kind, split_sentences
-from localmi.data.tables import PAIR_COLUMNS, REJECTED_COLUMNS
+from localmi.data.tables import PAIR_COLUMNS, REJECTED_COLUMNS, is_missing
 
 IDS = ["image_id", "study_id", "patient_id", "split", "view"]
 STORAGE = ["index_in_cache", "shard", "row"]
@@ -35,6 +35,7 @@ def make_sentences(
         found = [
             (section, sentence)
             for section, text in body_sections(report, use).items()
+            if not is_missing(text)
             for sentence in split_sentences(text)
         ]
         for index, (section, sentence) in enumerate(found):

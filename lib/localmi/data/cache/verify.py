@@ -16,7 +16,7 @@ from localmi.data.cache.cache import MANIFEST, SENTENCES, known_plan
 from localmi.data.cache.folder import META
 from localmi.data.cache.shards import shard_file
 from localmi.data.cache.tables import data_hash
-from localmi.data.tables import examples
+from localmi.data.tables import counted, examples
 from localmi.errors import DataError
 from localmi.files import file_hash
 
@@ -65,12 +65,12 @@ def _images(folder: Path, manifest: pd.DataFrame, progress: bool) -> list[str]:
             try:
                 wrong = _wrong_rows(np.load(file, mmap_mode="r"), rows)
             except (OSError, ValueError, EOFError) as error:
-                damaged.append(f"{file.name}: all {len(rows)} images: {_short(error)}")
+                damaged.append(f"{file.name}, of {counted(len(rows), 'image')}: {_short(error)}")
             else:
                 if len(wrong):
                     damaged.append(
-                        f"{file.name}: {len(wrong)} of {len(rows)} images are not what was "
-                        f"written: {examples(wrong)}"
+                        f"{file.name}: not what was written, {len(wrong)} of "
+                        f"{counted(len(rows), 'image')}: {examples(wrong)}"
                     )
             bar.update(len(rows))
     return damaged

@@ -13,10 +13,17 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from localmi.data.labels import EXPERT_PREFIX, GRADES, SEVERITIES, STATES
+from localmi.data.labels import EXPERT_PREFIX, GRADES, SEVERITIES, STATES, foreign
 from localmi.data.sources.mimic_reports import AGAIN, find_reports, read_reports
 from localmi.data.splits import Leaks, resolve_leaks, split_names
-from localmi.data.tables import check_unique, examples, keep_rows, read_table
+from localmi.data.tables import (
+    check_unique,
+    counted,
+    examples,
+    keep_rows,
+    read_table,
+    where_looked,
+)
 from localmi.errors import DataError, machine_failed
 
 IDS = ["dicom_id", "study_id", "subject_id"]
@@ -104,13 +111,14 @@ def read_mimic(
     table, test_notes = _consensus_to_test(table, data_dir)
     patient = "p" + table["patient_id"].str[:2] + "/p" + table["patient_id"]
     study = patient + "/s" + table["study_id"]
-    table, rejected = _with_images(table, rejected, data_dir, study)
+    table, rejected, image_notes = _with_images(table, rejected, data_dir, study)
     parts = study[table.index] + ".txt"
     reports = read_reports(report_files, parts.drop_duplicates(), progress)
     reason = parts.map(reports.failed)
     table, rejected = keep_rows(table, reason.isna(), reason, rejected)
     table = table.assign(report=parts[table.index].map(reports.texts))
-    return Mimic(table, rejected, left_out, (*label_notes, *test_notes, *reports.notes))
+    notes = (*image_notes, *reports.notes, *label_notes, *test_notes)
+    return Mimic(table, rejected, left_out, notes)
 
 
 # images, views, splits
@@ -165,7 +173,7 @@ def _read_ids(path: Path, column: str) -> pd.DataFrame:
         wrong = table.loc[~table[name].str.fullmatch(pattern), name]
         if len(wrong):
             raise DataError(
-                f"{path} has {len(wrong)} unusable values of {name}: {examples(wrong)}."
+                f"{path} has {counted(len(wrong), 'unusable value')} of {name}: {examples(wrong)}."
             )
     return table.rename(columns=RENAMED)
 
@@ -203,7 +211,8 @@ def _with_labels(table: pd.DataFrame, data_dir: Path) -> tuple[pd.DataFrame, lis
             missing = table.loc[~table[key].isin(labels[key]), key].nunique()
             if missing:
                 notes.append(
-                    f"{missing} studies have no row in {path.name}: their labels are blank."
+                    f"{counted(missing, 'study', 'have')} no row in {path.name}: these labels "
+                    "are blank."
                 )
         table = table.merge(labels, on=key, how="left")
     for project, names in absent.items():
@@ -218,12 +227,12 @@ def _read_labels(path: Path, file: LabelFile) -> pd.DataFrame:
     labels = labels.drop_duplicates()
     check_unique(labels, file.key, path)
     for name in labels.columns.drop(file.key):
-        wrong = labels.loc[labels[name].notna() & ~labels[name].isin(file.values), name]
+        wrong = foreign(labels[name], file.values)
         if len(wrong):
             allowed = ", ".join(f"{value:g}" for value in file.values)
             raise DataError(
-                f"{path} has {len(wrong)} values of {name} that are not {allowed} or blank: "
-                f"{examples(wrong.drop_duplicates())}. Download it anew."
+                f"{path} has {counted(len(wrong), 'value')} of {name} other than {allowed} or "
+                f"blank: {examples(wrong.drop_duplicates())}. Download it anew."
             )
     names = {name: file.column or file.prefix + _finding(str(name)) for name in labels}
     return labels.rename(columns=names | {file.key: RENAMED.get(file.key, file.key)})
@@ -245,8 +254,9 @@ def _consensus_to_test(table: pd.DataFrame, data_dir: Path) -> tuple[pd.DataFram
     if not moved.any():
         return table, []
     note = (
-        f"{moved.sum()} images of {table.loc[moved, 'patient_id'].nunique()} patients are moved "
-        f"to the test split: their patients are test patients of edema severity ({path.name}). "
+        f"Moved to the test split: {counted(int(moved.sum()), 'image')} of "
+        f"{counted(table.loc[moved, 'patient_id'].nunique(), 'patient')}, for the patients of "
+        f"{path.name} are test patients of edema severity. "
         "official_split keeps what the split file says."
     )
     return table.assign(split=table["split"].mask(moved, "test")), [note]
@@ -257,15 +267,21 @@ def _consensus_to_test(table: pd.DataFrame, data_dir: Path) -> tuple[pd.DataFram
 
 def _with_images(
     table: pd.DataFrame, rejected: pd.DataFrame, data_dir: Path, study: pd.Series
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """`image`: the .jpg of the JPG set, else the .dcm of the original."""
+) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
+    """`image`: the .jpg of the JPG set, else the .dcm of the original; what is not there."""
     stem = f"{data_dir / 'files'}{os.sep}" + study + "/" + table["image_id"]
     image = stem + ".jpg"
     there = _are_files(image)
     dicom = stem[~there] + ".dcm"
     image.loc[dicom.index] = dicom
     there.loc[dicom.index] = _are_files(dicom)
-    return keep_rows(table.assign(image=image), there, "no image file", rejected)
+    missing = stem[~there]
+    notes = []
+    if len(missing):
+        first = Path(f"{missing.iloc[0]}.jpg")
+        notes.append(where_looked(first, data_dir, len(missing), " or .dcm"))
+    table, rejected = keep_rows(table.assign(image=image), there, "no image file", rejected)
+    return table, rejected, notes
 
 
 def _are_files(paths: pd.Series) -> pd.Series:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
+from localmi.data.tables import counted
 from localmi.errors import DataError, machine_failed
 
 ARCHIVE = "mimic-cxr-reports.zip"
@@ -83,15 +84,30 @@ def read_reports(files: ReportFiles, parts: Iterable[str], progress: bool) -> Re
                 texts[part] = text.replace("\r\n", "\n").replace("\r", "\n")
             else:
                 failed[part] = NO_REPORT if data is None else "empty report"
-    missing = sum(reason == NO_REPORT for reason in failed.values())
+    missing = [part for part, reason in failed.items() if reason == NO_REPORT]
+    if not missing:
+        return Reports(texts, failed, ())
+    places = [*([files.archive] if files.archive else []), *files.folders]
     note = (
-        f"{missing} studies have no report file. Reports are in {ARCHIVE}, which comes with "
+        f"{counted(len(missing), 'study', 'have')} no report file: looked for {missing[0]} in "
+        f"{', '.join(place.name for place in places)}. Reports are in {ARCHIVE}, which comes with "
         f"{PROJECT}: put it beside the images, or set reports_dir to it or to its unpacked tree."
     )
-    return Reports(texts, failed, (note,) if missing else ())
+    tables = [path.name for place in files.folders for path in place.glob("*section*.csv*")]
+    said = (
+        f" {tables[0]} is a table made of the reports, and does not replace them."
+        if tables
+        else ""
+    )
+    return Reports(texts, failed, (note + said,))
 
 
 def _opened(path: Path | None) -> AbstractContextManager[zipfile.ZipFile | None]:
+    if path is not None and ".csv" in path.name:
+        raise DataError(
+            f"{path} is a table, made of the reports: needed are the reports themselves. Set "
+            f"reports_dir to {ARCHIVE}, which comes with {PROJECT}, or to its unpacked tree."
+        )
     try:
         return nullcontext() if path is None else zipfile.ZipFile(path)
     except (OSError, zipfile.BadZipFile) as error:

@@ -1,7 +1,8 @@
 """OpenI, the chest radiographs of Indiana University: 3,955 reports as XML, 7,470 images as PNG.
 
 Public, from openi.nlm.nih.gov: `NLMCXR_reports.tgz` (or unpacked, `ecgen-radiology/`) and
-`NLMCXR_png.tgz`. The copy on Kaggle has other file names and `indiana_projections.csv`; both work.
+`NLMCXR_png.tgz`. The copy on Kaggle has other file names, `indiana_reports.csv` for the reports,
+and `indiana_projections.csv`; both work.
 Demner-Fushman et al. 2016, https://doi.org/10.1093/jamia/ocv080. Names are blanked as "XXXX".
 Taught in 13_preparing_mimic_cxr.
 """
@@ -9,7 +10,7 @@ Taught in 13_preparing_mimic_cxr.
 import re
 import tarfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
@@ -17,11 +18,18 @@ from xml.etree import ElementTree
 import pandas as pd
 
 from localmi.data.reports import sections
-from localmi.data.tables import PAIR_COLUMNS, REJECTED_COLUMNS, keep_rows, read_table
+from localmi.data.tables import (
+    PAIR_COLUMNS,
+    REJECTED_COLUMNS,
+    is_missing,
+    keep_rows,
+    read_table,
+)
 from localmi.errors import ConfigError, DataError
 
 REPORTS_FOLDER, REPORTS_ARCHIVE = "ecgen-radiology", "NLMCXR_reports.tgz"
-PROJECTIONS = "indiana_projections.csv"
+PROJECTIONS, REPORTS_TABLE = "indiana_projections.csv", "indiana_reports.csv"
+TABLE_PARTS = ["comparison", "indication", "findings", "impression"]
 IMAGE_SUFFIXES = (".png", ".dcm")  # the first is taken where an image is there as both
 FRONTAL, LATERAL = "FRONTAL", "LATERAL"
 # OpenI does not tell AP from PA, nor left from right lateral
@@ -53,6 +61,10 @@ class OpeniReport:
 
 def has_openi(folder: Path) -> bool:
     """Whether the reports of OpenI lie in a folder, packed or not."""
+    return _has_xml(folder) or (folder / REPORTS_TABLE).is_file()
+
+
+def _has_xml(folder: Path) -> bool:
     return (folder / REPORTS_FOLDER).is_dir() or (folder / REPORTS_ARCHIVE).is_file()
 
 
@@ -126,29 +138,60 @@ def parse_report(xml: bytes) -> OpeniReport:
         (part.get("Label", "").strip().upper(), " ".join("".join(part.itertext()).split()))
         for part in root.iter("AbstractText")
     ]
+    images = [image.get("id", "").strip() for image in root.iter("parentImage")]
+    return _report(
+        uid, parts, images, (term.text or "" for term in root.iterfind(".//MeSH/major"))
+    )
+
+
+def _report(
+    uid: str, parts: list[tuple[str, str]], images: Iterable[str], terms: Iterable[str]
+) -> OpeniReport:
     text = "".join(
         f" {label}:  {part}\n \n" if label else f" {part}\n \n" for label, part in parts if part
     )
-    images = [image.get("id", "").strip() for image in root.iter("parentImage")]
-    terms = [(term.text or "").split("/")[0].strip() for term in root.iterfind(".//MeSH/major")]
     return OpeniReport(
         uid,
         text if BODY & sections(text).keys() else "",
         tuple(filter(None, images)),
-        frozenset(terms),
+        frozenset(term.split("/")[0].strip() for term in terms),
     )
+
+
+def _table_reports(folder: Path) -> Iterator[tuple[str, OpeniReport]]:
+    """Name and report of each row of the copy on Kaggle."""
+    columns = ["uid", "MeSH", *TABLE_PARTS]
+    reports = read_table(folder / REPORTS_TABLE, columns, columns)
+    images = read_table(folder / PROJECTIONS, ["uid", "filename"], ["uid", "filename"])
+    named = images["filename"].groupby(images["uid"]).agg(list).to_dict()
+    for row in reports.to_dict("records"):
+        parts = [
+            (name.upper(), " ".join(row[name].split()))
+            for name in TABLE_PARTS
+            if name not in BODY or not is_missing(row[name])
+        ]
+        ids = (f"CXR{_key(name)}" for name in named.get(row["uid"], ()))
+        uid = f"CXR{row['uid']}"
+        yield uid, _report(uid, parts, ids, row["MeSH"].split(";"))
+
+
+def _xml_reports(folder: Path) -> Iterator[tuple[str, OpeniReport | str]]:
+    """Name and report of each file, or why it is none."""
+    for name, xml in _xml_files(folder):
+        try:
+            yield name, parse_report(xml)
+        except DataError as error:
+            yield name, str(error)
 
 
 def _reports(folder: Path) -> tuple[list[OpeniReport], pd.DataFrame]:
     reports: dict[str, OpeniReport] = {}
     rejected: list[tuple[str, str, str]] = []
-    for name, xml in _xml_files(folder):
-        try:
-            report = parse_report(xml)
-        except DataError as error:
-            rejected.append((name, Path(name).stem, str(error)))
-            continue
-        if report.uid in reports:
+    in_table = (folder / REPORTS_TABLE).is_file() and not _has_xml(folder)
+    for name, report in _table_reports(folder) if in_table else _xml_reports(folder):
+        if isinstance(report, str):
+            rejected.append((name, Path(name).stem, report))
+        elif report.uid in reports:
             rejected.append((name, report.uid, "second report of one uId"))
         elif not report.images:
             rejected.append((name, report.uid, "report without an image"))
@@ -166,8 +209,9 @@ def _xml_files(folder: Path) -> Iterator[tuple[str, bytes]]:
         found = _unpack(archive)
     else:
         raise DataError(
-            f"No reports of OpenI in {folder}: looked for {REPORTS_FOLDER}/ and "
-            f"{REPORTS_ARCHIVE}. Both are described at openi.nlm.nih.gov, under FAQ, collections."
+            f"No reports of OpenI in {folder}: looked for {REPORTS_FOLDER}/, {REPORTS_ARCHIVE} "
+            f"and {REPORTS_TABLE}. The first two are described at openi.nlm.nih.gov, under FAQ, "
+            "collections."
         )
     names = [name for name in found if not name.startswith(".")]
     for name in sorted(names, key=lambda name: (len(name), name)):

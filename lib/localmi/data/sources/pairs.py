@@ -17,13 +17,13 @@ from localmi.data.sources.csv_pairs import CSV_NAME, CSV_REQUIRED, read_csv
 from localmi.data.sources.mimic import METADATA, is_mimic, read_mimic
 from localmi.data.sources.openi import has_openi, read_openi
 from localmi.data.splits import Leaks, resolve_leaks, split_patients
-from localmi.data.tables import PAIR_COLUMNS, REJECTED_COLUMNS, examples
+from localmi.data.tables import PAIR_COLUMNS, REJECTED_COLUMNS, advice, counted, examples
 from localmi.errors import ConfigError, DataError, check_name
 
 Source = Literal["auto", "mimic", "openi", "csv"]
 LOOKED_FOR = {  # in this order
     "mimic": f"{METADATA} (the MIMIC-CXR-JPG layout)",
-    "openi": "NLMCXR_reports.tgz or ecgen-radiology/ (OpenI's reports)",
+    "openi": "NLMCXR_reports.tgz, ecgen-radiology/ or indiana_reports.csv (OpenI's reports)",
     "csv": f"{CSV_NAME} (columns {', '.join(CSV_REQUIRED)})",
 }
 OPENI_NOTE = (
@@ -100,8 +100,10 @@ def read_pairs(
     elif found == "openi":
         table, rejected, left_out = read_openi(data_dir, views, reports_dir)
         notes = (OPENI_NOTE,)
+        if "no image file" in set(rejected["reason"]):
+            notes += (f"Images were looked for below {data_dir.name}, by the ids in the reports.",)
     else:
-        table, rejected = read_csv(data_dir / CSV_NAME if data_dir.is_dir() else data_dir)
+        table, rejected, notes = read_csv(data_dir / CSV_NAME if data_dir.is_dir() else data_dir)
     if table.empty:
         said = " ".join([reasons(rejected), *notes])
         raise DataError(f"No usable pair of image and report in {data_dir}. {said}")
@@ -115,13 +117,14 @@ def read_pairs(
 
 
 def reasons(rejected: pd.DataFrame) -> str:
-    """How many were rejected and why, with examples: a sentence for a log or an error."""
+    """How many were rejected, why, which, and what to do: a sentence for a log or an error."""
     if rejected.empty:
         return "Nothing was rejected."
     parts = []
     for reason, group in rejected.groupby("reason", sort=False):
-        parts.append(f"{len(group)} for '{reason}' ({examples(group['image_id'])})")
-    return f"Rejected {len(rejected)} images: {'; '.join(parts)}."
+        shown = examples(group["image_id"])
+        parts.append(f"{len(group):,} for '{reason}' ({shown}): {advice(str(reason))}")
+    return f"Rejected {counted(len(rejected), 'image')}: {'; '.join(parts)}."
 
 
 def _name(data_dir: Path) -> str:
