@@ -872,11 +872,12 @@ check.exercise_9_3(my_recall)
 from localmi.evaluate import class_retrieval
 
 if readable:
-    classes = class_retrieval(zero_shot, has, owners, names=findings, ks=(5, 10), seed=seed)
+    tops = [k for k in (5, 10) if k <= len(has)] or [1]
+    classes = class_retrieval(zero_shot, has, owners, names=findings, ks=tops, seed=seed)
     for k, one in classes.mean.items():
         print(f"P@{k:<2} mean {one}; chance {np.mean(list(classes.prevalence.values())):.2f}")
     for name, one in classes.by_class.items():
-        print(f"{name:17} P@10 {one[10]}; chance {classes.prevalence[name]:.2f}")
+        print(f"{name:17} P@{tops[-1]} {one[tops[-1]]}; chance {classes.prevalence[name]:.2f}")
 
 # %% [markdown]
 # **What could go wrong**: pools of different size. $R@1$ in a pool of 5 is .2 by chance.

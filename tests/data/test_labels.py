@@ -74,6 +74,13 @@ def test_other_codes_are_refused(values: list[object]) -> None:
         label_targets([1.0], "u-ones")  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("wrong", ["yes", 2.0])
+def test_the_column_of_another_code_is_named(wrong: object) -> None:
+    table = pd.DataFrame({"Edema": [1.0, np.nan], "Fracture": [wrong, 0.0], "Nodule": ["1", None]})
+    with pytest.raises(DataError, match="A label of Fracture is "):
+        label_targets(table)
+
+
 def test_findings_are_those_of_the_files() -> None:
     assert len(FINDINGS) == 14
     assert FINDINGS == CHEXPERT_COLUMNS  # of the synthetic study's files

@@ -82,14 +82,15 @@ def label_targets(
     Taught in 05_radiographs_and_reports.
     """
     check_name("label policy", policy, POLICIES)
+    labels = values
     try:
-        values = np.asarray(values, dtype=np.float64)
+        values = np.asarray(labels, dtype=np.float64)
     except ValueError as error:
-        raise DataError(f"A label is no number: {error}. {CODES}") from error
+        raise DataError(f"A label{_where(labels)} is no number: {error}. {CODES}") from error
     blank, uncertain = np.isnan(values), values == -1
     wrong = values[~blank & ~np.isin(values, STATES)]
     if wrong.size:
-        raise DataError(f"A label is {wrong[0]:g}. {CODES}")
+        raise DataError(f"A label{_where(labels)} is {wrong[0]:g}. {CODES}")
     mask = ~blank
     if policy.startswith("explicit"):
         mask &= ~uncertain
@@ -99,6 +100,14 @@ def label_targets(
     if policy.startswith("ones"):
         present |= uncertain
     return present.astype(np.float32), mask
+
+
+def _where(labels: ArrayLike) -> str:
+    """Of a table: the columns that hold something else than labels."""
+    if not isinstance(labels, pd.DataFrame):
+        return ""
+    known = labels.apply(pd.to_numeric, errors="coerce").isin(STATES) | labels.isna()
+    return f" of {', '.join(map(str, labels.columns[~known.all()]))}"
 
 
 def check_test_patients(manifest: pd.DataFrame) -> None:
