@@ -12,9 +12,9 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from localmi.data.batches import epoch_order, normalise
 from localmi.data.cache.cache import Cache
-from localmi.downstream import finetuning, tables
 from localmi.downstream import finetuning as downstream
 from localmi.downstream import result as downstream_result
+from localmi.downstream import tables
 from localmi.downstream.config import DownstreamConfig
 from localmi.downstream.finetuning import Finetuning, run_downstream
 from localmi.downstream.pretrained_encoder import initial_encoder, load_image_encoder
