@@ -106,8 +106,7 @@ def _where(labels: ArrayLike) -> str:
     """Of a table: the columns that hold something else than labels."""
     if not isinstance(labels, pd.DataFrame):
         return ""
-    known = labels.apply(pd.to_numeric, errors="coerce").isin(STATES) | labels.isna()
-    return f" of {', '.join(map(str, labels.columns[~known.all()]))}"
+    return f" of {', '.join(str(name) for name in labels if len(foreign(labels[name], STATES)))}"
 
 
 def check_test_patients(manifest: pd.DataFrame) -> None:

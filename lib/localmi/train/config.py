@@ -95,7 +95,8 @@ class TrainConfig(Configuration):
 
         with torch.device("meta"):
             self.new_image_encoder()
-        if self.text_encoder != "minilm":
+        packaged = type(self).model_fields["text_encoder"].default
+        if self.text_encoder != packaged:
             from localmi.model.bert import load_bert, model_location
 
             if Path(model_location(self.text_encoder)).is_dir():
