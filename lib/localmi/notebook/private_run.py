@@ -13,14 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
-import papermill
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
-from nbformat.v4 import new_markdown_cell
 
 from localmi.files import write_text
-from localmi.notebook.parameters import read_notebook
-from localmi.notebook.render import KERNEL, KERNEL_CONFIG
+from localmi.notebook.prepare import with_parameters
+from localmi.notebook.render import KERNEL_CONFIG
 from localmi.privacy.rules import ID_COLUMN, MIMIC_ID, masked
 from localmi.record import MEASURED, RESULTS
 
@@ -32,36 +30,6 @@ itself may lie, and never commit that notebook."""
 STORED = """**Do not pass this notebook on.** It was run with `--allow-outputs` on data that has
 ids of MIMIC-CXR: what it shows may hold text, pixels or ids of that data, which is credentialed.
 It may lie where the data itself may lie, and in no repository."""
-
-
-def prepared(
-    notebook: Path, parameters: Mapping[str, Any], note: str = NOT_STORED
-) -> nbformat.NotebookNode:
-    """The notebook with its parameters put in, without any output, opened by the note.
-
-    Its kernel is ours: a notebook that an editor saved may name another, or none.
-    """
-    source = read_notebook(notebook)
-    source.metadata["kernelspec"] = KERNEL
-    for cell in source.cells:
-        if "setup" in cell.metadata.get("tags", []) and "seed" in parameters:
-            cell.source = cell.source.replace("set_up()", f"set_up(seed={parameters['seed']!r})")
-    made = papermill.execute_notebook(
-        source,
-        None,
-        parameters=dict(parameters),
-        kernel_name="python3",
-        progress_bar=False,
-        prepare_only=True,
-    )
-    made.metadata.pop("widgets", None)
-    made.metadata.papermill["input_path"] = str(notebook)  # it stores the whole source there
-    for cell in made.cells:
-        if cell.cell_type == "code":
-            cell.outputs, cell.execution_count = [], None
-    if note:
-        made.cells.insert(0, new_markdown_cell(note, metadata={"tags": [], "papermill": {}}))
-    return made
 
 
 def execute_without_outputs(
@@ -79,7 +47,7 @@ def execute_without_outputs(
         "", or what failed: the number of the cell and the type of the error, no more, for its
         message may hold an id or a text.
     """
-    stored = prepared(notebook, parameters)
+    stored = with_parameters(notebook, parameters, note=NOT_STORED)
     nbformat.write(stored, executed)
     live, began = copy.deepcopy(stored), time.monotonic()
     total = sum(cell.cell_type == "code" and bool(cell.source.strip()) for cell in live.cells)

@@ -297,7 +297,7 @@ def execute_plan(plan: Plan) -> int:
 
 
 def _execute(plan: Plan) -> int:
-    from localmi.notebook import private_run
+    from localmi.notebook import prepare, private_run
 
     logging.getLogger("papermill").setLevel(logging.ERROR)
     began = time.perf_counter()
@@ -318,7 +318,7 @@ def _execute(plan: Plan) -> int:
         else:
             other = OTHER.format(_changes(plan)) if plan.changed.keys() - SAME_NUMBERS else ""
             note = f"{private_run.STORED}\n\n{other}" if plan.credentialed else other
-            nbformat.write(private_run.prepared(plan.notebook, injected, note=note), executed)
+            nbformat.write(prepare.with_parameters(plan.notebook, injected, note), executed)
             failed = _execute_in_the_open(executed, log)
         parameters = notebook_parameters.recorded(plan.parameters, plan.values)
         if plan.credentialed:  # before there is a record, so that no kill leaves one with ids
