@@ -137,6 +137,41 @@ def test_tiff_in_which_white_is_zero(tmp_path: Path, kind: str) -> None:
     np.testing.assert_allclose(read, GREYS, atol=1)
 
 
+def test_tiff_of_32_bits_without_a_sign(tmp_path: Path) -> None:
+    path = save(tmp_path / "x.tif", (GREYS.astype(np.uint32) * 16_000_000).view(np.int32))
+    content, entry = path.read_bytes(), struct.pack("<HHI", 339, 3, 1)  # sample format, 2: signed
+    assert entry + b"\2" in content
+    path.write_bytes(content.replace(entry + b"\2", entry + b"\1"))
+    np.testing.assert_allclose(read_image(path, 64).pixels, GREYS, atol=1)
+
+
+def test_tiff_of_8_bits_with_a_sign_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "x.tif"
+    Image.fromarray(GREYS).save(path, tiffinfo={339: 2})
+    with pytest.raises(DataError, match="^TIFF of 8 bits with a sign$"):
+        read_image(path, 64)
+
+
+@pytest.mark.parametrize("name", ["x.tif", "x.png", "x.gif"])
+def test_several_pages_are_refused(tmp_path: Path, name: str) -> None:
+    page = Image.fromarray(GREYS)
+    page.save(tmp_path / name, save_all=True, append_images=[page.rotate(90)])
+    with pytest.raises(DataError, match="^image of 2 pages or frames, one is expected$"):
+        read_image(tmp_path / name, 64)
+
+
+def test_damage_that_a_png_decodes_all_the_same_is_refused(tmp_path: Path) -> None:
+    """Its checksums tell: the end of a download that was never written is zeros."""
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64)).astype(np.uint8)
+    path = save(tmp_path / "x.png", noise)
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 40] = bytes(40)
+    path.write_bytes(content)
+    with pytest.raises(DataError, match="^unreadable image: broken PNG file"):
+        read_image(path, 64)
+
+
 @pytest.mark.parametrize(
     ("shape", "box"),
     [
@@ -278,6 +313,7 @@ EMPTY: list[dict[str, Any]] = [
     {"VOILUTSequence": [Dataset()]},
     {"PixelPaddingValue": None, "PixelPaddingRangeLimit": None},
     {"NumberOfFrames": None},
+    {"SamplesPerPixel": None, "PixelRepresentation": None},
     {"PixelPaddingRangeLimit": 4095},
 ]
 
@@ -383,6 +419,31 @@ def test_values_at_the_upper_end_of_their_bits(tmp_path: Path) -> None:
     """12 bits stored, the highest of them bit 15: the lower 4 are not theirs."""
     path = write_dicom(tmp_path / "x.dcm", RAMP * 16 + 5, BitsStored=12, HighBit=15)
     np.testing.assert_allclose(read_image(path, 256).pixels[0], np.arange(256), atol=1)
+
+
+def test_values_of_more_bits_than_the_file_says(tmp_path: Path) -> None:
+    for pixels in (RAMP, RAMP.T.copy()):
+        path = write_dicom(tmp_path / "x.dcm", pixels, BitsStored=10, HighBit=9)
+        shown = np.arange(256)[None].repeat(256, axis=0)
+        read = read_image(path, 256).pixels
+        np.testing.assert_allclose(read, shown if pixels is RAMP else shown.T, atol=1)
+
+
+def test_padding_outside_the_stored_bits(tmp_path: Path) -> None:
+    pixels = RAMP.copy()
+    pixels[:, 128:] = 65535
+    read = read_image(write_dicom(tmp_path / "x.dcm", pixels, PixelPaddingValue=65535), 256)
+    assert read.pixels[:, 128:].max() == 0
+    np.testing.assert_allclose(read.pixels[7, :128], np.arange(128) * 255 / 127, atol=1)
+
+
+def test_dicom_whose_values_are_no_image_is_refused(tmp_path: Path) -> None:
+    colours = np.stack([RAMP] * 3, axis=-1)
+    size = {"Rows": 256, "Columns": 256, "SamplesPerPixel": 3, "PlanarConfiguration": 0}
+    with pytest.raises(DataError, match="values are 256 x 256 x 3"):
+        read_image(write_dicom(tmp_path / "x.dcm", colours, **size), 64)
+    with pytest.raises(DataError, match="values are 2 x 128 x 256"):
+        read_image(write_dicom(tmp_path / "x.dcm", RAMP, Rows=128), 64)
 
 
 @pytest.mark.parametrize("kind", ["<u4", "<i4"])

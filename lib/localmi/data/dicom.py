@@ -74,6 +74,8 @@ def read_dicom(path: Path | str, start: int) -> np.ndarray:
         if photometric not in GREY:
             raise DataError(f"DICOM that is not {' or '.join(GREY)}")
         stored = _stored_values(data)
+        if stored.ndim != 2:
+            raise DataError(f"DICOM whose values are {' x '.join(map(str, stored.shape))}")
         _without_empty(data)
         grey = _shown(stored, _padding(stored, data), data)
     except (DataError, OSError, MemoryError):
@@ -102,10 +104,16 @@ def _dataset(path: Path | str, start: int) -> Dataset:
 
 
 def _stored_values(data: Dataset) -> np.ndarray:
-    """[H, W]; of integers the stored bits alone: those above and below may hold an overlay."""
+    """[H, W]; of integers the stored bits alone: those above and below may hold an overlay.
+
+    Unless those above make it smoother: then the file says fewer bits than its values have.
+    """
     syntax = data.file_meta.TransferSyntaxUID
+    data.SamplesPerPixel = data.get("SamplesPerPixel") or 1
+    data.PixelRepresentation = data.get("PixelRepresentation") or 0
     bits, high_bit = int(data.get("BitsStored") or 0), int(data.get("HighBit") or 0)
     data.BitsStored = max(bits, high_bit + 1)  # or those at the upper end would be cut off
+    data.pixel_array_options(correct_unused_bits=False)
     try:
         values = data.pixel_array
     except (NotImplementedError, RuntimeError) as error:
@@ -118,7 +126,15 @@ def _stored_values(data: Dataset) -> np.ndarray:
     if values.dtype.kind not in "iu" or not bits or above < 0:
         return values
     unused = 8 * values.dtype.itemsize - bits
-    return (values << above) >> unused  # of signed numbers the sign is carried down
+    stored = (values << above) >> unused  # of signed numbers the sign is carried down
+    whole = values >> (data.BitsStored - bits)
+    return stored if np.array_equal(stored, whole) else min(stored, whole, key=_roughness)
+
+
+def _roughness(values: np.ndarray) -> float:
+    """How much neighbours differ: at each edge of an overlay, and wherever a value wraps round."""
+    numbers = values.astype(np.float64)
+    return sum(float(np.abs(np.diff(numbers, axis=axis)).sum()) for axis in (0, 1))
 
 
 def _without_empty(data: Dataset) -> None:
@@ -146,7 +162,11 @@ def _padding(stored: np.ndarray, data: Dataset) -> np.ndarray:
     ends = [
         _as_stored(int(end), data) for end in (first, data.get("PixelPaddingRangeLimit", first))
     ]
-    padding = (stored >= min(ends)) & (stored <= max(ends))
+    # it may stand outside the stored bits
+    among = [
+        (values >= min(ends)) & (values <= max(ends)) for values in (stored, data.pixel_array)
+    ]
+    padding = among[0] | among[1]
     return padding & ~padding.all()
 
 

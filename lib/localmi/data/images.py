@@ -15,6 +15,7 @@ from localmi.errors import DataError, machine_failed
 MIN_SIDE = 2  # pixels
 LUMINANCE = (0.299, 0.587, 0.114)  # of red, green, blue (ITU-R 601, as Pillow's)
 BITS_PER_SAMPLE, PHOTOMETRIC, WHITE_IS_ZERO = 258, 262, 0  # of TIFF
+SAMPLE_FORMAT, SIGNED = 339, 2
 
 
 @dataclass(frozen=True)
@@ -37,13 +38,14 @@ def read_image(path: Path | str, size: int) -> SquareImage:
 
     Colour becomes luminance. More than 8 bits are scaled from the image's own lowest and highest
     value to 0..255: 12-bit data in 16-bit files would be all but black otherwise. EXIF
-    orientation is ignored: radiographs do not carry a trustworthy one. DICOM is read as it would
+    orientation is ignored: radiographs do not carry a trustworthy one (of TIFF it is part of the
+    format, and heeded). DICOM is read as it would
     be displayed: see `dicom.read_dicom`. Its histogram is left as it is; the JPEGs of
     MIMIC-CXR-JPG come equalised.
 
     Raises:
         DataError: no file, not an image, truncated, less than 2 pixels high or wide, fewer than
-            `MIN_GREYS` grey values; DICOM of several frames or in colour; TIFF of 16 bits a
+            `MIN_GREYS` grey values; several pages or frames; DICOM in colour; TIFF of 16 bits a
             colour.
         OSError: the disk or the machine failed while reading, which tells nothing of the image.
     """
@@ -73,6 +75,7 @@ def _read_grey(path: Path | str, size: int) -> tuple[Image.Image, tuple[int, int
     """The image in mode "L", at its own size or smaller, and its own (width, height)."""
     try:
         with Image.open(path) as image:
+            _check_whole(image, path)
             width, height = image.size
             fitted = _fitted(width, height, size)
             image.draft("L", fitted)  # JPEG: decode at half size or less where that is enough
@@ -83,6 +86,18 @@ def _read_grey(path: Path | str, size: int) -> tuple[Image.Image, tuple[int, int
             raise DataError("not an image") from error
     grey = Image.fromarray(read_dicom(path, start))
     return grey, grey.size
+
+
+def _check_whole(image: Image.Image, path: Path | str) -> None:
+    """One picture, and of a PNG the bytes that were written: damage may look like a picture."""
+    frames = (
+        1 if image.format == "MPO" else getattr(image, "n_frames", 1)
+    )  # a JPEG with thumbnails
+    if frames != 1:
+        raise DataError(f"image of {frames} pages or frames, one is expected")
+    if isinstance(image, PngImageFile):
+        with Image.open(path) as again:  # it cannot be read after it was verified
+            again.verify()
 
 
 def _check_greys(grey: Image.Image) -> None:
@@ -105,10 +120,15 @@ def _to_grey(image: Image.Image) -> Image.Image:
     """Mode "L", 8 bit; `Image.convert` alone would clip 16-bit values to white."""
     tags = getattr(image, "tag_v2", {})
     if image.mode in ("I", "F") or image.mode.startswith("I;"):
-        grey = scaled(np.asarray(image))
+        values = np.asarray(image)
+        if image.mode == "I" and tags and SIGNED not in tags.get(SAMPLE_FORMAT, ()):
+            values = values.astype(np.uint32)  # Pillow reads the upper half as below 0
+        grey = scaled(values)
         return Image.fromarray(255 - grey if tags.get(PHOTOMETRIC) == WHITE_IS_ZERO else grey)
     if max(tags.get(BITS_PER_SAMPLE, (8,))) > 8:  # Pillow keeps the upper 8, often all 0
         raise DataError("TIFF in colour of more than 8 bits")
+    if SIGNED in tags.get(SAMPLE_FORMAT, ()):  # Pillow reads those below 0 as the brightest
+        raise DataError("TIFF of 8 bits with a sign")
     if isinstance(image, PngImageFile) and str(image.tile[0].args).endswith(";16B"):
         return _deep_png(image)
     return image.convert("L")
