@@ -39,9 +39,8 @@ def read_image(path: Path | str, size: int) -> SquareImage:
     Colour becomes luminance. More than 8 bits are scaled from the image's own lowest and highest
     value to 0..255: 12-bit data in 16-bit files would be all but black otherwise. EXIF
     orientation is ignored: radiographs do not carry a trustworthy one (of TIFF it is part of the
-    format, and heeded). DICOM is read as it would
-    be displayed: see `dicom.read_dicom`. Its histogram is left as it is; the JPEGs of
-    MIMIC-CXR-JPG come equalised.
+    format, and heeded). DICOM is read as it would be displayed: see `dicom.read_dicom`. Its
+    histogram is left as it is; the JPEGs of MIMIC-CXR-JPG come equalised.
 
     Raises:
         DataError: no file, not an image, truncated, less than 2 pixels high or wide, fewer than
@@ -90,9 +89,8 @@ def _read_grey(path: Path | str, size: int) -> tuple[Image.Image, tuple[int, int
 
 def _check_whole(image: Image.Image, path: Path | str) -> None:
     """One picture, and of a PNG the bytes that were written: damage may look like a picture."""
-    frames = (
-        1 if image.format == "MPO" else getattr(image, "n_frames", 1)
-    )  # a JPEG with thumbnails
+    thumbnails = image.format == "MPO"  # a JPEG that carries some
+    frames = 1 if thumbnails else getattr(image, "n_frames", 1)
     if frames != 1:
         raise DataError(f"image of {frames} pages or frames, one is expected")
     if isinstance(image, PngImageFile):
