@@ -4,7 +4,8 @@ import gzip
 import os
 import re
 import zlib
-from collections.abc import Sequence, Set
+from collections.abc import Callable, Sequence, Set
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import IO, cast
@@ -39,9 +40,10 @@ AS_UTF_8 = "Save it as UTF-8 (Excel: CSV UTF-8)."
 SEPARATORS = ",;\t|"
 SINGULAR = {"": "", "have": "has"}
 NULLS = {"nan", "nat", "none", "null", "na"}  # what programs write for an empty cell
+NO_LABEL = rf"(?i)\W*(?:{'|'.join(sorted(NULLS))}|n/a)?\W*"
 MISSING = NULLS | {  # and people
     *("nil", "missing", "unknown", "empty", "blank", "not", "available", "unavailable", "given"),
-    *("provided", "applicable", "recorded", "report"),
+    *("provided", "applicable", "recorded", "report", "pending"),
 }
 
 
@@ -66,7 +68,7 @@ def counted(number: int, noun: str, verb: str = "") -> str:
 
 def is_missing(text: str, words: Set[str] = MISSING) -> bool:
     """Whether a text has no letter, or is "nan", "None", "N/A", "\\\\N", "<null>" or the like."""
-    text = re.sub(r"\bn[/.]a\b|\\n", "na", text.lower())
+    text = re.sub(r"\bn[/.]a\b|\\n|\bno(?= report\b)", "na", text.lower())
     return words >= set(re.findall(r"[^\W\d_]+", text))
 
 
@@ -90,17 +92,20 @@ def where_looked(path: Path, root: Path, number: int, other: str = "") -> str:
     )
 
 
-def read_table(path: Path, required: Sequence[str], text: Sequence[str]) -> pd.DataFrame:
+def read_table(
+    path: Path, required: Sequence[str], text: Sequence[str], known: Sequence[str] = ()
+) -> pd.DataFrame:
     """A CSV whose `text` columns are kept as written ("007", "NA"), checked for `required`.
 
-    Cells may be parted by semicolons, tabs or bars as well; UTF-16 is known by its mark.
+    Cells may be parted by semicolons, tabs or bars as well; UTF-16 is known by its mark. The names
+    of `required`, `text` and `known` columns are known in any case, with spaces for underscores.
 
     Raises:
-        DataError: not readable, not UTF-8, a column is missing, or a row has more cells than the
-            header.
+        DataError: not readable, not UTF-8, a column is missing or there twice, or a row has more
+            cells than the header.
     """
     try:
-        table = _cells(path)
+        header, table = _cells(path)
     except UnicodeError as error:
         raise DataError(f"{path} is not UTF-8{_wrong_line(path)}. {AS_UTF_8}") from error
     except (OSError, EOFError, ValueError, zlib.error) as error:
@@ -108,8 +113,15 @@ def read_table(path: Path, required: Sequence[str], text: Sequence[str]) -> pd.D
             f"{path} cannot be read as CSV: {str(error).strip()}. Write it anew, texts in double "
             "quotes."
         ) from error
-    table = table.rename(columns=str.strip)
-    found = [str(column) for column in table]
+    own = {_spelling(name): name for name in (*known, *required, *text)}
+    written = [own.get(_spelling(name), name.strip()) for name in header]
+    if twice := sorted({name for name in written if name and written.count(name) > 1}):
+        raise DataError(
+            f"{path} has more than one column {', '.join(twice)}. Leave one of each name."
+        )
+    table.columns = found = [
+        name or str(column) for name, column in zip(written, table, strict=True)
+    ]
     missing = [column for column in required if column not in found]
     if missing:
         raise DataError(
@@ -128,8 +140,13 @@ def read_table(path: Path, required: Sequence[str], text: Sequence[str]) -> pd.D
     )
 
 
-def _cells(path: Path) -> pd.DataFrame:
-    """All cells as text, by the encoding and the separator that the first line shows."""
+def _spelling(name: str) -> str:
+    return " ".join(name.casefold().replace("_", " ").split())
+
+
+def _cells(path: Path) -> tuple[list[str], pd.DataFrame]:
+    """The header as written, and all cells as text, by the encoding and the separator that the
+    first line shows."""
     with _opened(path) as file:
         head = file.read(4096)
     encoding = next((name for mark, name in MARKS.items() if head.startswith(mark)), "utf-8")
@@ -137,9 +154,11 @@ def _cells(path: Path) -> pd.DataFrame:
     if "\0" in first:  # UTF-16 without a mark, or no text at all
         raise UnicodeError(f"{path} is no text")
     separator = max(SEPARATORS, key=first.count)
-    return pd.read_csv(
-        path, dtype=str, keep_default_na=False, encoding=encoding, sep=separator
-    ).fillna("")
+    read: Callable[..., pd.DataFrame] = partial(
+        pd.read_csv, path, dtype=str, keep_default_na=False, encoding=encoding, sep=separator
+    )
+    header = read(header=None, nrows=1).iloc[0]  # pandas would rename what stands there twice
+    return header.tolist(), read().fillna("")
 
 
 def _opened(path: Path) -> IO[bytes]:
@@ -159,11 +178,12 @@ def _wrong_line(path: Path) -> str:
 
 def _values(cells: pd.Series) -> pd.Series:
     """A column of labels: numbers where all filled cells are numbers, else text."""
-    filled = cells.mask(cells == "")
+    filled = cells.mask(cells.str.fullmatch(NO_LABEL))
     try:
-        return pd.to_numeric(filled)
+        numbers = pd.to_numeric(filled)
     except ValueError:
         return filled
+    return filled if numbers.dtype == object else numbers  # of more digits than a number has
 
 
 def check_unique(table: pd.DataFrame, column: str, path: Path) -> None:

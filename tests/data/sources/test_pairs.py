@@ -151,11 +151,21 @@ def test_ids_with_a_final_point_zero_are_one(tmp_path: Path) -> None:
 def test_ids_that_differ_by_zeros_are_kept_and_said(tmp_path: Path) -> None:
     pairs = read_pairs(write_csv(tmp_path, patient_id=["007", "7", "010", "10.5"]))
     assert pairs.table["patient_id"].tolist() == ["007", "7", "010", "10.5"]
-    assert "patient_id that differ by zeros alone (007 and 7)" in pairs.notes[0]
+    assert "patient_id that differ by zeros, case or marks alone (007 and 7)" in pairs.notes[0]
+
+
+@pytest.mark.parametrize("other", ["1E+05", "100000,0", "'100000", '="100000"', "100000\u200b"])
+def test_ids_that_a_person_would_take_for_one_are_said(tmp_path: Path, other: str) -> None:
+    pairs = read_pairs(write_csv(tmp_path, patient_id=["100000", other, "10", "1"]))
+    assert f"(100000 and {other}) count as several" in pairs.notes[0]
+    pairs = read_pairs(write_csv(tmp_path, patient_id=["A-1", "A-11", "1A", "A1"]))
+    assert pairs.notes == ()
     assert read_pairs(write_csv(tmp_path, patient_id=["007", "01", "b", "A"])).notes == ()
 
 
-@pytest.mark.parametrize("nothing", ["nan", "NaN", "None", "<NA>", "n/a", "\\N", "-"])
+@pytest.mark.parametrize(
+    "nothing", ["nan", "NaN", "None", "<NA>", "n/a", "\\N", "-", "No report."]
+)
 def test_a_report_that_is_none_is_empty(tmp_path: Path, nothing: str) -> None:
     pairs = read_pairs(write_csv(tmp_path, report=["Clear.", nothing, nothing, "None seen."]))
     assert pairs.table["report"].tolist() == ["Clear.", "None seen."]
@@ -237,10 +247,43 @@ def test_unquoted_commas_are_explained(tmp_path: Path) -> None:
 
 
 def test_labels_are_numbers_where_they_can_be(tmp_path: Path) -> None:
-    table = read_pairs(write_csv(tmp_path, edema=["1", "0.5", "", "0"], note=list("ab1d"))).table
-    assert table["edema"].isna().tolist() == [False, False, True, False]
-    assert table["edema"].sum() == 1.5
+    table = read_pairs(write_csv(tmp_path, water=["1", "0.5", "", "0"], note=list("ab1d"))).table
+    assert table["water"].isna().tolist() == [False, False, True, False]
+    assert table["water"].sum() == 1.5
     assert table["note"].tolist() == list("ab1d")
+
+
+@pytest.mark.parametrize("nothing", ["nan", "None", "N/A", "#N/A", "<NA>", "-", "NULL"])
+def test_a_label_that_is_none_is_blank(tmp_path: Path, nothing: str) -> None:
+    table = read_pairs(write_csv(tmp_path, Edema=["1", nothing, "-1", "0"])).table
+    assert table["Edema"].isna().tolist() == [False, True, False, False]
+    assert table["Edema"].sum() == 0
+
+
+def test_numbers_that_no_computer_number_holds_stay_text(tmp_path: Path) -> None:
+    longest = [f"{10**25 + number}" for number in range(4)]
+    table = read_pairs(write_csv(tmp_path, accession=longest)).table
+    assert table["accession"].tolist() == longest
+
+
+def test_headers_are_known_in_any_case(tmp_path: Path) -> None:
+    """Splits and labels under other names would be left aside, and patients split anew."""
+    columns = {"Split": ["test", "train", "train", "val"], "pleural_effusion": ["1", "0", "", "1"]}
+    write_csv(tmp_path, **columns)
+    path = tmp_path / "pairs.csv"
+    path.write_text(path.read_text().replace("image,report,patient_id", "Image,REPORT,Patient ID"))
+    table = read_pairs(tmp_path).table
+    assert table["split"].tolist() == ["test", "train", "train", "validate"]
+    assert table["Pleural Effusion"].sum() == 2
+    assert table["patient_id"].tolist() == ["007", "1", "1", "2"]
+
+
+@pytest.mark.parametrize("name", ["report", " report", "Report", "note"])
+def test_a_column_that_is_there_twice_is_refused(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "pairs.csv"
+    path.write_text(f"image,report,patient_id,note,{name}\na.png,Clear.,1,,Edema.\n")
+    with pytest.raises(DataError, match=f"more than one column {name.strip().lower()}. Leave"):
+        read_pairs(tmp_path)
 
 
 def test_auto_says_what_it_looked_for(tmp_path: Path) -> None:

@@ -2,10 +2,12 @@
 
 import os
 import re
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
 import pandas as pd
 
+from localmi.data.labels import EXPERT_PREFIX, FINDINGS, SEVERITIES
 from localmi.data.splits import split_names
 from localmi.data.tables import (
     MAX_EXAMPLES,
@@ -23,6 +25,7 @@ from localmi.errors import DataError
 CSV_NAME = "pairs.csv"
 CSV_REQUIRED = ["image", "report", "patient_id"]
 CSV_TEXT = ["image", "report", "patient_id", "study_id", "image_id", "view", "split"]
+LABELS = (*FINDINGS, *SEVERITIES, *(EXPERT_PREFIX + name for name in FINDINGS))
 
 
 def read_csv(path: Path) -> tuple[pd.DataFrame, pd.DataFrame, tuple[str, ...]]:
@@ -35,7 +38,7 @@ def read_csv(path: Path) -> tuple[pd.DataFrame, pd.DataFrame, tuple[str, ...]]:
         DataError: not readable, a column or cell is missing, images occur twice, a split is
             unknown.
     """
-    table = read_table(path, CSV_REQUIRED, CSV_TEXT)
+    table = read_table(path, CSV_REQUIRED, CSV_TEXT, LABELS)
     notes = [_note_lines(table, path)]
     nameless = table.index[_blank(table["image"]) | _blank(table["patient_id"])]
     if len(nameless):
@@ -98,19 +101,27 @@ def _one_spelling(ids: pd.Series) -> tuple[pd.Series, str]:
     whole = ids.str.replace(r"^(\d+)\.0+$", r"\1", regex=True)
     twice = (whole != ids) & whole.isin(ids)
     merged = ids.mask(twice, whole)
-    number = whole.str.fullmatch(r"\d+")
-    spelled = merged[number].groupby(whole[number].str.lstrip("0")).unique()
-    zeros = spelled[spelled.map(len) > 1].map(" and ".join)
+    spelled = merged.groupby(merged.map(_meaning)).unique()
+    several = spelled[spelled.map(len) > 1].map(" and ".join)
     said = []
     if twice.any():
         shown = examples(ids[twice].drop_duplicates())
         said.append(f"{ids.name} with and without a final .0 ({shown}) count as one.")
-    if len(zeros):
+    if len(several):
         said.append(
-            f"{ids.name} that differ by zeros alone ({examples(zeros)}) count as several: write "
-            "each in one way if they are one."
+            f"{ids.name} that differ by zeros, case or marks alone ({examples(several)}) count as "
+            "several: write each in one way if they are one."
         )
     return merged, " ".join(said)
+
+
+def _meaning(text: str) -> str:
+    """What ids share that a person would take for one: 007 and 7, 1E+05 and 100000, P1 and p1."""
+    word = re.sub(r"^\W+|\W+$", "", text.casefold())
+    try:
+        return str(Decimal(word.replace(",", ".")).normalize())
+    except InvalidOperation:
+        return word
 
 
 def _with_studies(table: pd.DataFrame) -> tuple[pd.DataFrame, str]:
