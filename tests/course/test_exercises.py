@@ -112,6 +112,31 @@ def of_equal_sides(answer: Answer) -> Answer:
     return wrong
 
 
+# What has one size or value in all calls by its meaning: (argument, axis).
+FIXED = {
+    "exercise_7_2": {(3, 1), (4, 1)},  # of pixels and of a sentence, as its networks take them
+    "exercise_8_3": {(0, 1)},  # four grades
+    "exercise_13_1": {(0, 1)},  # three columns
+    "exercise_10_1": {(1, 0), (2, 0)},
+}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_every_side_and_every_number_differs_between_two_calls(name: str) -> None:
+    seen: dict[tuple[int, int], set[float]] = {}
+
+    def watched(*arguments: Any) -> Any:
+        for place, one in enumerate(arguments):
+            numbers = [one] if isinstance(one, int | float) else shape_of(one)
+            numbers = [float(one)] if shape_of(one) == () and hasattr(one, "ndim") else numbers
+            for axis, number in enumerate(numbers):
+                seen.setdefault((place, axis), set()).add(number)
+        return FUNCTIONS[name](*arguments)
+
+    assert passes(name, watched)
+    assert {place for place, found in seen.items() if len(found) == 1} == FIXED.get(name, set())
+
+
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_no_size_is_taken_for_granted(name: str) -> None:
     answer, axes = FUNCTIONS[name], [0]

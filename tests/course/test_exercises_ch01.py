@@ -78,6 +78,22 @@ def over_rows_twice(table: Array) -> float:
     return float(sum(table[cell] * np.log(table[cell] / both[cell]) for cell in cells))
 
 
+def margins_unmasked(table: Array) -> float:
+    """Wrong where a state never occurs."""
+    margins = [table.sum(axis=1), table.sum(axis=0)]
+    with np.errstate(all="ignore"):
+        return -sum(float((p * np.log(p)).sum()) for p in margins) - entropy(table)
+
+
+def stops_at_zero(table: Array) -> float:
+    """Wrong: leaves a row at its first cell of 0."""
+    total = 0.0
+    for x, y in np.ndindex(table.shape):
+        if (table[x, : y + 1] > 0).all():
+            total += table[x, y] * math.log(table[x, y] / table[x].sum() / table[:, y].sum())
+    return total
+
+
 def loop_with_zeros(table: Array) -> float:
     both = np.outer(table.sum(axis=1), table.sum(axis=0))
     return sum(p * math.log(p / q) for p, q in zip(table.flat, both.flat, strict=True))
@@ -96,6 +112,8 @@ def loop_with_zeros(table: Array) -> float:
         (lambda p: entropy(p) - entropy(p.sum(0)), "H(X | Y)"),
         (with_zeros, "0 log 0"),
         (loop_with_zeros, "0 log 0"),
+        (margins_unmasked, "0 log 0"),
+        (stops_at_zero, "[0, 0]] has I(X; Y)"),
         (over_rows_twice, "2 states of x and 3 of y"),
         (lambda p: over_rows_twice(p.T), "raised IndexError"),
         (lambda p: 0.0, "has I(X; Y)"),
@@ -148,6 +166,12 @@ def conditional_in_torch(p: Array) -> torch.Tensor:
     return torch.special.xlogy(both, both * of_z / (of_x * of_y)).nan_to_num().sum()
 
 
+def conditional_margins_unmasked(p: Array) -> float:
+    parts = [p.sum(axis=1), p.sum(axis=0), -p.sum(axis=(0, 1))]
+    with np.errstate(all="ignore"):
+        return -sum(float((q * np.log(abs(q))).sum()) for q in parts) - entropy(p)
+
+
 def slices_along(axis: int) -> Callable[[Array], float]:
     """Wrong: as many slices as x or y has states."""
 
@@ -168,11 +192,12 @@ def slices_along(axis: int) -> Callable[[Array], float]:
         (lambda p: without_p_of_z(p, -1), "H(Z) too little"),
         (lambda p: by_entropies(p.reshape(len(p), -1)), "the whole"),
         (lambda p: by_entropies(p.swapaxes(0, 1).reshape(p.shape[1], -1)), "take I(Z; Y) off"),
-        (slices_along(0), "z of 4"),
-        (slices_along(1), "z of 4"),
+        (slices_along(0), "z of 5"),
+        (slices_along(1), "z of 5"),
         (lambda p: conditional(p) / np.log(2), "bits"),
         (zeros_in_slices, "leave them out"),
-        (lambda p: 0.0, "x of 2 states, y of 3, z of 4"),
+        (conditional_margins_unmasked, "leave them out"),
+        (lambda p: 0.0, "x of 3 states, y of 4, z of 5"),
     ],
 )
 def test_conditional_information_that_is_wrong(answer: Callable[[Array], Any], words: str) -> None:
@@ -257,6 +282,7 @@ def by_python_log(covariance: Array, dim_x: int) -> float:
         (coordinate_by_coordinate, "as if they were independent"),
         (from_variances, "inside x"),
         (lambda c, d: gaussian(c, len(c) - d), "the first dim_x"),
+        (lambda c, d: gaussian(c, (len(c) + 1) // 2), "x of 100 dimensions"),
         (by_determinants, "slogdet"),
         (by_python_log, "slogdet"),
         (lambda c, d: 0.0, "x of two dimensions"),

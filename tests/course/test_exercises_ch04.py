@@ -83,6 +83,13 @@ def gap_with_wrong_sides(p: Array) -> float:
     return gap_by_loops(p[: p.shape[2], :, : p.shape[0]])
 
 
+def gap_with_margins_unmasked(p: Array) -> float:
+    with np.errstate(all="ignore"):
+        parts = [p.sum(axis=2), p.sum(axis=0), p.sum(axis=(0, 2))]
+        h_z1, z1_z2, z1 = (-float((q * np.log(q)).sum()) for q in parts)
+        return h_z1 + z1_z2 - z1 + float((p[p > 0] * np.log(p[p > 0])).sum())
+
+
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
@@ -96,6 +103,7 @@ def gap_with_wrong_sides(p: Array) -> float:
         (lambda p: -gap_by_loops(p), "sign"),
         (gap_without_zeros, "0 log 0"),
         (gap_with_wrong_sides, "it gives"),
+        (gap_with_margins_unmasked, "0 log 0"),
         (lambda p: 0.123, "it gives"),
         (lambda p: p, "one number"),
     ],

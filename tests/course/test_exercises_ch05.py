@@ -47,6 +47,16 @@ def without_numbers(text: str) -> list[str]:
     return my_split(re.sub(r"\d+\.(?!\d)", "", text))
 
 
+def without_words_of_digits(text: str) -> list[str]:
+    """A sentence that ends in a number loses it, and its end."""
+    return my_split(re.sub(r"\b\d+\.\s", "", text))
+
+
+def numbers_of_one_digit(text: str) -> list[str]:
+    pieces = re.split(r"(?<=\.)\s+", " ".join(text.split()))
+    return [piece for piece in pieces if not re.fullmatch(r"\d\.", piece)]
+
+
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
@@ -64,6 +74,8 @@ def without_numbers(text: str) -> list[str]:
             "two sentences without numbers",
         ),
         (without_numbers, "12 is no number of a list"),
+        (without_words_of_digits, "'Fracture of rib 12. No effusion.' are two"),
+        (numbers_of_one_digit, "a list's number is no sentence"),
         (lambda text: {"sentences": 2}.values(), "a list of strings"),
     ],
 )
@@ -196,6 +208,14 @@ def by_a_loop(study: Tensor, text: Tensor) -> list[list[bool]]:
     return [[mine[0] != other[0] and mine[1] != other[1] for other in pairs] for mine in pairs]
 
 
+def of_neighbours(study: Tensor, text: Tensor) -> Tensor:
+    """Wrong unless the images of a study stand side by side."""
+    allowed = ~torch.eye(len(study), dtype=torch.bool)
+    for i in range(len(study) - 1):
+        allowed[i, i + 1] = allowed[i + 1, i] = study[i] != study[i + 1]
+    return allowed & ~same(text)
+
+
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
@@ -208,6 +228,7 @@ def by_a_loop(study: Tensor, text: Tensor) -> list[list[bool]]:
         (lambda study, text: torch.zeros(4, 4), "EITHER"),
         (lambda study, text: [[True]], "every row with every column"),
         (lambda study, text: {"allowed": True}, "an array or tensor"),
+        (of_neighbours, "of three pairs"),
     ],
 )
 def test_masks_that_are_wrong(answer: Callable[[Tensor, Tensor], Any], words: str) -> None:

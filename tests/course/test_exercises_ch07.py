@@ -162,8 +162,9 @@ def test_a_step_that_returns_no_number_is_told() -> None:
 
 
 def soft_by_torch(scores: Tensor, temperature: float) -> Tensor:
-    mean = (scores / temperature).exp().mean(dim=1)
-    return temperature * mean.log()
+    best = scores.amax(dim=1, keepdim=True)
+    mean = ((scores - best) / temperature).exp().mean(dim=1)
+    return best[:, 0] + temperature * mean.log()
 
 
 def soft_by_numpy(scores: Tensor, temperature: float) -> np.ndarray:
@@ -173,9 +174,21 @@ def soft_by_numpy(scores: Tensor, temperature: float) -> np.ndarray:
 def soft_by_a_loop(scores: Tensor, temperature: float) -> list[list[float]]:
     pairs = scores.transpose(1, 2).tolist()  # [B, M, N]
     return [
-        [temperature * math.log(np.mean(np.exp(np.array(f) / temperature))) for f in row]
+        [max(f) + temperature * math.log(np.mean(np.exp((np.array(f) - max(f)) / temperature)))
+         for f in row]
         for row in pairs
-    ]
+    ]  # fmt: skip
+
+
+def soft_that_overflows(scores: Tensor, temperature: float) -> Tensor:
+    """Infinite at the temperatures at which it should be close to the hard maximum."""
+    return temperature * (scores / temperature).exp().mean(dim=1).log()
+
+
+def soft_that_raises(scores: Tensor, temperature: float) -> list[list[float]]:
+    pairs = scores.transpose(1, 2).tolist()
+    sums = [[sum(math.exp(one / temperature) for one in f) for f in row] for row in pairs]
+    return [[temperature * math.log(one / scores.shape[1]) for one in row] for row in sums]
 
 
 def test_the_soft_maximum() -> None:
@@ -184,6 +197,8 @@ def test_the_soft_maximum() -> None:
     assert "log N too high" in check.exercise_7_1(lambda s, t: t * (s / t).logsumexp(1)).words
     assert "hard maximum" in check.exercise_7_1(lambda s, t: s.amax(1)).words
     assert "dimension 1" in check.exercise_7_1(lambda s, t: s.logsumexp(2)).words
+    for answer in (soft_that_overflows, soft_that_raises):
+        assert "too large, use logsumexp" in check.exercise_7_1(answer).words
 
 
 def chance_by_a_loop(mask: np.ndarray, grid: int) -> float:
@@ -196,6 +211,12 @@ def chance_by_a_loop(mask: np.ndarray, grid: int) -> float:
     return sum(hits) / len(hits)
 
 
+def chance_of_the_pixel_before(mask: np.ndarray, grid: int) -> float:
+    """Of an even number of pixels the lower of the two in the middle."""
+    side = len(mask) // grid
+    return float(mask[(side - 1) // 2 :: side, (side - 1) // 2 :: side].mean())
+
+
 def chance_by_torch(mask: np.ndarray, grid: int) -> Tensor:
     side = len(mask) // grid
     return torch.from_numpy(mask)[side // 2 :: side, side // 2 :: side].double().mean()
@@ -206,8 +227,10 @@ def test_the_chance_of_the_pointing_game() -> None:
         side = len(mask) // grid
         return mask.reshape(grid, side, grid, side).mean(axis=(1, 3))
 
-    for answer in (chance_by_a_loop, chance_by_torch):
+    for answer in (chance_by_a_loop, chance_by_torch, chance_of_the_pixel_before):
         assert check.exercise_7_3(answer).passed
+    side_of_16 = check.exercise_7_3(lambda mask, grid: mask[8::16, 8::16].mean())
+    assert "of a grid of 3" in side_of_16.words
     touched = check.exercise_7_3(lambda mask, grid: (covered(mask, grid) > 0).mean())
     assert "the mask touches" in touched.words
     half = check.exercise_7_3(lambda mask, grid: (covered(mask, grid) > 0.5).mean())
@@ -222,6 +245,6 @@ def test_the_chance_of_the_pointing_game() -> None:
 ANSWERS = {
     "exercise_7_1": [soft_by_torch, soft_by_numpy, soft_by_a_loop],
     "exercise_7_2": [step_with(bound) for bound in (by_log_softmax, by_a_loop, by_the_library)],
-    "exercise_7_3": [chance_by_a_loop, chance_by_torch],
+    "exercise_7_3": [chance_by_a_loop, chance_by_torch, chance_of_the_pixel_before],
 }
 SQUARE = {"exercise_7_3"}  # an image

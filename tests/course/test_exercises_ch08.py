@@ -121,6 +121,7 @@ def test_aucs_that_are_right(answer: Callable[..., float]) -> None:
         (lambda t, s: auc_by_pairs(t, s) * 12 / 49, "not by all n x n"),
         (lambda t, s: ((s > 0.5) == t).mean(), "with two ties"),
         (lambda t, s: pairs(t, s) > 0, "one number"),
+        (lambda t, s: max(auc_by_pairs(t, s), auc_by_pairs(t, -s)), "below .5"),
     ],
 )
 def test_aucs_that_are_wrong(answer: Callable[..., Any], words: str) -> None:
@@ -218,6 +219,22 @@ def shuffled_images(
     return (1 + count) / 2001
 
 
+def swaps_of_runs(
+    auc: Auc, a: np.ndarray, b: np.ndarray, patients: np.ndarray, rng: Generator
+) -> float:
+    """Wrong unless the images of a patient stand side by side."""
+    runs = np.cumsum(np.diff(patients, prepend=patients[0]) != 0)
+    return paired_test()(auc, a, b, runs, rng)
+
+
+def swaps_of_equal_parts(
+    auc: Auc, a: np.ndarray, b: np.ndarray, patients: np.ndarray, rng: Generator
+) -> float:
+    """Wrong unless patients have equally many images, in order."""
+    number = patients.max() + 1
+    return paired_test()(auc, a, b, np.repeat(np.arange(number), len(a) // number), rng)
+
+
 def unpaired(auc: Auc, a: np.ndarray, b: np.ndarray, patients: np.ndarray, rng: Generator) -> Any:
     observed, both, count = abs(auc(a) - auc(b)), np.concatenate([a, b]), 0
     for _ in range(2000):
@@ -249,6 +266,8 @@ def test_the_paired_test_needs_no_luck() -> None:
         (swaps_of_one_model, "of both models, not of one"),
         (either_way_forgotten, "*either way*"),
         (shuffled_images, "shuffled one by one"),
+        (swaps_of_runs, "one by one"),
+        (swaps_of_equal_parts, "one by one"),
         (lambda *known: (paired_test()(*known) * 2001 - 1) / 2001, "add 1 above and below"),
         (lambda auc, a, b, *_: paired_test()(auc, a, b, *_) / 2, "against itself"),
         (lambda auc, a, b, *_: 1.0, "does each swap"),

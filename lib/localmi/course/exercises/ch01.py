@@ -37,10 +37,11 @@ def exercise_1_1(my_mi: Callable[[Array], float]) -> None:
     wide = np.array([[0.1, 0.25, 0.2], [0.3, 0.05, 0.1]])
     words = "of 2 states of x and 3 of y, all six cells count: I(X; Y)"
     expect_close(expect_number(my_mi(wide)), _world(wide).mi("x", "y"), words)
-    never = np.array([[0.5, 0.0], [0.2, 0.3]])
-    words = "a cell of probability 0 gives {}: 0 log 0 counts as 0, leave such cells out"
+    never = np.array([[0.0, 0.5], [0.2, 0.3], [0.0, 0.0]])  # of x a state that never occurs
+    words = "a probability of 0 gives {}: 0 log 0 counts as 0, leave such cells out"
     impossible = expect_finite(my_mi, never, words=words)
-    expect_close(impossible, _world(never).mi("x", "y"), "[[.5, 0], [.2, .3]] has I(X; Y)")
+    words = "[[0, .5], [.2, .3], [0, 0]] has I(X; Y)"
+    expect_close(impossible, _world(never).mi("x", "y"), words)
     tall = np.outer([0.2, 0.3, 0.5], [0.5, 0.5])
     expect_close(expect_number(my_mi(tall)), 0.0, "independent, with 3 and 2 states")
 
@@ -48,11 +49,11 @@ def exercise_1_1(my_mi: Callable[[Array], float]) -> None:
 @exercise
 def exercise_1_2(my_conditional_mi: Callable[[Array], float]) -> None:
     """I(X; Y | Z) from the table p(x, y, z), axes in this order."""
-    table = (np.arange(24.0) * 7 % 11 + 1).reshape(2, 3, 4)  # all that could be mixed up differs
+    table = (np.arange(60.0) * 7 % 11 + 1).reshape(3, 4, 5)  # all that could be mixed up differs
     table /= table.sum()
     world = DiscreteWorld(("x", "y", "z"), table)
     weight = world.marginal("z")
-    inside = [_world(table[:, :, z] / weight[z]).mi("x", "y") for z in range(4)]
+    inside = [_world(table[:, :, z] / weight[z]).mi("x", "y") for z in range(5)]
     truth, of_z = world.conditional_mi("x", "y", given="z"), world.entropy("z")
     found = expect_number(my_conditional_mi(table))
     for mistake, words in (
@@ -67,14 +68,16 @@ def exercise_1_2(my_conditional_mi: Callable[[Array], float]) -> None:
         (truth / np.log(2), "this is in bits: take the natural logarithm for nats"),
     ):  # fmt: skip
         expect(not np.isclose(found, mistake, atol=1e-6), words)
-    expect_close(found, truth, "x of 2 states, y of 3, z of 4")
-    odd = np.zeros((2, 2, 2))
+    expect_close(found, truth, "x of 3 states, y of 4, z of 5")
+    odd = np.zeros((2, 2, 3))
     for x in range(2):
         for y in range(2):
-            odd[x, y, x ^ y] = 0.25  # z says whether x and y differ
+            odd[x, y, x ^ y] = 1 / 6  # z says whether x and y differ
+    odd[0, :, 2] = 1 / 6  # or that x is 0
     words = "cells of probability 0 give {}: leave them out"
     parity = expect_finite(my_conditional_mi, odd, words=words)
-    expect_close(parity, np.log(2), "where z says whether x and y differ, given z they are one")
+    words = "where z says whether x and y differ, two times in three, given z they are one"
+    expect_close(parity, np.log(2) * 2 / 3, words)
 
 
 @exercise
@@ -103,13 +106,14 @@ def exercise_1_3(my_gaussian_mi: Callable[[Array, int], float]) -> None:
     ):  # fmt: skip
         expect(not np.isclose(found, mistake, atol=1e-6), words)
     expect_close(found, truth, "x of two dimensions, y of one")
-    many = 1e-3 * (np.eye(300) + 0.5 * np.eye(300, k=150) + 0.5 * np.eye(300, k=-150))
+    many = np.eye(300)  # the first hundred, x, each with one of the next hundred
+    many[:200, :200] += 0.5 * (np.eye(200, k=100) + np.eye(200, k=-100))
     words = (
         "in 300 dimensions a determinant is below the smallest number, and I(X; Y) comes out as "
         "{}: use np.linalg.slogdet"
     )
-    found = expect_finite(my_gaussian_mi, many, 150, words=words)
-    expect_close(found, -75 * np.log(0.75), "150 pairs with a correlation of .5")
+    found = expect_finite(my_gaussian_mi, 1e-3 * many, 100, words=words)
+    expect_close(found, -50 * np.log(0.75), "x of 100 dimensions, y of 200")
 
 
 def _world(table: Array) -> DiscreteWorld:

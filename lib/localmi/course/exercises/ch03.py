@@ -52,9 +52,9 @@ def exercise_3_1(my_surrogate: Callable[[Tensor, Tensor], Tensor]) -> None:
     expect(not torch.allclose(off, ratio.masked_fill(MATCHED, 0) / pairs), "mismatched "
            "scores must fall: E_O[e^f] / average is taken off")  # fmt: skip
     expect_close(off, -ratio.masked_fill(MATCHED, 0) / pairs, "the gradient of mismatched scores")
-    right = -(FIVE - log_average).exp() / 20
+    right = -(FIVE + log_average).exp() / 20
     right.fill_diagonal_(1 / 5)
-    expect_close(_gradient(my_surrogate, FIVE, log_average), right, HARD_CODED)
+    expect_close(_gradient(my_surrogate, FIVE, -log_average), right, HARD_CODED)
 
 
 def _gradient(my_surrogate: Callable[..., Tensor], table: Tensor, log_average: Tensor) -> Tensor:

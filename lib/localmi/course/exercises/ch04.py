@@ -17,10 +17,11 @@ Array = NDArray[np.float64]
 @exercise
 def exercise_4_1(my_gap: Callable[[Array], float]) -> None:
     """What the rest of the image adds, I(z2; H | z1), from p[h, z1, z2]."""
-    xor = np.zeros((2, 2, 2))  # h = z1 xor z2: known only together
+    xor = np.zeros((2, 3, 2))  # h = z1 xor z2: known only together
     for z1, z2 in np.ndindex(2, 2):
-        xor[z1 ^ z2, z1, z2] = 0.25
-    p = np.arange(1, 25, dtype=float).reshape(2, 3, 4) ** 2  # all that could be mixed up differs
+        xor[z1 ^ z2, z1, z2] = 1 / 6
+    xor[0, 2] = 1 / 6  # and 0 where z1 = 2
+    p = np.arange(1, 61, dtype=float).reshape(3, 4, 5) ** 2  # all that could be mixed up differs
     p /= p.sum()
     found = expect_number(my_gap(p.copy()))
     world = DiscreteWorld(("h", "z1", "z2"), p)
@@ -42,11 +43,12 @@ def exercise_4_1(my_gap: Callable[[Array], float]) -> None:
          "I(z2; H | z1)"),
     ):  # fmt: skip
         expect(not math.isclose(found, mistake, rel_tol=1e-4, abs_tol=1e-9), words)
-    expect_close(found, wanted, "I(z2; H | z1) of p proportional to 1, 4, 9, ..., 576")
+    expect_close(found, wanted, "I(z2; H | z1) of p proportional to 1, 4, 9, ..., 3600")
     pure = expect_finite(
         my_gap, xor, words="where a case cannot occur it is {}: 0 log 0 counts as 0"
     )
-    expect_close(pure, math.log(2), "H = z1 xor z2: the rest of the image adds log 2")
+    words = "H = z1 xor z2 two times in three: the rest of the image adds 2/3 log 2"
+    expect_close(pure, math.log(2) * 2 / 3, words)
 
 
 @exercise

@@ -37,21 +37,22 @@ def exercise_5_1(my_split: Splitter) -> None:
         wrapped == ["There is mild edema"],
         f"a line's end is white space, not the end of a sentence: you found {wrapped}",
     )
-    listed = _sentences(my_split, " 1. No effusion.\n 2. Mild edema.")
+    listed = _sentences(my_split, " 9. No effusion.\n 10. Mild edema.")
     expect(
         all(re.search("[A-Za-z]", sentence) for sentence in listed),
         f"a list's number is no sentence: you found {listed}",
     )
     expect(
         listed == ["No effusion", "Mild edema"],
-        f"'1. No effusion. 2. Mild edema.' are two sentences without numbers, you found {listed}",
+        f"'9. No effusion. 10. Mild edema.' are two sentences without numbers, you found {listed}",
     )
-    level = _sentences(my_split, "Wedge fracture at T12. No effusion.")
-    expect(
-        level == ["Wedge fracture at T12", "No effusion"],
-        "'Wedge fracture at T12. No effusion.' are two sentences, and 12 is no number of a list: "
-        f"you found {level}",
-    )
+    for place in ("Wedge fracture at T12", "Fracture of rib 12"):
+        level = _sentences(my_split, f"{place}. No effusion.")
+        expect(
+            level == [place, "No effusion"],
+            f"'{place}. No effusion.' are two sentences, and 12 is no number of a list: "
+            f"you found {level}",
+        )
 
 
 def _sentences(split: Splitter, text: str) -> list[str]:
@@ -80,8 +81,8 @@ def exercise_5_2(my_mi: Callable[[float, float], float]) -> None:
         expect(not math.isclose(found, mistake, rel_tol=1e-3), words)
     expect_close(found, wanted, "p = .3, e = .1", tolerance=1e-4)
     words = "without noise, e = 0, it is {}: 0 log 0 counts as 0"
-    never_wrong = expect_finite(my_mi, 0.3, 0.0, words=words)
-    expect_close(never_wrong, _entropy(0.3), "without noise all of h(p) is left", tolerance=1e-4)
+    never_wrong = expect_finite(my_mi, 0.2, 0.0, words=words)
+    expect_close(never_wrong, _entropy(0.2), "without noise all of h(p) is left", tolerance=1e-4)
     expect_close(
         expect_number(my_mi(0.3, 0.5)),
         0.0,
@@ -128,7 +129,7 @@ def exercise_5_3(my_targets: Policy) -> None:
         np.array_equal(targets[mask], (values == 1)[mask]),
         f"targets that count are 1 where a label is 1, else 0; yours: {targets[mask]}",
     )
-    more = np.append(values, [[0.0, 1.0, np.nan, 1.0]], axis=0)
+    more = np.resize(values, (3, 5))
     targets, mask = _targets_and_mask(my_targets(more.copy()))
     expect_close(mask.astype(bool), ~np.isnan(more), "the mask of three images")
     expect_close(targets[mask.astype(bool)], (more == 1)[~np.isnan(more)], "their targets")
@@ -168,5 +169,5 @@ def exercise_5_4(my_allowed: Callable[[Tensor, Tensor], Tensor]) -> None:
         np.array_equal(allowed, wanted),
         "a pair is forbidden if EITHER the studies or the words are equal; all others are allowed",
     )
-    allowed = expect_array(my_allowed(tensor([3, 3, 4]), tensor([1, 2, 2]))).astype(bool)
-    expect_close(allowed, [[0, 0, 1], [0, 0, 0], [1, 0, 0]], "the mask of three pairs")
+    allowed = expect_array(my_allowed(tensor([3, 4, 3]), tensor([1, 2, 2]))).astype(bool)
+    expect_close(allowed, [[0, 1, 0], [1, 0, 0], [0, 0, 0]], "the mask of three pairs")

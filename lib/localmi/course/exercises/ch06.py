@@ -6,7 +6,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from localmi.course.check import WrongError, exercise, expect, expect_array, expect_close
+from localmi.course.check import (
+    WrongError,
+    exercise,
+    expect,
+    expect_array,
+    expect_close,
+    expect_number,
+)
 
 Layers = Sequence[tuple[int, int]]  # (kernel, stride) of each convolution, from the pixels on
 
@@ -27,7 +34,7 @@ def exercise_6_1(my_regions: Callable[[Tensor, int], Tensor]) -> None:
         "these are regions of 2 x 2 cells: a grid of 2 has 2 regions a side, of 6 / 2 = 3 cells",
     )
     expect(shape == [2, 4, 27], f"[2, 3, 6, 6] in a grid of 2 gives [2, 4, 27], yours is {shape}")
-    wanted = _cut(block, 3, 3)
+    wanted = _cut(block, 2)
     found = np.sort(found, axis=2)  # any order inside a region
     expect(
         not np.array_equal(found, block.reshape(2, 4, 27)),
@@ -38,43 +45,50 @@ def exercise_6_1(my_regions: Callable[[Tensor, int], Tensor]) -> None:
         "the regions come column by column: go row by row from the top left",
     )
     expect_close(found, wanted, "region 0 holds block[:, :, :3, :3], region 1 what is right of it")
-    wide = torch.arange(2 * 3 * 4 * 10, dtype=torch.float32).reshape(2, 3, 4, 10)
+    square = torch.arange(3 * 2 * 9 * 9, dtype=torch.float32).reshape(3, 2, 9, 9)
+    found = np.sort(expect_array(my_regions(square, 3), 3, 9, 18), axis=2)
+    expect_close(found, _cut(square, 3), "of 9 x 9 cells in a grid of 3 a region has 3 x 3")
+    wide = torch.arange(3 * 2 * 6 * 15, dtype=torch.float32).reshape(3, 2, 6, 15)
     try:
-        found = np.sort(expect_array(my_regions(wide, 2), 2, 4, 30), axis=2)
+        found = np.sort(expect_array(my_regions(wide, 3), 3, 9, 20), axis=2)
     except WrongError as error:
         if isinstance(error.__cause__, RuntimeError | ValueError):
             return  # made for square blocks, and says so
         raise
-    expect_close(found, _cut(wide, 2, 5), "of 4 x 10 cells a region has 2 x 5: h is not w")
+    expect_close(found, _cut(wide, 3), "of 6 x 15 cells a region has 2 x 5: h is not w")
 
 
-def _cut(block: Tensor, height: int, width: int) -> np.ndarray:
-    """[B, C, h, w] in a grid of 2, region by region; numbers in order: [B, 4, D]."""
-    corners = [(row, column) for row in (0, height) for column in (0, width)]
-    cut = [block[:, :, r : r + height, c : c + width].flatten(1) for r, c in corners]
+def _cut(block: Tensor, grid: int) -> np.ndarray:
+    """[B, C, h, w] in grid x grid, region by region; numbers in order: [B, N, D]."""
+    rows = [row.chunk(grid, dim=3) for row in block.chunk(grid, dim=2)]
+    cut = [region.flatten(1) for row in rows for region in row]
     return torch.stack(cut, dim=1).sort(dim=2).values.numpy()
 
 
 @exercise
 def exercise_6_2(my_receptive_field: Callable[[Layers], int]) -> None:
     """Side, in pixels, of what one number after these convolutions depends on."""
-    expect(my_receptive_field([(3, 1)]) == 3, "one 3 x 3 convolution sees 3 pixels")
-    two = my_receptive_field([(3, 1), (3, 1)])
-    expect(two not in (6, 9), f"two 3 x 3 convolutions see 5 pixels, not {two}: they overlap")
-    expect(two == 5, f"two 3 x 3 convolutions see 5 pixels: each adds k - 1; yours says {two}")
-    strided = my_receptive_field([(3, 2), (3, 1)])
+
+    def sees(layers: Layers) -> float:
+        return expect_number(my_receptive_field(layers))
+
+    expect(sees([(3, 1)]) == 3, "one 3 x 3 convolution sees 3 pixels")
+    two = sees([(3, 1), (3, 1)])
+    expect(two not in (6, 9), f"two 3 x 3 convolutions see 5 pixels, not {two:g}: they overlap")
+    expect(two == 5, f"two 3 x 3 convolutions see 5 pixels: each adds k - 1; yours says {two:g}")
+    strided = sees([(3, 2), (3, 1)])
     expect(
         strided != 5, "after a stride of 2, neighbours lie 2 pixels apart: 3 + 2 * 2, not 3 + 2"
     )
     expect(strided != 9, "a stride moves the layers after it apart, not its own: 3 + 2 * 2")
-    expect(strided == 7, f"(3, 2) then (3, 1) sees 7 pixels, yours says {strided}")
-    point = my_receptive_field([(1, 2), (3, 1)])
-    expect(point == 5, f"a 1 x 1 convolution of stride 2, then 3 x 3: 5 pixels, not {point}")
-    wide = my_receptive_field([(7, 3), (2, 1), (5, 4)])
-    expect(wide == 22, f"(7, 3), (2, 1), (5, 4) sees 7 + 1 * 3 + 4 * 3 = 22 pixels, not {wide}")
+    expect(strided == 7, f"(3, 2) then (3, 1) sees 7 pixels, yours says {strided:g}")
+    point = sees([(1, 2), (3, 1)])
+    expect(point == 5, f"a 1 x 1 convolution of stride 2, then 3 x 3: 5 pixels, not {point:g}")
+    wide = sees([(7, 3), (2, 1), (5, 4)])
+    expect(wide == 22, f"(7, 3), (2, 1), (5, 4) sees 7 + 1 * 3 + 4 * 3 = 22 pixels, not {wide:g}")
     stage_five = [(3, 1)] + [(3, 2), (3, 1), (3, 1), (3, 1)] * 5
-    found = my_receptive_field(stage_five)
-    expect(found == 437, f"stage 5 of resnet256_6_2_1 sees 437 pixels, yours says {found}")
+    found = sees(stage_five)
+    expect(found == 437, f"stage 5 of resnet256_6_2_1 sees 437 pixels, yours says {found:g}")
 
 
 @exercise
@@ -98,6 +112,7 @@ def exercise_6_3(my_mean: Callable[[Tensor, Tensor], Tensor]) -> None:
         expect(not np.allclose(found, mistake), words)
     wanted = torch.stack([hidden[0].mean(dim=0), hidden[1, 0]])
     expect_close(found, wanted, "the mean over the pieces the mask marks")
-    shorter = hidden[:, :2, :3]
-    wanted = torch.stack([shorter[0].mean(dim=0), shorter[1, 0]])
-    expect_close(my_mean(shorter, mask[:, :2]), wanted, "of two pieces and three numbers")
+    three = torch.arange(3 * 2 * 5, dtype=torch.float32).reshape(3, 2, 5) ** 2
+    mask = torch.tensor([[1, 0], [1, 1], [1, 0]])
+    wanted = torch.stack([three[0, 0], three[1].mean(dim=0), three[2, 0]])
+    expect_close(my_mean(three, mask), wanted, "of three sentences, two pieces and five numbers")

@@ -82,6 +82,8 @@ def exercise_8_2(my_auc: Callable[[np.ndarray, np.ndarray], float]) -> None:
     expect_close(
         expect_number(my_auc(targets, 100 * scores - 7)), wanted, "a monotone map of the scores"
     )
+    worse = expect_number(my_auc(targets, -scores))
+    expect_close(worse, 1 - wanted, "AUC of the scores upside down: below .5 is worse than chance")
     expect_close(
         expect_number(my_auc(targets[:5], scores[:5])), 3.5 / 6, "AUC of the first five images"
     )
@@ -190,9 +192,12 @@ def _check_pairs(my_p_value: PValue) -> None:
 
 
 def _eight_patients() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Targets, ranks of two models, patients [40]: five images a patient, much alike."""
+    """Targets, ranks of two models, patients [40]: the images of a patient are much alike.
+
+    A patient has three to seven images, in no order.
+    """
     rng = np.random.default_rng(7)
-    patients = np.repeat(np.arange(8), 5)
+    patients = rng.permutation(np.repeat(np.arange(8), [3, 7, 5, 5, 6, 4, 7, 3]))
     targets = (patients % 2 == 0).astype(int)
     own = rng.normal(size=(2, 8))[:, patients] + 0.1 * rng.normal(size=(2, 40))
     a, b = own + np.array([[1.0], [0.0]]) * targets

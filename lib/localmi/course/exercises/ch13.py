@@ -52,13 +52,15 @@ def exercise_13_1(my_split: Callable[[pd.DataFrame], Any]) -> None:
 
 
 def _ids(number: int) -> list[str]:
-    """Ids of any kind: MIMIC-CXR's have digits, OpenI's begin with letters, a CSV's have both.
+    """Ids of any kind: MIMIC-CXR's have digits, OpenI's begin with letters, a CSV's have any.
 
     Whoever is added later stands, by id, among those who were there.
     """
     kinds = ("9{:07d}", "CXR{}", "patient {}")
+    letters = str.maketrans("0123456789", "abcdefghij")
     order = np.random.default_rng(0).permutation(PATIENTS + LATER)[:number]
-    return [kinds[place % 3].format(place) for place in order.tolist()]
+    ids = [kinds[place % 3].format(place) for place in order.tolist()]
+    return [one.translate(letters) if one.startswith("patient") else one for one in ids]
 
 
 def _table(number: int) -> pd.DataFrame:
