@@ -3,7 +3,7 @@ import re
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import nbformat
 import pytest
@@ -554,6 +554,31 @@ def test_a_run_that_was_killed_is_finished_when_it_ends(
     assert run.run_once(notebook, out=out, from_command=asked) == run.DONE
     assert reached == [out]
     assert record_of(out)["parameters"]["steps"] == 5
+
+
+@pytest.mark.parametrize("went_on", [False, True])
+def test_a_resume_that_the_checkpoint_refuses_leaves_notebook_and_log_as_they_were(
+    notebook: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, went_on: bool
+) -> None:
+    """But not one that fails later: what it did is kept."""
+    out = tmp_path / "out"
+
+    def execute(executed: Path, log: TextIO) -> str:
+        log.write("tried\n")
+        executed.write_text(f"{executed.read_text()}\n")
+        if went_on:
+            (out / "metrics.jsonl").write_text("{}")
+        return "Failed in cell [3]: CheckpointError: The data changed\n"
+
+    monkeypatch.setattr(run, "_execute_in_the_open", execute)
+    assert call(notebook, "--out", out).exit_code == run.FAILED
+    (out / "metrics.jsonl").unlink(missing_ok=True)
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    again = call(notebook, "--out", out, "--resume")
+    assert "The data changed" in again.output
+    assert again.exit_code == (run.FAILED if went_on else REFUSED)
+    left = {path.name: path.read_bytes() for path in out.iterdir()}
+    assert (left == before) is not went_on
 
 
 # --- Credentialed data --------------------------------------------------------------------------

@@ -23,13 +23,13 @@ import yaml
 from filelock import BaseFileLock, FileLock, Timeout
 
 from localmi.configuration import differences
-from localmi.errors import ConfigError
-from localmi.files import ASIDE, write_text
+from localmi.errors import CheckpointError, ConfigError
+from localmi.files import ASIDE, whole_file, write_text
 from localmi.notebook import parameters as notebook_parameters
 from localmi.notebook.parameter_files import read_yaml
 from localmi.notebook.parameters import FURTHER, Parameters
 from localmi.privacy.credentialed import folders, is_credentialed
-from localmi.record import MEASURED, RESULTS, finish_record
+from localmi.record import MEASURED, METRICS, RESULTS, finish_record
 
 DONE, FAILED = 0, 1  # exit codes; what is refused is an error, and `__main__` makes it 2
 RUN_DIR = "run_dir"  # the parameter a notebook writes its results to; "" keeps nothing
@@ -307,7 +307,10 @@ def _execute(plan: Plan) -> int:
         write_text(written, plan.run_dir / PARAMETERS_FILE)
     executed = plan.run_dir / plan.notebook.name
     injected = {**plan.changed, **({RUN_DIR: str(plan.run_dir)} if plan.keeps_results else {})}
-    with (plan.run_dir / "run.log").open("a", encoding="utf-8") as log:
+    run_log, steps = plan.run_dir / "run.log", _age(plan.run_dir / METRICS)
+    parts = (executed, run_log) if plan.resume else ()
+    before = {path: path.read_bytes() for path in parts if path.is_file()}
+    with run_log.open("a", encoding="utf-8") as log:
         screen = _Tee(sys.stdout, log)
         _say_start(plan, screen)
         if plan.credentialed and not plan.allow_outputs:
@@ -334,9 +337,22 @@ def _execute(plan: Plan) -> int:
             )
         if failed:
             screen.write(failed)
-            return FAILED
-        _say_end(plan, screen)
-    return DONE
+        else:
+            _say_end(plan, screen)
+    if "CheckpointError" in failed and before and steps == _age(plan.run_dir / METRICS):
+        for path, content in before.items():
+            with whole_file(path) as file:
+                file.write(content)
+        raise CheckpointError(
+            "The run did not go on from its checkpoint, for the reason above. Its notebook and "
+            "its log are put back as they were."
+        )
+    return FAILED if failed else DONE
+
+
+def _age(path: Path) -> int:
+    """When a file was last written; 0 where there is none."""
+    return path.stat().st_mtime_ns if path.is_file() else 0
 
 
 def _execute_in_the_open(executed: Path, log: TextIO) -> str:
