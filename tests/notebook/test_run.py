@@ -502,7 +502,7 @@ def executes(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[Path], obje
             does(executed.parent)
             return ""
 
-        monkeypatch.setattr(run, "_execute_in_the_open", execute)
+        monkeypatch.setattr(run, "execute_with_outputs", execute)
 
     return put
 
@@ -570,7 +570,7 @@ def test_a_resume_that_the_checkpoint_refuses_leaves_notebook_and_log_as_they_we
             (out / "metrics.jsonl").write_text("{}")
         return "Failed in cell [3]: CheckpointError: The data changed\n"
 
-    monkeypatch.setattr(run, "_execute_in_the_open", execute)
+    monkeypatch.setattr(run, "execute_with_outputs", execute)
     assert call(notebook, "--out", out).exit_code == run.FAILED
     (out / "metrics.jsonl").unlink(missing_ok=True)
     before = {path.name: path.read_bytes() for path in out.iterdir()}
@@ -735,7 +735,7 @@ def test_a_run_says_what_is_other_than_in_the_notebook(
     comment = "# other fields of localmi.train.config.TrainConfig"
     stored.cells[1].source += f'\nfurther: dict = {{"warm_up": 0.5, "grid": 2}}  {comment}'
     nbformat.write(stored, notebook)
-    monkeypatch.setattr(run, "_execute_in_the_open", lambda *_: "")
+    monkeypatch.setattr(run, "execute_with_outputs", lambda *_: "")
     given = {"steps": "3", "max_tokens": "32", "grid": "2"}
     run.execute_plan(run.plan_run(notebook, from_command=given))
     said = capsys.readouterr().out

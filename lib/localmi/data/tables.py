@@ -4,11 +4,10 @@ import gzip
 import os
 import re
 import zlib
-from collections.abc import Callable, Sequence, Set
-from functools import partial
+from collections.abc import Sequence, Set
 from itertools import islice
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, Any, cast
 
 import pandas as pd
 
@@ -154,11 +153,11 @@ def _cells(path: Path) -> tuple[list[str], pd.DataFrame]:
     if "\0" in first:  # UTF-16 without a mark, or no text at all
         raise UnicodeError(f"{path} is no text")
     separator = max(SEPARATORS, key=first.count)
-    read: Callable[..., pd.DataFrame] = partial(
-        pd.read_csv, path, dtype=str, keep_default_na=False, encoding=encoding, sep=separator
-    )
-    header = read(header=None, nrows=1).iloc[0]  # pandas would rename what stands there twice
-    return header.tolist(), read().fillna("")
+    form: dict[str, Any] = {"encoding": encoding, "sep": separator}
+    form |= {"dtype": str, "keep_default_na": False}
+    # pandas would rename what stands twice in a header that it takes for one
+    header = pd.read_csv(path, header=None, nrows=1, **form).iloc[0]
+    return header.tolist(), pd.read_csv(path, **form).fillna("")
 
 
 def _opened(path: Path) -> IO[bytes]:

@@ -16,7 +16,7 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import nbformat
 import yaml
@@ -26,6 +26,7 @@ from localmi.configuration import differences
 from localmi.errors import CheckpointError, ConfigError
 from localmi.files import ASIDE, whole_file, write_text
 from localmi.notebook import parameters as notebook_parameters
+from localmi.notebook.open_run import Tee, execute_with_outputs
 from localmi.notebook.parameter_files import read_yaml
 from localmi.notebook.parameters import FURTHER, Parameters
 from localmi.privacy.credentialed import folders, is_credentialed
@@ -266,22 +267,6 @@ def _check_same(
         )
 
 
-class _Tee:
-    """Writes to the screen and to the log at once."""
-
-    def __init__(self, *streams: TextIO) -> None:
-        self._streams = streams
-
-    def write(self, text: str) -> int:
-        for stream in self._streams:
-            stream.write(text)
-        return len(text)
-
-    def flush(self) -> None:
-        for stream in self._streams:
-            stream.flush()
-
-
 def execute_plan(plan: Plan) -> int:
     """Runs the plan, showing what the notebook prints where it may; returns the exit code.
 
@@ -311,7 +296,7 @@ def _execute(plan: Plan) -> int:
     parts = (executed, run_log) if plan.resume else ()
     before = {path: path.read_bytes() for path in parts if path.is_file()}
     with run_log.open("a", encoding="utf-8") as log:
-        screen = _Tee(sys.stdout, log)
+        screen = Tee(sys.stdout, log)
         _say_start(plan, screen)
         if plan.credentialed and not plan.allow_outputs:
             failed = private_run.execute_without_outputs(
@@ -322,7 +307,7 @@ def _execute(plan: Plan) -> int:
             other = OTHER.format(_changes(plan)) if plan.changed.keys() - SAME_NUMBERS else ""
             note = f"{private_run.STORED}\n\n{other}" if plan.credentialed else other
             nbformat.write(prepare.with_parameters(plan.notebook, injected, note), executed)
-            failed = _execute_in_the_open(executed, log)
+            failed = execute_with_outputs(executed, log)
         parameters = notebook_parameters.recorded(plan.parameters, plan.values)
         if plan.credentialed:  # before there is a record, so that no kill leaves one with ids
             parameters = private_run.without_ids(parameters)
@@ -355,39 +340,7 @@ def _age(path: Path) -> int:
     return path.stat().st_mtime_ns if path.is_file() else 0
 
 
-def _execute_in_the_open(executed: Path, log: TextIO) -> str:
-    """Executes a prepared notebook in its place, storing and showing all outputs as they come.
-
-    Returns:
-        What failed, "" for nothing.
-    """
-    import papermill
-    from papermill.exceptions import PapermillExecutionError
-
-    from localmi.notebook.render import KERNEL_CONFIG
-
-    try:
-        papermill.execute_notebook(
-            executed,
-            executed,
-            kernel_name="python3",
-            progress_bar=False,
-            config=KERNEL_CONFIG,
-            stdout_file=_Tee(sys.stdout, log),
-            stderr_file=_Tee(sys.stderr, log),
-        )
-    except PapermillExecutionError as error:
-        return (
-            f"Failed in cell [{error.exec_count}]: {error.ename}: {error.evalue}\n"
-            f"That cell begins with: {error.source.strip().partition(chr(10))[0]}\n"
-            f"The notebook as far as it came, with the traceback: {executed}\n"
-        )
-    except Exception as error:  # the kernel died, or could not start
-        return f"Failed: {type(error).__name__}: {error}\nSee {executed}\n"
-    return ""
-
-
-def _say_start(plan: Plan, screen: _Tee) -> None:
+def _say_start(plan: Plan, screen: Tee) -> None:
     screen.write(f"{'Going on with' if plan.resume else 'Run folder'}: {plan.run_dir}\n")
     screen.write(f"Notebook: {plan.notebook}\n")
     screen.write(f"Parameters other than the defaults: {_changes(plan) or 'none'}\n")
@@ -403,7 +356,7 @@ def _changes(plan: Plan) -> str:
     return ", ".join(f"{name} = {value!r}" for name, value in changed.items())
 
 
-def _say_end(plan: Plan, screen: _Tee) -> None:
+def _say_end(plan: Plan, screen: Tee) -> None:
     results = plan.run_dir / RESULTS
     screen.write(f"Done. Executed notebook: {plan.run_dir / plan.notebook.name}\n")
     if results.is_file():

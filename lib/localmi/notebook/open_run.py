@@ -1,0 +1,53 @@
+"""A notebook run in the open: its outputs are stored, and shown as they come."""
+
+import sys
+from pathlib import Path
+from typing import TextIO
+
+
+class Tee:
+    """Writes to the screen and to the log at once."""
+
+    def __init__(self, *streams: TextIO) -> None:
+        self._streams = streams
+
+    def write(self, text: str) -> int:
+        for stream in self._streams:
+            stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        for stream in self._streams:
+            stream.flush()
+
+
+def execute_with_outputs(executed: Path, log: TextIO) -> str:
+    """Executes a prepared notebook in its place, storing and showing all outputs as they come.
+
+    Returns:
+        What failed, "" for nothing.
+    """
+    import papermill
+    from papermill.exceptions import PapermillExecutionError
+
+    from localmi.notebook.render import KERNEL_CONFIG
+
+    try:
+        papermill.execute_notebook(
+            executed,
+            executed,
+            kernel_name="python3",
+            progress_bar=False,
+            config=KERNEL_CONFIG,
+            stdout_file=Tee(sys.stdout, log),
+            stderr_file=Tee(sys.stderr, log),
+        )
+    except PapermillExecutionError as error:
+        return (
+            f"Failed in cell [{error.exec_count}]: {error.ename}: {error.evalue}\n"
+            f"That cell begins with: {error.source.strip().partition(chr(10))[0]}\n"
+            f"The notebook as far as it came, with the traceback: {executed}\n"
+        )
+    except Exception as error:  # the kernel died, or could not start
+        return f"Failed: {type(error).__name__}: {error}\nSee {executed}\n"
+    return ""
