@@ -68,7 +68,7 @@ def in_torch(table: Array) -> torch.Tensor:
 
 def in_place(table: Array) -> float:
     of_both = np.outer(table.sum(axis=1), table.sum(axis=0))
-    table[table == 0] = of_both[table == 0] = 1e-300
+    of_both[table == 0] = table[table == 0] = 1e-300
     return float(np.vdot(table, np.log(table / of_both)))
 
 

@@ -267,7 +267,7 @@ def test_the_paired_test_needs_no_luck() -> None:
         (either_way_forgotten, "*either way*"),
         (shuffled_images, "shuffled one by one"),
         (swaps_of_runs, "one by one"),
-        (swaps_of_equal_parts, "one by one"),
+        (swaps_of_equal_parts, "raised ValueError"),
         (lambda *known: (paired_test()(*known) * 2001 - 1) / 2001, "add 1 above and below"),
         (lambda auc, a, b, *_: paired_test()(auc, a, b, *_) / 2, "against itself"),
         (lambda auc, a, b, *_: 1.0, "does each swap"),

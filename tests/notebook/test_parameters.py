@@ -167,6 +167,8 @@ def test_a_value_within_the_range_of_its_comment_is_taken(name: str, word: str) 
         ("rate", "0", "rate must be above 0; it was given 0"),
         ("rate", "nan", "above 0"),
         ("seeds", "[0, -1]", "seeds must be at least 0; it was given -1"),
+        ("steps", str(2**63), "steps must be below 2.63; it was given 9,223,372,036,854,775,808"),
+        ("seeds", f"[0, {10**400}]", "seeds must be below"),
         ("seeds", "[]", "seeds is an empty list"),
         ("names", "[]", "names is an empty list"),
     ],

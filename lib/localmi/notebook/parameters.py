@@ -33,6 +33,7 @@ TYPES: Mapping[str, Any] = {kind.__name__: kind for kind in (bool, int, float, s
 WORDS = {"true": True, "false": False}
 RANGE = re.compile(r"\b(at least|above) (\d+(?:\.\d+)?)")  # in a comment
 QUOTED = re.compile(r'"(\w*)"')  # in a comment: a word with a meaning of its own
+WHOLE = 2**63  # numpy and torch count up to here
 PATHS = {"init": "a checkpoint", "compare": "the folder of a run"}  # parameters that name one
 FURTHER = "further"  # the parameter that holds the other fields of a notebook's configuration
 CHOICES = re.compile(r"(?:^|: )((?:\w+, )*\w+ or \w+)(?:$|;)")  # "tuned, frozen or probe"
@@ -312,6 +313,11 @@ def _check_range(parameter: Parameter, value: Any) -> None:
 
 def _check_numbers(parameter: Parameter, least: float, each: Sequence[float]) -> None:
     """By the range of the comment; without one by the sign of the default, the `least` of it."""
+    large = [number for number in each if isinstance(number, int) and abs(number) >= WHOLE]
+    if large:
+        raise ConfigError(
+            f"Parameter {parameter.name} must be below 2^63; it was given {large[0]:,}."
+        )
     ranges = RANGE.findall(parameter.comment)
     if not ranges and least >= 0:
         ranges = [("above", 0.0) if least else ("at least", 0.0)]
