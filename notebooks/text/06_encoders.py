@@ -695,7 +695,8 @@ for (name, nats), label in zip(found.items(), labels):
 # - A general text encoder sees the topic; side and negation are there, but small. Do not use the
 #   cosine.
 # - $W[z;t] = W_z z + W_t t$: never concatenate.
-# - Let every pair choose its own region, matched or not. All else is no bound.
+# - Let every pair choose its own region, matched or not. Where the matched sentence alone chooses, it
+#   is no bound.
 #
 # ## References
 #
