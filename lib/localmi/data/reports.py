@@ -23,6 +23,7 @@ splitter makes a sentence of every list number. Taught in 05_radiographs_and_rep
 
 import difflib
 import functools
+import html
 import re
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
@@ -34,6 +35,9 @@ PARAGRAPH = re.compile(r"\n[^\S\n]*\n")
 HEADER = re.compile(r"^[ \t]*([A-Z()/,-][A-Z ()/,-]*):(?=\s|$)", re.MULTILINE)
 RULE = re.compile(r"^[ \t]*_{10,}[ \t]*$", re.MULTILINE)  # between an addendum and its report
 ADDENDUM = re.compile(r"\b(?:ADDENDUM|WET READ)\b")
+TAG = re.compile(  # of a web page; the first kind ends a line
+    r"(?i)</?(br|p|div|li|ul|ol|tr|h\d)\b[^<>]*>|</?(?:b|i|u|em|strong|span|font|td)\b[^<>]*>"
+)
 FURNITURE = re.compile(r"^[ \t]*FINAL (?:REPORT|ADDENDUM)[ \t]*$", re.MULTILINE)
 
 # normalised name -> headers that mean it, besides the name itself
@@ -56,6 +60,7 @@ ALIASES = {
     "addendum": (),
     "comment": (),
     "date": (),
+    "signature": ("dictated by", "signed by", "electronically signed by", "accession number"),
 }
 NAMES = {alias: name for name, aliases in ALIASES.items() for alias in (name, *aliases)}
 LOOSE_ALIASES = {  # of other sources
@@ -128,11 +133,8 @@ def sections(text: str) -> dict[str, str]:
         DataError: `text` is not a string.
     """
     if not isinstance(text, str):
-        raise DataError(
-            f"A report must be text, found {type(text).__name__}: {text!r}. "
-            "Is a cell of the report column empty?"
-        )
-    addendum, text = _split_addendum(text.replace("\r\n", "\n").replace("\r", "\n"))
+        raise DataError(f"A report must be text, found {type(text).__name__}: {text!r}.")
+    addendum, text = _split_addendum(_plain(text))
     text = FURNITURE.sub("", text)
     headers = [
         Header(*found.span(), section_name(found[1]), found[1]) for found in HEADER.finditer(text)
@@ -145,6 +147,13 @@ def sections(text: str) -> dict[str, str]:
     else:
         parts = _parts(text, headers) if any(names) else _without_headers(text)
     return _named([("addendum", addendum), *parts])
+
+
+def _plain(text: str) -> str:
+    """Line ends as one character, whatever wrote them; without the tags of a web page."""
+    if "\n" not in text:  # spelled out, as some programs write them into a table
+        text = text.replace("\\r", "").replace("\\n", "\n")
+    return re.sub(r"\r\n?", "\n", html.unescape(TAG.sub(lambda tag: "\n" * bool(tag[1]), text)))
 
 
 class Header(NamedTuple):
@@ -172,14 +181,14 @@ def _find_loose(text: str) -> list[Header]:
 
 def _with_inner(headers: list[Header], text: str) -> list[Header]:
     """Official headers, and others that begin another section of the body, or end it: history."""
-    starts = {header.start for header in headers}
+    known = {place for header in headers for place in range(header.start, header.end)}
     inner = [
         header
         for header in _find_loose(text)
         if header.name in BODY | HISTORY
-        and header.group <= SENTENCE_START
+        and (header.group <= SENTENCE_START or header.title.isupper())
         and header.title[0].isupper()
-        and header.start not in starts
+        and header.start not in known
     ]
     kept: list[Header] = []
     section: str | None = None
@@ -288,6 +297,7 @@ SentenceKind = Literal["content", "communication", "comparison"]
 MISSING_SPACE = re.compile(r"(?<=[A-Za-z0-9_)\]%])\.(?=[A-Z][a-z])")
 LIST_MARKER = re.compile(r"(?:\(\d{1,2}\)|\d{1,2}[.)])[.,;:]*")
 BULLETS = ("-", "--", "*", "•")
+ITEM = re.compile(r"\n[^\S\n]*(?=\n|(?:--?|[*•])\s)")  # begins after a blank line or at a bullet
 SENTENCE_END = re.compile(r"[.?!]+[)\]\"'>]*$")
 TITLES = ("dr.", "drs.", "mr.", "mrs.", "ms.", "prof.", "st.")
 ABBREVIATIONS = (*TITLES, "vs.", "e.g.", "i.e.", "approx.", "cf.", "fig.")
@@ -318,9 +328,9 @@ COMPARISON = re.compile(
 def split_sentences(text: str) -> list[str]:
     """The sentences of a report's section, in order, white space folded, list markers dropped.
 
-    A blank line ends a sentence; a line's end does not. Kept whole: decimals, "2.5 x 1.8 cm",
-    "Dr. ___", "3:15 p.m. on ___", "No. 2". A piece without a letter ("2.", "___.") is no sentence.
-    Time grows linearly with the text. Taught in 05_radiographs_and_reports.
+    A blank line ends a sentence, a line's end before a bullet only. Kept whole: decimals,
+    "2.5 x 1.8 cm", "Dr. ___", "3:15 p.m. on ___", "No. 2". A piece without a letter ("2.", "___.")
+    is no sentence. Time grows linearly with the text. Taught in 05_radiographs_and_reports.
 
     Raises:
         DataError: `text` is not a string.
@@ -328,7 +338,7 @@ def split_sentences(text: str) -> list[str]:
     if not isinstance(text, str):
         raise DataError(f"A report must be text, found {type(text).__name__}: {text!r}.")
     sentences: list[str] = []
-    for paragraph in PARAGRAPH.split(text.replace("\r\n", "\n")):
+    for paragraph in ITEM.split(text.replace("\r\n", "\n")):
         sentences += _split_paragraph(MISSING_SPACE.sub(". ", paragraph).split())
     return sentences
 
@@ -351,7 +361,7 @@ def _split_paragraph(words: list[str]) -> list[str]:
             if SENTENCE_END.search(word) and _ends(word, piece, following):
                 pieces.append([])
     sentences = [" ".join(piece) for piece in pieces]
-    return [sentence for sentence in sentences if re.search(r"[^\W\d_]", sentence)]
+    return [one for one in sentences if re.search(r"[^\W\d_]", REDACTED.sub("", one))]
 
 
 def _starts_item(word: str, piece: list[str], last_marker: int) -> bool:
