@@ -105,6 +105,7 @@ def test_stopped_by_the_keyboard(monkeypatch: pytest.MonkeyPatch) -> None:
     code, _, said = outcome(monkeypatch, KeyboardInterrupt())
     assert code == STOPPED == 130
     assert "The same command goes on from there" in said
+    assert "a run goes on with --resume --out" in said
 
 
 def test_an_error_that_is_not_ours_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,7 +34,11 @@ class Commands(TyperGroup):
             typer.echo(f"{type(error).__name__}: {error}", err=True)
             raise typer.Exit(REFUSED) from error
         except KeyboardInterrupt as error:
-            typer.echo("Stopped. The same command goes on from there, where it can.", err=True)
+            typer.echo(
+                "Stopped. The same command goes on from there, where it can; a run goes on with "
+                "--resume --out <its folder>.",
+                err=True,
+            )
             raise typer.Exit(STOPPED) from error
 
 

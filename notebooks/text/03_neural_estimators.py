@@ -916,10 +916,10 @@ show(
 # %% [markdown]
 # ## 8 When does each fail, and what should one use?
 #
-# One failure is left that no step and no pair mends: much information. 128 dimensions with a
-# correlation of 1/2 hold $-64 \log(3/4) = 18.41$ nats. No lower bound that holds with confidence for
-# every distribution exceeds about $\log N$ (McAllester and Stratos 2020). Here no network is trained:
-# each starts as the Gaussian of the fit part and stays there (`steps=0`).
+# One failure is left that no step mends, and more pairs only slowly: much information. 128 dimensions
+# with a correlation of 1/2 hold $-64 \log(3/4) = 18.41$ nats. A lower bound that holds with confidence
+# for every distribution is at most $O(\log N)$ with $N$ samples (McAllester and Stratos 2020). Here no
+# network is trained: each starts as the Gaussian of the fit part and stays there (`steps=0`).
 
 # %%
 from localmi.mi import estimate
@@ -976,7 +976,8 @@ for method in ("infonce", "doe"):
 # - With few pairs the critic fails before the bound does. Starting from what is known helps where it
 #   is true, and can harm where it is not.
 # - Without a truth: shuffle, process, stack.
-# - Beyond $\log N$ nats no number of steps helps.
+# - A bound that holds for every distribution is at most $O(\log N)$, whatever the steps; what goes
+#   further promises nothing.
 #
 # ## References
 #

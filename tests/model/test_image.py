@@ -375,12 +375,14 @@ def test_what_an_encoder_does_not_take_is_refused_with_what_it_takes(
 
 def followed(options: dict[str, Any], message: str) -> list[dict[str, Any]]:
     """The options as each of the ways that a message names would have them."""
-    advice = message.rpartition("se ")[2]
+    advice, ways = message.rpartition("se ")[2], []
     if sizes := re.search(r"image_size=(\d+)(?: or (\d+))?", advice):
-        return [options | {"image_size": int(size)} for size in sizes.groups() if size]
+        ways += [options | {"image_size": int(size)} for size in sizes.groups() if size]
     if number := re.search(r"divisor of (\d+)", advice):
         side = int(number[1])
-        return [options | {"grid": grid} for grid in range(1, side + 1) if side % grid == 0]
+        ways += [options | {"grid": grid} for grid in range(1, side + 1) if side % grid == 0]
+    if ways:
+        return ways
     changes = {"region_context='image'": ("context", "image"), "cells_after=0": ("cells_after", 0)}
     set_to = dict(change for words, change in changes.items() if words in advice)
     assert set_to

@@ -214,13 +214,17 @@ def test_a_run_holds_its_folder(
 
 
 def test_resume_tells_the_notebook_whether_there_is_a_checkpoint(
-    make: Callable[..., Path], tmp_path: Path
+    make: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     notebook = make(BODY, "\nresume = False  # go on from the checkpoint in run_dir")
     out = tmp_path / "run"
     out.mkdir()
     (out / "parameters.yaml").write_text("steps: 9\nresume: true\n")
-    assert run.plan_run(notebook, out=out, resume=True).values["resume"] is False
+    plan = run.plan_run(notebook, out=out, resume=True)
+    assert plan.values["resume"] is False
+    monkeypatch.setattr(run, "execute_with_outputs", lambda *_: "")
+    run.execute_plan(plan)
+    assert "no checkpoint yet: it begins anew" in (out / "run.log").read_text()
     with zipfile.ZipFile(out / "checkpoint.pt", "w"):
         pass
     plan = run.plan_run(notebook, out=out, resume=True)

@@ -31,7 +31,8 @@ def check_grid(image_size: int, grid: int, *, block: int, stride: int) -> None:
     if side % grid:
         raise ConfigError(
             f"grid={grid}: the local block of this encoder is {side} x {side} at image_size="
-            f"{image_size}, which {grid} does not divide. Use a divisor of {side}."
+            f"{image_size}, which {grid} does not divide. Use a divisor of {side}, or "
+            f"{_nearest(image_size, stride * grid)}."
         )
 
 

@@ -342,6 +342,8 @@ def _age(path: Path) -> int:
 
 def _say_start(plan: Plan, screen: Tee) -> None:
     screen.write(f"{'Going on with' if plan.resume else 'Run folder'}: {plan.run_dir}\n")
+    if plan.resume and not plan.values.get(RESUME, True):
+        screen.write("It has no checkpoint yet: it begins anew.\n")
     screen.write(f"Notebook: {plan.notebook}\n")
     screen.write(f"Parameters other than the defaults: {_changes(plan) or 'none'}\n")
     if plan.credentialed:
