@@ -284,8 +284,8 @@ if counts["skipped"]:
 # In forty steps a network learns nothing. So while you read, with fewer than 400 steps on the
 # example study, all that follows is shown of a **kept run**, made by `make kept`: this notebook with
 # 3,500 steps, in one thread. Its curves and trained networks lie beside the example data. (`make run`
-# takes the same steps on all cores. Sums are then rounded otherwise, so its figures, and the row
-# "seed 0" of README, differ a little from these.) Train longer, on your data or with a run folder,
+# takes the same steps on all cores. Sums are then rounded otherwise, so its figures
+# differ a little from these.) Train longer, on your data or with a run folder,
 # and what follows is your own.
 
 # %%
