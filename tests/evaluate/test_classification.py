@@ -62,6 +62,7 @@ def test_an_absent_class_is_reported(
     found = binary_metrics(targets, np.arange(6.0), np.arange(6), mask)
     assert np.isnan([found.auc.value, found.auprc.value, found.auc.low]).all()
     assert note in found.note
+    assert found.number == (6 if mask is None else sum(mask))
 
 
 def test_several_tasks_and_their_mean() -> None:
@@ -166,3 +167,17 @@ def test_a_task_without_both_classes_is_left_out_of_the_test() -> None:
     assert found.difference == alone.difference
     assert found.p_value == alone.p_value
     assert found.note.startswith("without 0:")
+
+
+def test_the_seed_draws_every_interval_anew() -> None:
+    targets, scores, patients = task()
+    both, columns = np.stack([targets, 1 - targets], axis=1), np.stack([scores, -scores], axis=2)
+    first, again, other = (
+        multi_label_metrics(both, columns, patients, names=["a", "b"], seed=seed, **QUICK)
+        for seed in (0, 0, 1)
+    )
+    assert first == again
+    for one, of_other in zip(first.tasks.values(), other.tasks.values(), strict=True):
+        assert (one.auc.low, one.auprc.low) != (of_other.auc.low, of_other.auprc.low)
+    assert first.mean_auc.low != other.mean_auc.low
+    assert first.mean_auprc.low != other.mean_auprc.low
