@@ -20,7 +20,7 @@ PROFILE ?= grid/local
 
 help:
 	@echo "make run      train a local-MI model on the example study, into runs/ (ARGS='-p seed 1' to change)"
-	@echo "make tables   the paper's tables: 120 runs on a study of their own, 2.5 hours; goes on after a kill"
+	@echo "make tables   the paper's tables: 180 runs on a study of their own, 3 hours; goes on after a kill"
 	@echo "make test     everything: check, then every notebook's stored outputs, then the slow tests"
 	@echo "make check    style, types, notebook lint, unit tests: three minutes at most"
 	@echo "make lab      open the course in JupyterLab"

@@ -117,7 +117,6 @@ FIXED = {
     "exercise_7_2": {(3, 1), (4, 1)},  # of pixels and of a sentence, as its networks take them
     "exercise_8_3": {(0, 1)},  # four grades
     "exercise_13_1": {(0, 1)},  # three columns
-    "exercise_10_1": {(1, 0), (2, 0)},
 }
 
 

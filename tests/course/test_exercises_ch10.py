@@ -99,24 +99,30 @@ def test_wrong_sign_tests(answer: Callable[..., Any], words: str) -> None:
 # 10.3
 
 
-def verdict(difference: float, p_holm: float) -> str:
-    if p_holm >= 0.05:
+def verdict(difference: float, p_networks: float, p_method: float) -> str:
+    if p_networks >= 0.05:
         return "open"
+    if p_method >= 0.05:
+        return "once"
     return "holds" if difference > 0 else "contradicted"
 
 
-def by_sign(difference: float, p_holm: float) -> str:
-    return ("contradicted", "open", "holds")[int(np.sign(difference) * (p_holm < 0.05)) + 1]
+def by_sign(difference: float, p_networks: float, p_method: float) -> str:
+    if p_networks < 0.05 <= p_method:
+        return "once"
+    return ("contradicted", "open", "holds")[int(np.sign(difference) * (p_networks < 0.05)) + 1]
 
 
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
-        (lambda d, p: "holds" if p < 0.05 else "open", "the other way"),
-        (lambda d, p: "holds" if d > 0 else "contradicted", "contradicts nothing"),
-        (lambda d, p: "open" if p > 0.05 else verdict(d, p - 1e-9), "is not below .05"),
-        (lambda d, p: p < 0.05, "is none of"),
-        (lambda d, p: "open", "difference +0.04, p = 0.001: holds"),
+        (lambda d, n, m: verdict(abs(d), n, m), "the other way"),
+        (lambda d, n, m: "holds" if d > 0 else "contradicted", "contradicts nothing"),
+        (lambda d, n, m: verdict(d, n, 0.0), "another seed"),
+        (lambda d, n, m: "once" if m > 0.05 else verdict(d, n, m - 1e-9), "is not below .05"),
+        (lambda d, n, m: verdict(d, 0.0, m), "0.4 of the method: open"),
+        (lambda d, n, m: n < 0.05, "is none of"),
+        (lambda d, n, m: "open", "0.01 of the method: holds"),
     ],
 )
 def test_wrong_verdicts(answer: Callable[..., Any], words: str) -> None:

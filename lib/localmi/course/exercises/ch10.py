@@ -27,6 +27,8 @@ def exercise_10_1(my_standard_error: Callable[[float, int, int], float]) -> None
     for value, words in mistakes.items():
         expect(not np.isclose(found, value, rtol=1e-6), words)
     expect_close(found, wanted, "standard error of an AUC of .8 from 20 positives, 80 negatives")
+    other = _standard_error(0.6, 90, 30)
+    expect_close(my_standard_error(0.6, 90, 30), other, "of .6 from 90 positives, 30 negatives")
     expect_close(my_standard_error(1.0, 20, 80), 0.0, "standard error of a perfect AUC")
 
 
@@ -55,29 +57,43 @@ def exercise_10_2(my_sign_test: Callable[[np.ndarray], float]) -> None:
     expect_close(found, wanted, "p of 6 wins, 1 loss and 2 draws")
     expect_close(my_sign_test(-differences), wanted, "p of the opposite differences")
     expect_close(my_sign_test(np.array([0.1, -0.1])), 1.0, "p of one win and one loss")
+    many = np.resize([0.02, -0.03, 0.04, 0.0, 0.01], 30)
+    expect_close(my_sign_test(many), float(binomtest(18, 24).pvalue), "p of 18 wins in 24")
 
 
 @exercise
-def exercise_10_3(my_verdict: Callable[[float, float], str]) -> None:
-    """What a test says of "a beats b": difference a - b and Holm's p -> one of three words."""
-    words = ("holds", "contradicted", "open")
-    cases = {(0.04, 0.001): "holds", (-0.04, 0.001): "contradicted", (0.04, 0.3): "open"}
-    cases |= {(-0.001, 0.8): "open", (0.3, 0.05): "open"}
+def exercise_10_3(my_verdict: Callable[[float, float, float], str]) -> None:
+    """What a test says of "a beats b": difference a - b, p of these networks, p of the method ->
+    one of four words."""
+    words = ("holds", "contradicted", "once", "open")
+    cases = {(0.04, 0.001, 0.01): "holds", (-0.04, 0.001, 0.01): "contradicted"}
+    cases |= {(0.04, 0.001, 0.3): "once", (-0.04, 0.001, 0.3): "once"}
+    cases |= {(0.04, 0.3, 0.4): "open", (-0.001, 0.8, 0.9): "open", (0.3, 0.04, 0.05): "once"}
+    cases |= {(0.3, 0.05, 0.05): "open", (0.04, 0.2, 0.03): "open"}
+    cases |= {(0.02, 0.045, 0.049): "holds", (-0.02, 0.045, 0.051): "once"}
     found = {case: my_verdict(*case) for case in cases}
     for answer in found.values():
         expect(answer in words, f"{answer!r} is none of {', '.join(words)}")
     expect(
-        found[-0.04, 0.001] != "holds",
-        "a difference of -.04 with p = .001 is sure, but the other way: contradicted",
+        found[-0.04, 0.001, 0.01] != "holds",
+        "a difference of -.04 with both p below .05 is sure, but the other way: contradicted",
     )
     expect(
-        found[-0.001, 0.8] != "contradicted",
+        found[-0.001, 0.8, 0.9] != "contradicted",
         "a difference of -.001 with p = .8 contradicts nothing: these patients cannot tell",
     )
     expect(
-        found[0.3, 0.05] != "holds",
+        found[0.04, 0.001, 0.3] != "holds",
+        "p = .001 of these networks and .3 of the method: another seed may turn it. Once",
+    )
+    expect(
+        found[0.3, 0.04, 0.05] != "holds",
         "a large difference with p = .05 is not below .05: size does not make it sure",
     )
     for case, answer in cases.items():
-        difference, p = case
-        expect(found[case] == answer, f"difference {difference:+}, p = {p}: {answer}")
+        difference, networks, method = case
+        expect(
+            found[case] == answer,
+            f"difference {difference:+}, p = {networks} of these networks and {method} of the "
+            f"method: {answer}",
+        )
