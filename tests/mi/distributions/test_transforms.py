@@ -92,3 +92,8 @@ def test_what_cannot_be_undone_is_refused() -> None:
         transforms.spiral(3, (1, 1))
     with pytest.raises(ConfigError, match="Weights of a mixture"):
         transforms.mixture_of_normals((0.5, 0.6), (0.0, 1.0))
+
+
+def test_what_float32_rounds_up_to_one_has_the_quantile_where_that_begins() -> None:
+    edge = transforms.NORMAL_CDF.inverse(np.array([[0.0, 1.0]]))[0, 1]
+    assert np.float32(ndtr(edge + 0.01)) == 1 > np.float32(ndtr(edge - 0.01))
