@@ -205,8 +205,8 @@ check_test_patients(manifest)
 print("this study: no test patient in training or validation")
 
 # %% [markdown]
-# The second question is *how many* labels. Pretraining promises most where labels are few, so the
-# comparison is repeated here with 10 % and 1 % of them (the paper uses all). A fraction is one of
+# The second question is *how many* labels. Pretraining promises most where labels are few, so a run
+# can have a fraction of them (the paper uses all; chapter 10 compares all and 1 %). It is one of
 # patients too, drawn by a hash of patient and seed, and a small one is part of the larger: so all
 # variants of a seed learn from the same people, and fewer labels are never other labels.
 #
@@ -225,7 +225,7 @@ assert chosen[0.01] <= chosen[0.1] <= chosen[1.0]
 assert chosen[0.1] == nested_share(chosen[1.0], 0.1, seed)
 classes = PATHOLOGY9 if task == "pathology9" else [f"grade {grade}" for grade in range(4)]
 table = pd.DataFrame(rows, ["100 %", "10 %", "1 %"], ["patients", "images", *classes])
-table.T.rename_axis("images with ...")
+table.T.rename_axis("labelled")
 
 # %% [markdown]
 # At 1 % of the example study a finding may have no positive image left. A classifier cannot learn
@@ -754,7 +754,8 @@ if other:
         figure,
         alt="Points with intervals: the difference of the two models' AUC for each finding, and a "
         "dashed line at zero. Most intervals hold zero.",
-        caption="Figure 8.5: this run minus what it is compared with; filled: p < .05 after Holm.",
+        caption="Figure 8.5: this run minus what it is compared with; bars: 95 % bootstrap intervals, "
+        "each for itself; filled: p of the swap test < .05 after Holm.",
     )
 
 # %% tags=["nbval-ignore-output"]
