@@ -4,12 +4,13 @@ import sys
 import textwrap
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from real_openi import real_reports
 
 from localmi.data.reports import (
     ABBREVIATIONS,
+    REDACTED,
     report_body,
     section_name,
     sentence_kind,
@@ -186,10 +187,13 @@ def test_fuzzed_sentences(written: list[str], mark: str, gap: str, width: int) -
 @pytest.mark.slow
 @settings(max_examples=1000)
 @given(st.text(alphabet="aB1 .2)(\n-_:?;,\t•X") | st.text())
+@example("aXXX. XXX")
 def test_no_letter_of_any_text_is_lost(text: str) -> None:
     found = split_sentences(text)
     letter = re.compile(r"[^\W\d_]")
-    assert letter.findall(" ".join(found)) == letter.findall(text)
+    joined = " ".join(found)
+    blanked = REDACTED.sub("", joined), REDACTED.sub("", text)  # alone they are no sentence
+    assert letter.findall(blanked[0]) == letter.findall(blanked[1])
     assert all(letter.search(one) and one == " ".join(one.split()) for one in found)
     assert [sentence_kind(one) for one in found].count("content") <= len(found)
 
