@@ -151,3 +151,10 @@ def test_report_leaves_out_what_is_not_coded_so() -> None:
     assert bare.splitlines()[0] == "Images"
     assert "policy" not in bare
     assert "Table 1" not in bare
+
+
+def test_table_1_is_the_papers() -> None:
+    """By the sums of its columns: a slip in one number shows."""
+    train, test = zip(*TABLE_1.values(), strict=True)
+    assert sum(train) == 520_779
+    assert [number for number in test if number] == [286, 404, 95, 373, 318]

@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 
 from localmi.__main__ import app
 from localmi.data.cache import prepare as preparation
+from localmi.data.cache import report
 from localmi.data.cache.cache import open_cache
 from localmi.data.cache.prepare import describe_pairs, duration, estimate_needs, prepare
 from localmi.data.sources.pairs import Pairs, read_pairs
@@ -246,3 +247,8 @@ def test_sentences_are_counted_by_section(study: Path, tmp_path: Path) -> None:
     assert report["sentences_by_section"] == {"findings": 2, "full_report": 6, "impression": 1}
     said = (tmp_path / "cache" / "report.txt").read_text()
     assert "2 of findings, 6 of whole reports in which no header is known, 1 of impre" in said
+
+
+def test_reasons_come_the_most_frequent_first_then_by_name() -> None:
+    found = report._listed("Rejected", {"small": 1, "black": 1, "torn": 2}, {})
+    assert found.splitlines() == ["Rejected: 4 images", "  2 torn", "  1 black", "  1 small"]
