@@ -37,6 +37,7 @@ def test_the_defaults_are_the_image_only_variant() -> None:
         ({"learning_rate": 0}, r"learning_rate: .*greater than 0"),
         ({"learning_rate": float("nan")}, r"learning_rate: .*finite number"),
         ({"image_size": 16}, r"image_size: .*or equal to 32"),
+        ({"weight_decay": -0.1}, r"weight_decay: .*or equal to 0"),
         ({"seed": -1}, r"seed: .*or equal to 0"),
     ],
 )
