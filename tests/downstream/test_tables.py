@@ -204,16 +204,16 @@ def test_the_command_counts_the_labels_of_a_study(
 
 
 def test_tables_are_read_back(grid: Path, tiny_cache: Cache, tmp_path: Path) -> None:
-    out = tmp_path / "out"
+    out = tmp_path / "new" / "out"
     text = tables.write_tables(grid, out, data_dir=tiny_cache.folder, permutations=19)
     assert text == (out / "tables.md").read_text(encoding="utf-8")
-    made, read = tables.make_tables(grid, permutations=19), tables.read_tables(tmp_path / "out")
+    made, read = tables.make_tables(grid, permutations=19), tables.read_tables(out)
     pd.testing.assert_frame_equal(read.auc, made.auc)
     pd.testing.assert_frame_equal(read.comparisons, made.comparisons)
     assert read.counts is not None
     assert list(read.counts.index) == [*PATHOLOGY9, "Edema Severity"]
-    (tmp_path / "out" / "counts.csv").unlink()
-    assert tables.read_tables(tmp_path / "out").counts is None
+    (out / "counts.csv").unlink()
+    assert tables.read_tables(out).counts is None
 
 
 def test_tables_that_are_not_there_or_not_whole(tmp_path: Path) -> None:
@@ -240,6 +240,22 @@ def test_the_paper_is_copied_right() -> None:
     }
     for key, numbers in printed.items():
         assert found.loc[key].tolist() == pytest.approx(numbers, abs=0.0051)
+    others = paper[~paper["variant"].str.endswith("-tuned")].groupby(["task", "variant"])["auc"]
+    sums = others.sum().round(2)  # added up by hand
+    assert sums["edema"].to_dict() == {
+        "image-only": 2.41,
+        "global-infonce-frozen": 2.51,
+        "global-mine-frozen": 2.50,
+        "local-infonce-frozen": 2.24,
+        "local-mine-frozen": 2.38,
+    }
+    assert sums["pathology9"].to_dict() == {
+        "image-only": 6.81,
+        "global-infonce-frozen": 6.41,
+        "global-mine-frozen": 6.34,
+        "local-infonce-frozen": 6.28,
+        "local-mine-frozen": 6.31,
+    }
 
 
 def test_a_grid_that_is_not_finished_has_tables_too(write: Write, tmp_path: Path) -> None:
