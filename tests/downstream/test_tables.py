@@ -116,6 +116,11 @@ def test_both_tables(grid: Path) -> None:
     row = auc.loc[("pathology9", "local-infonce-tuned", "Edema")]
     assert row["auc"] == pytest.approx(np.mean(by_seed))
     assert row["auc_sd"] == pytest.approx(np.std(by_seed, ddof=1))
+    alone = [run for run in tables_read.read_runs(grid) if "9  " in str(run.folder)]
+    spread = np.std([tables._own_aucs(run) for run in alone], axis=0, ddof=1)  # [10]
+    image_only = auc.loc[("pathology9", "image-only")].loc[[*PATHOLOGY9, "mean"]]
+    assert spread.max() > 0
+    np.testing.assert_allclose(image_only["auc_sd"], spread)
     own = auc.loc[("pathology9", "local-infonce-tuned")].drop("mean")
     mean = auc.loc[("pathology9", "local-infonce-tuned", "mean")]
     assert mean["auc"] == pytest.approx(own["auc"].mean())
@@ -134,7 +139,6 @@ def test_both_tables(grid: Path) -> None:
     assert means["p"].tolist() == [0.01, 0.01]  # (1 + 0) / (1 + 99): the skill is plain
     assert means["p_holm"].tolist() == [0.06, 0.06]  # of the means of three pairs and two tasks
     (one,) = tests[claimed & (tests["finding"] == "Edema")].to_dict("records")
-    alone = [run for run in tables_read.read_runs(grid) if "9  " in str(run.folder)]
     column = PATHOLOGY9.index("Edema")
     own = [tables._own_aucs(runs[run.seed])[column] for run in alone]
     theirs = [tables._own_aucs(run)[column] for run in alone]
