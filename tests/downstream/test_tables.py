@@ -198,6 +198,7 @@ def test_the_command_counts_the_labels_of_a_study(
     grid: Path, tiny_cache: Cache, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
+    out.mkdir()  # tables are made anew where some stand
     few = ("--permutations", 19)
     assert command(grid, "--out", out, "--data-dir", tiny_cache.folder, *few) == 0
     counts = pd.read_csv(out / "counts.csv", index_col="finding")
