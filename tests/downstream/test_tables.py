@@ -183,6 +183,8 @@ def test_the_command_writes_parquet_csv_and_markdown(
     out = tmp_path / "out"
     assert command(grid, "--out", out, "--permutations", 19) == 0
     text = (out / "tables.md").read_text(encoding="utf-8")
+    titles = [line for line in text.splitlines() if line.startswith("## ")]
+    assert [title.split()[1].rstrip(",") for title in titles] == ["pathology9", "edema", "Paired"]
     assert text in capsys.readouterr().out
     assert "## edema, 100 % of the labels" in text
     assert "| local-infonce-tuned | 0." in text
