@@ -31,10 +31,10 @@ def executed(monkeypatch: pytest.MonkeyPatch) -> list[run.Plan]:
     """The plans that would be executed, instead of their execution."""
     plans: list[run.Plan] = []
 
-    def execute(plan: run.Plan) -> int:
+    def execute(plan: run.Plan) -> str:
         (plan.run_dir / "parameters.yaml").write_text(yaml.safe_dump(dict(plan.values)))
         plans.append(plan)
-        return run.DONE
+        return ""
 
     monkeypatch.setattr(run, "_execute", execute)
     return plans

@@ -28,8 +28,8 @@ import re
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
-from localmi.data.tables import is_missing
-from localmi.errors import ConfigError, DataError
+from localmi.data.tables import check_text, is_missing
+from localmi.errors import ConfigError
 
 PARAGRAPH = re.compile(r"\n[^\S\n]*\n")
 HEADER = re.compile(r"^[ \t]*([A-Z()/,-][A-Z ()/,-]*):(?=\s|$)", re.MULTILINE)
@@ -132,8 +132,7 @@ def sections(text: str) -> dict[str, str]:
     Raises:
         DataError: `text` is not a string.
     """
-    if not isinstance(text, str):
-        raise DataError(f"A report must be text, found {type(text).__name__}: {text!r}.")
+    check_text(text)
     addendum, text = _split_addendum(_plain(text))
     text = FURNITURE.sub("", text)
     headers = [
@@ -297,7 +296,8 @@ SentenceKind = Literal["content", "communication", "comparison"]
 MISSING_SPACE = re.compile(r"(?<=[A-Za-z0-9_)\]%])\.(?=[A-Z][a-z])")
 LIST_MARKER = re.compile(r"(?:\(\d{1,2}\)|\d{1,2}[.)])[.,;:]*")
 BULLETS = ("-", "--", "*", "•")
-ITEM = re.compile(r"\n[^\S\n]*(?=\n|(?:--?|[*•])\s)")  # begins after a blank line or at a bullet
+_BULLET = "|".join(map(re.escape, BULLETS))
+ITEM = re.compile(rf"\n[^\S\n]*(?=\n|(?:{_BULLET})\s)")  # after a blank line or at a bullet
 SENTENCE_END = re.compile(r"[.?!]+[)\]\"'>]*$")
 TITLES = ("dr.", "drs.", "mr.", "mrs.", "ms.", "prof.", "st.")
 ABBREVIATIONS = (*TITLES, "vs.", "e.g.", "i.e.", "approx.", "cf.", "fig.")
@@ -335,8 +335,7 @@ def split_sentences(text: str) -> list[str]:
     Raises:
         DataError: `text` is not a string.
     """
-    if not isinstance(text, str):
-        raise DataError(f"A report must be text, found {type(text).__name__}: {text!r}.")
+    check_text(text)
     sentences: list[str] = []
     for paragraph in ITEM.split(text.replace("\r\n", "\n")):
         sentences += _split_paragraph(MISSING_SPACE.sub(". ", paragraph).split())

@@ -71,6 +71,19 @@ def is_missing(text: str, words: Set[str] = MISSING) -> bool:
     return words >= set(re.findall(r"[^\W\d_]+", text))
 
 
+def check_text(report: object) -> None:
+    """Nothing if a report is text.
+
+    Raises:
+        DataError: it is not.
+    """
+    if not isinstance(report, str):
+        raise DataError(
+            f"A report must be text, found {type(report).__name__}: {report!r}. "
+            "Is a cell of the report column empty?"
+        )
+
+
 def where_looked(path: Path, root: Path, number: int, other: str = "") -> str:
     """For files that are missing: where the first was looked for, and what lies there instead.
 

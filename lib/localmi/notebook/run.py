@@ -37,7 +37,7 @@ RUN_DIR = "run_dir"  # the parameter a notebook writes its results to; "" keeps 
 RESUME = "resume"  # the parameter of a notebook that can go on from a checkpoint
 CHECKPOINT = "checkpoint.pt"  # from this one
 ALLOW_OUTPUTS = "allow_outputs"  # a parameter a notebook may have; as the flag
-PARAMETERS_FILE = "parameters.yaml"
+PARAMETERS_FILE, LOG = "parameters.yaml", "run.log"
 SAME_NUMBERS = {RESUME, "cache_dir", ALLOW_OUTPUTS}  # parameters that change no result
 OTHER = """**Run with other parameters than the course's: {}.** Numbers in the text are those of
 the defaults, on the example study; what this run found is in the outputs of its cells."""
@@ -272,16 +272,30 @@ def execute_plan(plan: Plan) -> int:
 
     Raises:
         ConfigError: another process is at this run.
+        CheckpointError: a resumed run did not go on from its checkpoint; it is as it was.
     """
     plan = _take_folder(plan)
     with _held(plan.run_dir, wait=False):
         if plan.resume and (plan.run_dir / RESULTS).is_file():
             print(f"Finished before: {plan.run_dir}")
             return DONE
-        return _execute(plan)
+        parts = (plan.run_dir / plan.notebook.name, plan.run_dir / LOG) if plan.resume else ()
+        before = {path: path.read_bytes() for path in parts if path.is_file()}
+        steps = _age(plan.run_dir / METRICS)
+        failed = _execute(plan)
+        if "CheckpointError" in failed and before and steps == _age(plan.run_dir / METRICS):
+            for path, content in before.items():
+                with whole_file(path) as file:
+                    file.write(content)
+            raise CheckpointError(
+                "The run did not go on from its checkpoint, for the reason above. Its notebook "
+                "and its log are put back as they were."
+            )
+        return FAILED if failed else DONE
 
 
-def _execute(plan: Plan) -> int:
+def _execute(plan: Plan) -> str:
+    """Executes the notebook and writes the record; what failed, "" for nothing."""
     from localmi.notebook import prepare, private_run
 
     logging.getLogger("papermill").setLevel(logging.ERROR)
@@ -292,10 +306,7 @@ def _execute(plan: Plan) -> int:
         write_text(written, plan.run_dir / PARAMETERS_FILE)
     executed = plan.run_dir / plan.notebook.name
     injected = {**plan.changed, **({RUN_DIR: str(plan.run_dir)} if plan.keeps_results else {})}
-    run_log, steps = plan.run_dir / "run.log", _age(plan.run_dir / METRICS)
-    parts = (executed, run_log) if plan.resume else ()
-    before = {path: path.read_bytes() for path in parts if path.is_file()}
-    with run_log.open("a", encoding="utf-8") as log:
+    with (plan.run_dir / LOG).open("a", encoding="utf-8") as log:
         screen = Tee(sys.stdout, log)
         _say_start(plan, screen)
         if plan.credentialed and not plan.allow_outputs:
@@ -324,15 +335,7 @@ def _execute(plan: Plan) -> int:
             screen.write(failed)
         else:
             _say_end(plan, screen)
-    if "CheckpointError" in failed and before and steps == _age(plan.run_dir / METRICS):
-        for path, content in before.items():
-            with whole_file(path) as file:
-                file.write(content)
-        raise CheckpointError(
-            "The run did not go on from its checkpoint, for the reason above. Its notebook and "
-            "its log are put back as they were."
-        )
-    return FAILED if failed else DONE
+    return failed
 
 
 def _age(path: Path) -> int:
