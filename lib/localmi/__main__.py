@@ -110,9 +110,11 @@ def run(
 
     0: done, 1: the notebook failed, 2: refused before anything was executed.
     """
+    from localmi.notebook import launch as ranks
     from localmi.notebook import parameters
     from localmi.notebook.parameter_files import read_yaml
-    from localmi.notebook.run import execute_plan, plan_run, run_once
+    from localmi.notebook.plan import plan_run
+    from localmi.notebook.run import execute_plan, run_once
 
     if notebook is None:
         typer.echo(context.get_help())
@@ -127,9 +129,62 @@ def run(
         "out": out,
         "allow_outputs": allow_outputs,
     }
+    if ranks.rank():
+        raise typer.Exit(ranks.follow(notebook, **asked))
     if once:
         raise typer.Exit(run_once(notebook, **asked))
     raise typer.Exit(execute_plan(plan_run(notebook, **asked, resume=resume)))
+
+
+@app.command(cls=RunCommand)
+def launch(
+    notebook: Annotated[Path, typer.Argument(help="The notebook.")],
+    pairs: Annotated[
+        list[str] | None,
+        typer.Option("-p", metavar="NAME VALUE", help="Set one parameter; may be repeated."),
+    ] = None,
+    file: Annotated[
+        Path | None, typer.Option("-f", help="Set those named in a YAML file; -p goes over it.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Where the run is kept, or goes on; default as of run.")
+    ] = None,
+    allow_outputs: Annotated[bool, typer.Option("--allow-outputs", help="As of run.")] = False,
+    nproc: Annotated[int, typer.Option(help="Processes on this node: one a GPU.")] = 1,
+    nnodes: Annotated[int, typer.Option(help="Nodes that give this command.")] = 1,
+    rendezvous: Annotated[
+        str, typer.Option(metavar="HOST:PORT", help="Of one of several nodes.")
+    ] = "",
+    max_restarts: Annotated[
+        int, typer.Option(help="How often all go on from the checkpoint, where one has failed.")
+    ] = 0,
+    patience: Annotated[
+        int, typer.Option(help="Seconds; who keeps the others waiting for longer has hung.")
+    ] = 25,
+) -> None:
+    """Execute a notebook on several processes that train together, started by torchrun."""
+    from localmi.notebook.launch import launch as start
+    from localmi.notebook.parameter_files import read_yaml
+
+    words = [word for pair in pairs or [] for word in ("-p", pair)]
+    words += ["-f", str(file)] if file else []
+    words += ["--allow-outputs"] if allow_outputs else []
+    asked = {
+        "from_file": read_yaml(file) if file else {},
+        "from_command": dict(_name_and_value(pair) for pair in pairs or []),
+    }
+    code = start(
+        notebook,
+        words,
+        asked=asked,
+        out=out,
+        processes=nproc,
+        nodes=nnodes,
+        meet_at=rendezvous,
+        restarts=max_restarts,
+        patience=patience,
+    )
+    raise typer.Exit(code)
 
 
 def _name_and_value(pair: str) -> tuple[str, str]:

@@ -1,7 +1,7 @@
 """Errors a user can meet. Each message says what was found, where, and what to do."""
 
 import errno
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 MACHINE = {
     errno.EIO,
@@ -52,6 +52,21 @@ class CheckpointError(LocalMIError):
 
 class TrainingError(LocalMIError):
     """Training cannot go on: the loss is not a number, or there is nothing to train on."""
+
+
+class NotFiniteError(TrainingError):
+    """The bound of a step is not a number.
+
+    step: which. rows: its images, as rows of the cache.
+    """
+
+    def __init__(self, words: str, *, step: int = 0, rows: Sequence[int] = ()) -> None:
+        super().__init__(words)
+        self.step, self.rows = step, list(rows)
+
+
+class StoppedError(TrainingError):
+    """A run was asked to stop; it has saved what is needed to go on."""
 
 
 def check_name(what: str, found: object, known: Iterable[str]) -> None:

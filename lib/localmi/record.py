@@ -6,6 +6,7 @@ parameters and for how long, is added by who started it: the runner (`finish_rec
 
 import json
 import math
+import os
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,6 +23,11 @@ if TYPE_CHECKING:  # the runner does not wait for scipy
 METRICS = "metrics.jsonl"
 RESULTS = "results.json"
 MEASURED = "measured.json"  # what a notebook has found, until its run is finished
+
+
+def keeps_record() -> bool:
+    """Whether this process writes it: of several that torchrun has started, the first."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 class MetricsLog:
@@ -42,7 +48,8 @@ class MetricsLog:
         if run_dir is not None and self._path is not None and self._path.exists():
             rows = MetricsLog.read(run_dir).rows
             self.rows = [row for row in rows if row["step"] <= resume_at]
-            write_text("".join(_line(row) for row in self.rows), self._path)
+            if keeps_record():
+                write_text("".join(_line(row) for row in self.rows), self._path)
 
     @classmethod
     def read(cls, run_dir: Path) -> "MetricsLog":
@@ -63,7 +70,7 @@ class MetricsLog:
         """One line; on disk when this returns, so that a watcher sees it."""
         row = {"step": step, **values}
         self.rows.append(row)
-        if self._path is not None:
+        if self._path is not None and keeps_record():
             with self._path.open("a", encoding="utf-8") as file:
                 file.write(_line(row))
 
@@ -154,7 +161,7 @@ def record_metrics(
         "data", "metrics", "environment".
     """
     found = _measured(metrics, data, computed_in or {})
-    if str(run_dir):
+    if str(run_dir) and keeps_record():
         write_json(_finite(found), Path(run_dir) / MEASURED)
     return found
 

@@ -13,7 +13,7 @@ from places import NOTEBOOKS
 from typer.testing import CliRunner
 
 from localmi.__main__ import REFUSED, app
-from localmi.notebook import run
+from localmi.notebook import plan, run
 from localmi.notebook.parameter_files import read_yaml
 from localmi.train import loop
 
@@ -31,10 +31,10 @@ def executed(monkeypatch: pytest.MonkeyPatch) -> list[run.Plan]:
     """The plans that would be executed, instead of their execution."""
     plans: list[run.Plan] = []
 
-    def execute(plan: run.Plan) -> str:
+    def execute(plan: run.Plan) -> tuple[str, bool]:
         (plan.run_dir / "parameters.yaml").write_text(yaml.safe_dump(dict(plan.values)))
         plans.append(plan)
-        return ""
+        return "", False
 
     monkeypatch.setattr(run, "_execute", execute)
     return plans
@@ -190,4 +190,4 @@ def test_the_checkpoint_is_the_one_that_the_notebooks_loop_writes() -> None:
     source = text.read_text(encoding="utf-8")
     assert f"\n{run.RESUME} = False" in source
     assert f"{run.RESUME}={run.RESUME})" in source  # handed on to `fit`
-    assert run.CHECKPOINT == loop.CHECKPOINT
+    assert plan.CHECKPOINT == loop.CHECKPOINT

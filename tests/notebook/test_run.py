@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from localmi.__main__ import REFUSED, app
 from localmi.errors import ConfigError
 from localmi.notebook import private_run, run
+from localmi.notebook.plan import plan_run
 from localmi.privacy.scan import scan_files
 from localmi.train.config import TrainConfig
 
@@ -69,21 +70,21 @@ def record_of(out: Path) -> dict[str, Any]:
 
 
 def test_runs_are_numbered_where_the_command_is_given(notebook: Path) -> None:
-    first = run.plan_run(notebook)
+    first = plan_run(notebook)
     assert first.run_dir == Path.cwd() / "runs" / "05_small-001"
     first.run_dir.mkdir(parents=True)
-    assert run.plan_run(notebook).run_dir.name == "05_small-002"
+    assert plan_run(notebook).run_dir.name == "05_small-002"
 
 
 def test_two_runs_that_start_together_have_two_folders(notebook: Path) -> None:
-    first, second = run.plan_run(notebook), run.plan_run(notebook)
+    first, second = plan_run(notebook), plan_run(notebook)
     assert first.run_dir == second.run_dir  # neither has made it yet
     taken = [run._take_folder(plan).run_dir.name for plan in (first, second)]
     assert taken == ["05_small-001", "05_small-002"]
 
 
 def test_a_named_folder_that_was_just_taken_is_not_shared(notebook: Path, tmp_path: Path) -> None:
-    plan = run.plan_run(notebook, out=tmp_path / "mine")
+    plan = plan_run(notebook, out=tmp_path / "mine")
     (tmp_path / "mine").mkdir()
     with pytest.raises(FileExistsError, match="mine"):
         run._take_folder(plan)
@@ -99,14 +100,14 @@ def test_nothing_is_written_when_a_run_is_refused(notebook: Path) -> None:
 
 def test_an_existing_run_folder_is_refused(notebook: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="exists.*--resume"):
-        run.plan_run(notebook, out=tmp_path)
+        plan_run(notebook, out=tmp_path)
 
 
 def test_resume_takes_up_the_parameters_of_the_run(notebook: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     out.mkdir()
     (out / "parameters.yaml").write_text("steps: 9\nflag: true\n")
-    plan = run.plan_run(notebook, out=out, resume=True, from_command={"flag": "true"})
+    plan = plan_run(notebook, out=out, resume=True, from_command={"flag": "true"})
     assert plan.changed == {"steps": 9, "flag": True}
 
 
@@ -134,7 +135,7 @@ def test_resume_with_other_parameters_writes_nothing(
     assert said in refused.output
     assert "leave -f and -p out" in refused.output
     assert contents(out) == before
-    assert run.plan_run(notebook, out=out, resume=True).values["steps"] == 9
+    assert plan_run(notebook, out=out, resume=True).values["steps"] == 9
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -157,7 +158,7 @@ def test_a_run_goes_on_where_its_data_have_moved_to(notebook: Path, tmp_path: Pa
         (tmp_path / name).mkdir()
     (tmp_path / "run" / "parameters.yaml").write_text(f"data_dir: {tmp_path / 'old'}\n")
     moved = {"data_dir": str(tmp_path / "new")}
-    plan = run.plan_run(notebook, out=tmp_path / "run", resume=True, from_command=moved)
+    plan = plan_run(notebook, out=tmp_path / "run", resume=True, from_command=moved)
     assert plan.values["data_dir"] == moved["data_dir"]
 
 
@@ -169,11 +170,11 @@ def test_a_precision_that_a_machine_chose_may_be_named(
     out.mkdir()
     (out / "parameters.yaml").write_text("steps: 9\n")
     named = {"from_command": {"precision": "bfloat16"}}
-    plan = run.plan_run(notebook, out=out, resume=True, **named)
+    plan = plan_run(notebook, out=out, resume=True, **named)
     assert plan.values["further"]["precision"] == "bfloat16"
     (out / "parameters.yaml").write_text("steps: 9\nprecision: float32\n")
     with pytest.raises(ConfigError, match="precision: 'float32' then, 'bfloat16' now"):
-        run.plan_run(notebook, out=out, resume=True, **named)
+        plan_run(notebook, out=out, resume=True, **named)
 
 
 @pytest.mark.parametrize("damage", [b"", b"half a checkpoint"])
@@ -185,9 +186,9 @@ def test_resume_from_a_damaged_checkpoint_is_refused_at_the_door(
     (out / "parameters.yaml").write_text("steps: 9\n")
     (out / "checkpoint.pt").write_bytes(damage)
     with pytest.raises(ConfigError, match="damaged"):
-        run.plan_run(notebook, out=out, resume=True)
+        plan_run(notebook, out=out, resume=True)
     (out / "checkpoint.pt").unlink()  # as the message advises
-    assert run.plan_run(notebook, out=out, resume=True).values["resume"] is False
+    assert plan_run(notebook, out=out, resume=True).values["resume"] is False
 
 
 def test_of_two_processes_at_one_run_one_is_refused(notebook: Path, tmp_path: Path) -> None:
@@ -210,7 +211,7 @@ def test_a_run_holds_its_folder(
             FileLock(out.with_name(f".{out.name}.lock")).acquire(timeout=0)
 
     executes(locked)
-    assert run.execute_plan(run.plan_run(notebook, out=tmp_path / "out")) == run.DONE
+    assert run.execute_plan(plan_run(notebook, out=tmp_path / "out")) == run.DONE
 
 
 def test_resume_tells_the_notebook_whether_there_is_a_checkpoint(
@@ -220,22 +221,22 @@ def test_resume_tells_the_notebook_whether_there_is_a_checkpoint(
     out = tmp_path / "run"
     out.mkdir()
     (out / "parameters.yaml").write_text("steps: 9\nresume: true\n")
-    plan = run.plan_run(notebook, out=out, resume=True)
+    plan = plan_run(notebook, out=out, resume=True)
     assert plan.values["resume"] is False
-    monkeypatch.setattr(run, "execute_with_outputs", lambda *_: "")
+    monkeypatch.setattr(run, "execute_with_outputs", lambda *_, **__: "")
     run.execute_plan(plan)
     assert "no checkpoint yet: it begins anew" in (out / "run.log").read_text()
     with zipfile.ZipFile(out / "checkpoint.pt", "w"):
         pass
-    plan = run.plan_run(notebook, out=out, resume=True)
+    plan = plan_run(notebook, out=out, resume=True)
     assert plan.changed == {"steps": 9, "resume": True}
-    assert run.plan_run(notebook).values["resume"] is False
+    assert plan_run(notebook).values["resume"] is False
 
 
 def test_resume_needs_a_run_folder(notebook: Path, tmp_path: Path) -> None:
     for out in (None, tmp_path / "none", tmp_path):
         with pytest.raises(ConfigError, match="--resume needs --out"):
-            run.plan_run(notebook, out=out, resume=True)
+            plan_run(notebook, out=out, resume=True)
 
 
 @pytest.mark.parametrize("content", ["- a\n- b\n", "a: [", "1: 2\n"])
@@ -447,16 +448,17 @@ def test_a_failing_notebook_is_named_and_kept(notebook: Path) -> None:
 TRAINS_AND_FAILS_ONCE = """from pathlib import Path
 from types import SimpleNamespace
 import torch
+from localmi.processes import ALONE
 from localmi.statistics import Interval
 from localmi.train.loop import fit
 
 class Training:
-    step, config = 0, SimpleNamespace(steps=steps, evaluate_every=2)
+    step, config, processes = 0, SimpleNamespace(steps=steps, evaluate_every=2), ALONE
     def run(self):
         print("first step", self.step + 1)
         while self.step < steps:
             self.step += 1
-            yield self.step, 0.5
+            yield self.step - 1, 0.5
             if self.step == fails_at and not Path(run_dir, "killed").exists():
                 Path(run_dir, "killed").touch()
                 raise RuntimeError
@@ -502,7 +504,7 @@ def executes(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[Path], obje
     """Puts a function of the run folder in the place of the notebook's execution."""
 
     def put(does: Callable[[Path], object]) -> None:
-        def execute(executed: Path, _: object) -> str:
+        def execute(executed: Path, **_: object) -> str:
             does(executed.parent)
             return ""
 
@@ -520,7 +522,7 @@ def test_a_record_of_the_notebooks_own_is_kept(
 ) -> None:
     own = '{"metrics": {}, "mine": 1}'
     executes(lambda out: (out / "results.json").write_text(own))
-    assert run.execute_plan(run.plan_run(notebook, out=tmp_path / "out")) == run.DONE
+    assert run.execute_plan(plan_run(notebook, out=tmp_path / "out")) == run.DONE
     assert (tmp_path / "out" / "results.json").read_text() == own
 
 
@@ -529,7 +531,7 @@ def test_without_run_dir_there_is_no_record(
 ) -> None:
     good_cells["parameters"][0].source = "steps = 2  # how many steps"
     executes(nothing)
-    plan = run.plan_run(write_notebook(good_cells), out=tmp_path / "out")
+    plan = plan_run(write_notebook(good_cells), out=tmp_path / "out")
     assert run.execute_plan(plan) == run.DONE
     assert sorted(path.name for path in plan.run_dir.iterdir()) == [
         "05_small.ipynb",
@@ -549,12 +551,12 @@ def test_a_run_that_was_killed_is_finished_when_it_ends(
 
     executes(killed)
     with pytest.raises(KeyboardInterrupt):
-        run.execute_plan(run.plan_run(notebook, out=out, from_command=asked))
+        run.execute_plan(plan_run(notebook, out=out, from_command=asked))
     with pytest.raises(KeyboardInterrupt):
-        run.execute_plan(run.plan_run(notebook, out=out, resume=True))
+        run.execute_plan(plan_run(notebook, out=out, resume=True))
     reached: list[Path] = []
     executes(reached.append)
-    assert run.execute_plan(run.plan_run(notebook, out=out, resume=True)) == run.DONE
+    assert run.execute_plan(plan_run(notebook, out=out, resume=True)) == run.DONE
     assert run.run_once(notebook, out=out, from_command=asked) == run.DONE
     assert reached == [out]
     assert record_of(out)["parameters"]["steps"] == 5
@@ -567,8 +569,8 @@ def test_a_resume_that_the_checkpoint_refuses_leaves_notebook_and_log_as_they_we
     """But not one that fails later: what it did is kept."""
     out = tmp_path / "out"
 
-    def execute(executed: Path, log: TextIO) -> str:
-        log.write("tried\n")
+    def execute(executed: Path, screen: TextIO, errors: TextIO) -> str:
+        errors.write("tried\n")
         executed.write_text(f"{executed.read_text()}\n")
         if went_on:
             (out / "metrics.jsonl").write_text("{}")
@@ -619,7 +621,7 @@ def on_mimic(notebook: Path, tmp_path: Path) -> Callable[..., run.Plan]:
     def plan(allow_outputs: bool = False, **parameters: str) -> run.Plan:
         asked = {"data_dir": str(data), **parameters}
         out = tmp_path / "out"
-        return run.plan_run(notebook, from_command=asked, out=out, allow_outputs=allow_outputs)
+        return plan_run(notebook, from_command=asked, out=out, allow_outputs=allow_outputs)
 
     return plan
 
@@ -696,7 +698,7 @@ def test_a_notebook_may_have_the_switch_as_a_parameter(notebook: Path) -> None:
     stored.cells[1].source += "\nallow_outputs = False  # store what the cells show"
     nbformat.write(stored, notebook)
     for word in ("true", "false"):
-        plan = run.plan_run(notebook, from_command={"allow_outputs": word})
+        plan = plan_run(notebook, from_command={"allow_outputs": word})
         assert plan.allow_outputs == (word == "true")
 
 
@@ -739,9 +741,9 @@ def test_a_run_says_what_is_other_than_in_the_notebook(
     comment = "# other fields of localmi.train.config.TrainConfig"
     stored.cells[1].source += f'\nfurther: dict = {{"warm_up": 0.5, "grid": 2}}  {comment}'
     nbformat.write(stored, notebook)
-    monkeypatch.setattr(run, "execute_with_outputs", lambda *_: "")
+    monkeypatch.setattr(run, "execute_with_outputs", lambda *_, **__: "")
     given = {"steps": "3", "max_tokens": "32", "grid": "2"}
-    run.execute_plan(run.plan_run(notebook, from_command=given))
+    run.execute_plan(plan_run(notebook, from_command=given))
     said = capsys.readouterr().out
     assert "Parameters other than the defaults: steps = 3, max_tokens = 32\n" in said
 

@@ -12,6 +12,7 @@ from localmi.data.batches import SplitData
 from localmi.data.cache.cache import Cache
 from localmi.errors import CheckpointError, TrainingError
 from localmi.evaluate.held_out import HeldOutBound, SplitResult
+from localmi.processes import ALONE, Processes
 from localmi.record import METRICS, MetricsLog
 from localmi.statistics import Interval
 from localmi.train.checkpoint import CHECKPOINT, load_checkpoint
@@ -33,6 +34,7 @@ class Counted:
 
     config: TrainConfig
     step: int = 0
+    processes: Processes = ALONE
     looked: list[int] = field(default_factory=list)
     saved: list[tuple[int, Path]] = field(default_factory=list)
     loaded: list[Path] = field(default_factory=list)

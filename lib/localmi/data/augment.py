@@ -22,8 +22,19 @@ class Augmentation:
     translation: float = 0.1
     crop: float = 0.9
 
-    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
+    def __call__(
+        self,
+        images: Tensor,
+        generator: torch.Generator,
+        *,
+        among: int | None = None,
+        first: int = 0,
+    ) -> Tensor:
         """Images [B, C, H, W], normalised -> the same shape, each moved in its own way.
+
+        Args:
+            among, first: the images are `first`, `first + 1`, ... of so many: they are moved as if
+                all were here.
 
         Raises:
             DataError: pixels that are not floats: not normalised yet.
@@ -34,7 +45,8 @@ class Augmentation:
             )
 
         def uniform(low: float, high: float) -> Tensor:
-            drawn = torch.rand(len(images), generator=generator)
+            drawn = torch.rand(among or len(images), generator=generator)
+            drawn = drawn[first : first + len(images)]
             return (low + (high - low) * drawn).to(images)
 
         angle = torch.deg2rad(uniform(-self.rotation, self.rotation))

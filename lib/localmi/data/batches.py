@@ -21,18 +21,26 @@ from localmi.statistics import partners
 
 BLOCK = 4096  # images that are neighbours in the cache and stay near each other in an epoch
 MIN_STUDIES = 3  # an image's, the one whose text it is given as a control, one to compare with
+ALL = slice(None)
 GROUP_BYTES = 2**32  # images that are shuffled among each other: 65,536 of 256 x 256 pixels
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What one step sees: B images and M texts (M = B with one sentence an image)."""
+    """What one step sees: B images and M texts (M = B with one sentence an image).
+
+    Each of several processes has the pixels of some images, and all the rest of all.
+    """
 
     images: Tensor  # [B, 1, H, W] uint8, as in the cache; `normalise` makes them floats
     image_study: Tensor  # [B] int64, equal where two images belong to one study
     owner: Tensor  # [M] int64, the image each text is matched with
     text_study: Tensor  # [M] int64, the study each text was written for
     text: Tensor  # [M] int64, number of the text in the split: equal where two read the same
+
+    def pin_memory(self) -> "Batch":
+        """The pixels where a GPU fetches them beside other work."""
+        return replace(self, images=self.images.pin_memory())
 
     def shuffled(self) -> tuple["Batch", Tensor]:
         """Every text matched with an image of another study: nothing is left to find.
@@ -145,14 +153,24 @@ class SplitData:
         """Images of these rows of the split, as they are stored: uint8 [len(index), 1, H, W]."""
         return torch.from_numpy(self._images[self._rows[index]]).unsqueeze(1)
 
-    def batch(self, index: np.ndarray, rng: np.random.Generator, *, every: bool = False) -> Batch:
-        """These images, each with one text of its study drawn at random, or with every text."""
+    def batch(
+        self,
+        index: np.ndarray,
+        rng: np.random.Generator,
+        *,
+        every: bool = False,
+        pixels_of: slice = ALL,
+    ) -> Batch:
+        """These images, each with one text of its study drawn at random, or with every text.
+
+        `pixels_of`: which of the images are read.
+        """
         groups = [self.text_ids[study] for study in self.study[index]]
         drawn = groups if every else [rng.choice(group, size=1) for group in groups]
         owner = np.repeat(np.arange(len(index)), [len(texts) for texts in drawn])
         text = np.concatenate(drawn)
         return Batch(
-            images=self.images(index),
+            images=self.images(index[pixels_of]),
             image_study=torch.from_numpy(self.study[index]),
             owner=torch.from_numpy(owner),
             text_study=torch.from_numpy(self.study[index][owner]),
@@ -203,6 +221,7 @@ class TrainingBatches(Dataset[Batch]):
         size: images a batch.
         seed: of the order and of the texts that are drawn.
         every: every text of a study, not one drawn at random.
+        pixels_of: which of the images of a batch are read.
 
     Raises:
         TrainingError: fewer images than one batch, a batch of one, or nothing to tell apart.
@@ -210,7 +229,15 @@ class TrainingBatches(Dataset[Batch]):
     Taught in 05_radiographs_and_reports.
     """
 
-    def __init__(self, data: SplitData, *, size: int, seed: int, every: bool = False) -> None:
+    def __init__(
+        self,
+        data: SplitData,
+        *,
+        size: int,
+        seed: int,
+        every: bool = False,
+        pixels_of: slice = ALL,
+    ) -> None:
         if size < 2:
             raise TrainingError(f"batch_size={size}: a mismatched pair needs at least 2 images.")
         if len(data) < size:
@@ -224,24 +251,31 @@ class TrainingBatches(Dataset[Batch]):
                 "nothing to tell apart. Give it more of both."
             )
         self.data, self.size, self.seed, self.every = data, size, seed, every
+        self._pixels_of = pixels_of
         self._order = (-1, np.empty(0, np.int64))  # of the last epoch that was asked for
 
     def __getitem__(self, step: int) -> Batch:
+        rng = np.random.default_rng([self.seed, 1, step])
+        return self.data.batch(self.rows(step), rng, every=self.every, pixels_of=self._pixels_of)
+
+    def rows(self, step: int) -> np.ndarray:
+        """The images of a step, as rows of the split: [size]."""
         epoch, position = divmod(step, len(self.data) // self.size)
         if self._order[0] != epoch:
             rng = np.random.default_rng([self.seed, 0, epoch])
             at_once = GROUP_BYTES // self.data.image_size**2
             self._order = (epoch, epoch_order(len(self.data), rng, at_once=at_once))
-        index = self._order[1][position * self.size : (position + 1) * self.size]
-        rng = np.random.default_rng([self.seed, 1, step])
-        return self.data.batch(index, rng, every=self.every)
+        return self._order[1][position * self.size : (position + 1) * self.size]
 
-    def steps(self, first: int, end: int, *, workers: int = 0) -> Iterable[Batch]:
+    def steps(
+        self, first: int, end: int, *, workers: int = 0, pin: bool = False
+    ) -> Iterable[Batch]:
         """The batches of steps first, first + 1, ... end - 1.
 
         Args:
             workers: processes that read ahead; the batches are the same. A cache in memory needs
                 none; they pay where it comes from a slow disk, or a GPU makes many steps a second.
+            pin: for a GPU, see `Batch.pin_memory`.
         """
         return DataLoader(
             self,
@@ -249,5 +283,6 @@ class TrainingBatches(Dataset[Batch]):
             sampler=range(first, end),
             num_workers=workers,
             multiprocessing_context="spawn" if workers else None,
+            pin_memory=pin,
             generator=torch.Generator(),  # or torch's global one would be drawn from
         )

@@ -18,6 +18,7 @@ from torch.nn import functional
 
 from localmi.errors import ConfigError, check_name
 from localmi.mi.recompute import score_in_blocks, sum_dtype
+from localmi.processes import ALONE, Processes
 
 # On a CPU, blocks of pairs whose first hidden layer holds about this many numbers stay in the
 # cache: a step takes 1 / 1.3 of the time of all pairs at once (one core, 32 images of 16 regions).
@@ -30,7 +31,12 @@ class Critic(nn.Module):
     Args:
         dim_x: features of an image part.
         dim_y: features of a text.
+
+    Attributes:
+        processes: whose image parts make one batch.
     """
+
+    processes: Processes = ALONE
 
     def __init__(self, dim_x: int, dim_y: int) -> None:
         super().__init__()
@@ -81,6 +87,10 @@ class Critic(nn.Module):
         scores: Tensor = self(x, y)  # [A, N, B]
         return scores.gather(1, region[:, None]).squeeze(1)
 
+    def constants(self) -> list[nn.Parameter]:
+        """Parameters that add the same number to all scores."""
+        return []
+
     def _score_all(self, x: Tensor, y: Tensor) -> Tensor:
         """[A, Dx], [B, Dy] -> [A, B]."""
         raise NotImplementedError
@@ -130,6 +140,10 @@ class ConcatCritic(Critic):
             raise ConfigError(f"chunk is a number of pairs, at least 1 (or None); found {chunk}.")
         self.mlp = _mlp([dim_x + dim_y, *hidden, 1])
         self.chunk = chunk
+
+    def constants(self) -> list[nn.Parameter]:
+        last: nn.Linear = self.mlp[-1]  # type: ignore[assignment]
+        return [last.bias]
 
     def chosen(self, x: Tensor, y: Tensor, region: Tensor) -> Tensor:
         """As `Critic.chosen`, without scoring the regions that were not chosen."""
@@ -253,12 +267,19 @@ class CentredCritic(SeparableCritic):
 
     def _encode(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         codes_x, codes_y = super()._encode(x, y)
-        return self._centred(codes_x, self.mean_x), self._centred(codes_y, self.mean_y)
+        # Each process has image parts of its own, and all texts.
+        return (
+            self._centred(codes_x, self.mean_x, self.processes),
+            self._centred(codes_y, self.mean_y, ALONE),
+        )
 
-    def _centred(self, codes: Tensor, running: Tensor) -> Tensor:
-        if not (self.training and codes.numel()):
+    def _centred(self, codes: Tensor, running: Tensor, processes: Processes) -> Tensor:
+        rows = codes.flatten(end_dim=-2)
+        number = torch.tensor(float(len(rows)))
+        processes.sum_in_place(number)
+        if not (self.training and number):
             return codes - running
-        mean = codes.flatten(end_dim=-2).mean(dim=0)
+        mean = processes.sum(rows.sum(dim=0)) / number
         if torch.is_grad_enabled():  # not where the winners of a step are looked for
             running.lerp_(mean.detach().to(running), self.MOMENTUM)
         return codes - mean

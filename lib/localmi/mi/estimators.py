@@ -156,6 +156,11 @@ class EstimatorInTraining:
         return self.row.value(scores.detach(), allowed, **self._where), climbed
 
     @property
+    def blind_to_constant(self) -> bool:
+        """The same number added to all scores changes nothing of what a step climbs."""
+        return self.row.maximised in (infonce, dv) and self.row.gradient == "own"
+
+    @property
     def log_baseline(self) -> float:
         """TUBA's log a, the average over the training batches so far; 0 before the first."""
         average = self._mine.log_average

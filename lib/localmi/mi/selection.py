@@ -17,7 +17,11 @@ from localmi.names import RegionSelection
 
 
 def select_regions(
-    scores: Tensor, how: RegionSelection = "per_pair_max", temperature: float = 1.0
+    scores: Tensor,
+    how: RegionSelection = "per_pair_max",
+    temperature: float = 1.0,
+    *,
+    matched: Tensor | None = None,
 ) -> Tensor:
     """Scores of image-text pairs from scores of their regions.
 
@@ -34,10 +38,11 @@ def select_regions(
     (see 04_local_mutual_information). They are here to be taught, not to be reported.
 
     Args:
-        scores: [B_img, N, B_txt]; square in images and texts for the two that need to know
-            the matched pairs.
+        scores: [B_img, N, B_txt].
         how: the reading of the max.
         temperature: of "soft", above 0; the others do not use it.
+        matched: [B_img] int64, the text that each image is matched with, for the two that need
+            to know; default text i with image i, of equally many.
 
     Returns:
         [B_img, B_txt]. "soft" and "matched_max" give float32 for float16 and bfloat16.
@@ -47,36 +52,39 @@ def select_regions(
 
     Taught in 04_local_mutual_information.
     """
-    _check(scores, how, temperature)
-    return SELECTIONS[how](scores, temperature)
+    _check(scores, how, temperature, matched)
+    if matched is None:
+        matched = torch.arange(len(scores))
+    return SELECTIONS[how](scores, temperature, matched.to(scores.device))
 
 
-def _soft_max(scores: Tensor, temperature: float) -> Tensor:
+def _soft_max(scores: Tensor, temperature: float, matched: Tensor) -> Tensor:
     """temperature * log mean_n exp(f / temperature)."""
     scores = scores if scores.dtype == torch.float64 else scores.float()
     log_sum = (scores / temperature).logsumexp(dim=1)
     return temperature * (log_sum - math.log(scores.shape[1]))
 
 
-def _per_pair_max(scores: Tensor, temperature: float) -> Tensor:
+def _per_pair_max(scores: Tensor, temperature: float, matched: Tensor) -> Tensor:
     """The best region of each pair."""
     return scores.max(dim=1).values
 
 
-def _positive_argmax(scores: Tensor, temperature: float) -> Tensor:
-    """The region of image i that suits text i best, for every text."""
-    region = scores.diagonal(dim1=0, dim2=2).argmax(dim=0)  # [N, B] -> [B]
-    return scores[torch.arange(len(scores), device=scores.device), region]
+def _positive_argmax(scores: Tensor, temperature: float, matched: Tensor) -> Tensor:
+    """The region of an image that suits its matched text best, for every text."""
+    images = torch.arange(len(scores), device=scores.device)
+    region = scores[images, :, matched].argmax(dim=1)  # [B_img, N] -> [B_img]
+    return scores[images, region]
 
 
-def _matched_max(scores: Tensor, temperature: float) -> Tensor:
-    """Best region on the diagonal, all regions pooled elsewhere."""
-    pooled = _soft_max(scores, temperature=1.0)
-    matched = torch.eye(len(scores), dtype=torch.bool, device=scores.device)
-    return torch.where(matched, scores.max(dim=1).values.to(pooled), pooled)
+def _matched_max(scores: Tensor, temperature: float, matched: Tensor) -> Tensor:
+    """Best region for the matched text, all regions pooled for the others."""
+    pooled = _soft_max(scores, 1.0, matched)
+    is_matched = torch.arange(scores.shape[2], device=scores.device) == matched[:, None]
+    return torch.where(is_matched, scores.max(dim=1).values.to(pooled), pooled)
 
 
-SELECTIONS: Mapping[str, Callable[[Tensor, float], Tensor]] = {
+SELECTIONS: Mapping[str, Callable[[Tensor, float, Tensor], Tensor]] = {
     "per_pair_max": _per_pair_max,
     "soft": _soft_max,
     "positive_argmax": _positive_argmax,
@@ -84,14 +92,18 @@ SELECTIONS: Mapping[str, Callable[[Tensor, float], Tensor]] = {
 }
 
 
-def _check(scores: Tensor, how: str, temperature: float) -> None:
+def _check(scores: Tensor, how: str, temperature: float, matched: Tensor | None) -> None:
     check_name("region selection", how, SELECTIONS)
     if scores.ndim != 3 or scores.shape[1] == 0:
         raise ConfigError(
             "Region selection needs scores [images, regions, texts] with at least one region, "
             f"found {list(scores.shape)}."
         )
-    if how in ("positive_argmax", "matched_max") and scores.shape[0] != scores.shape[2]:
+    if (
+        how in ("positive_argmax", "matched_max")
+        and matched is None
+        and scores.shape[0] != scores.shape[2]
+    ):
         raise ConfigError(
             f"{how} needs text i to belong to image i: as many texts as images, found "
             f"{scores.shape[0]} images and {scores.shape[2]} texts."

@@ -32,6 +32,7 @@ def local_scores(
     sentences: Tensor,
     owner: Tensor,
     *,
+    matched: Tensor | None = None,
     region_select: RegionSelection = "per_pair_max",
     temperature: float = 1.0,
 ) -> Tensor:
@@ -42,13 +43,17 @@ def local_scores(
         regions: [B, N, D], local image features.
         sentences: [M, E], sentence features.
         owner: [M], the image each sentence belongs to; row i of the result is image owner[i].
+        matched: [m], the sentence that each row is matched with, where `owner` [m] is that of
+            some sentences only: the result is [m, M].
         region_select: reading of the max over regions; see `localmi.mi.selection`.
         temperature: of the soft reading.
 
     Taught in 07_train_local_mi.
     """
     scores = critic(regions, sentences)  # [B, N, M]
-    return select_regions(scores[owner], region_select, temperature=temperature)
+    return select_regions(
+        scores[owner], region_select, temperature=temperature, matched=matched
+    )  # [M, M]
 
 
 def winners_only_scores(
@@ -86,9 +91,19 @@ class Objective(ABC):
 
     @abstractmethod
     def scores(
-        self, critic: Critic, images: Tensor, texts: Tensor, owner: Tensor, *, temperature: float
+        self,
+        critic: Critic,
+        images: Tensor,
+        texts: Tensor,
+        owner: Tensor,
+        *,
+        matched: Tensor | None = None,
+        temperature: float,
     ) -> Tensor:
-        """[M, M] of z^I [B, N, D] and z^R [M, E], the matched pairs on the diagonal."""
+        """[M, M] of z^I [B, N, D] and z^R [M, E], the matched pairs on the diagonal.
+
+        With `matched` [m] only the rows of these texts, [m, M]; `owner` [m] then is of them.
+        """
 
     @abstractmethod
     def trained_blocks(self, backbone: Backbone) -> int:
@@ -107,7 +122,14 @@ class LocalMI(Objective):
         return encoder.regions(images)
 
     def scores(
-        self, critic: Critic, images: Tensor, texts: Tensor, owner: Tensor, *, temperature: float
+        self,
+        critic: Critic,
+        images: Tensor,
+        texts: Tensor,
+        owner: Tensor,
+        *,
+        matched: Tensor | None = None,
+        temperature: float,
     ) -> Tensor:
         if self.winners_only:
             return winners_only_scores(critic, images, texts, owner)
@@ -116,6 +138,7 @@ class LocalMI(Objective):
             images,
             texts,
             owner,
+            matched=matched,
             region_select=self.region_select,
             temperature=temperature,
         )
@@ -136,7 +159,14 @@ class GlobalMI(Objective):
         return encoder.pooled(images)[:, None]
 
     def scores(
-        self, critic: Critic, images: Tensor, texts: Tensor, owner: Tensor, *, temperature: float
+        self,
+        critic: Critic,
+        images: Tensor,
+        texts: Tensor,
+        owner: Tensor,
+        *,
+        matched: Tensor | None = None,
+        temperature: float,
     ) -> Tensor:
         scores: Tensor = critic(images[owner, 0], texts)
         return scores

@@ -1,6 +1,5 @@
 """A notebook run in the open: its outputs are stored, and shown as they come."""
 
-import sys
 from pathlib import Path
 from typing import TextIO
 
@@ -21,8 +20,12 @@ class Tee:
             stream.flush()
 
 
-def execute_with_outputs(executed: Path, log: TextIO) -> str:
+def execute_with_outputs(executed: Path, *, screen: Tee, errors: Tee) -> str:
     """Executes a prepared notebook in its place, storing and showing all outputs as they come.
+
+    Args:
+        executed: the notebook.
+        screen, errors: where its stdout and stderr go.
 
     Returns:
         What failed, "" for nothing.
@@ -39,8 +42,8 @@ def execute_with_outputs(executed: Path, log: TextIO) -> str:
             kernel_name="python3",
             progress_bar=False,
             config=KERNEL_CONFIG,
-            stdout_file=Tee(sys.stdout, log),
-            stderr_file=Tee(sys.stderr, log),
+            stdout_file=screen,
+            stderr_file=errors,
         )
     except PapermillExecutionError as error:
         return (

@@ -19,6 +19,7 @@ from nbclient.exceptions import CellExecutionError
 from localmi.files import write_text
 from localmi.notebook.prepare import with_parameters
 from localmi.notebook.render import KERNEL_CONFIG
+from localmi.notebook.stopping import own_handlers
 from localmi.privacy.rules import ID_COLUMN, MIMIC_ID, masked
 from localmi.record import MEASURED, RESULTS
 
@@ -57,8 +58,11 @@ def execute_without_outputs(
         nonlocal at
         at += 1
         stored.cells[cell_index].execution_count = at
+        if at == 1:
+            keep_own_handlers()
         say(f"cell [{at}] of {total}, after {time.monotonic() - began:.0f} s")
 
+    keep_own_handlers = own_handlers()
     client = NotebookClient(
         live, timeout=None, kernel_name="python3", config=KERNEL_CONFIG, on_cell_execute=starts
     )

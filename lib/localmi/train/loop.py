@@ -6,16 +6,22 @@ fitted. Taught in 07_train_local_mi.
 
 import math
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Protocol
 
 from tqdm import tqdm
 
 from localmi.data.batches import SplitData
-from localmi.errors import CheckpointError, TrainingError
+from localmi.errors import CheckpointError, NotFiniteError, StoppedError, TrainingError
 from localmi.evaluate.held_out import SplitResult
-from localmi.record import MetricsLog
+from localmi.files import write_json
+from localmi.processes import Processes
+from localmi.record import MetricsLog, keeps_record
 from localmi.train.checkpoint import CHECKPOINT
+from localmi.train.stop import noticed
+
+NOT_FINITE = "not_finite.json"  # in the folder of a run: the batch whose bound is not a number
 
 
 class Run(Protocol):
@@ -23,6 +29,8 @@ class Run(Protocol):
 
     step: int
 
+    @property
+    def processes(self) -> Processes: ...
     @property
     def config(self) -> Any: ...  # with `steps` and `evaluate_every`
     def run(self) -> Iterator[tuple[int, float]]: ...  # (step, nats), NaN: it was skipped
@@ -36,7 +44,8 @@ def fit(
 ) -> MetricsLog:
     """All steps of a run, with a look at the validation split every `evaluate_every`.
 
-    Nothing is chosen by what the looks find: the model is that of the last step.
+    Nothing is chosen by what the looks find: the model is that of the last step. With a run folder
+    SIGTERM and Ctrl-C end the step, save, and stop.
 
     Args:
         training: is trained to its last step.
@@ -51,7 +60,9 @@ def fit(
 
     Raises:
         CheckpointError: nothing to resume from, another run's checkpoint, or a full disk.
-        TrainingError: the bound is not a number, or no batch had texts that differ.
+        TrainingError: the bound is not a number (then `not_finite.json` in `run_dir` says of which
+            images), or no batch had texts that differ.
+        StoppedError: it was asked to stop, and has saved.
     """
     if resume:
         if run_dir is None:
@@ -60,20 +71,35 @@ def fit(
     log = MetricsLog(run_dir, resume_at=training.step)
     steps = training.config.steps
     bar = tqdm(training.run(), total=steps, initial=training.step, desc="steps")
-    for _, nats in bar:
-        done = training.step
-        log.write(done, **({"skipped": 1} if math.isnan(nats) else {"training": nats}))
-        if done % training.config.evaluate_every == 0 or done == steps:
-            found = training.evaluate(validate)
-            bound = found.held_out.bound
-            log.write(done, held_out=bound.value, low=bound.low, high=bound.high)
-            log.write(done, shuffled=found.shuffled.bound.value, cap=found.held_out.cap)
-            bar.set_postfix(held_out=str(bound), shuffled=str(found.shuffled.bound))
-            if run_dir:
+    with noticed() if run_dir else nullcontext(bool) as asked_to_stop, kept_batch(run_dir):
+        for step, nats in bar:
+            done = step + 1
+            log.write(done, **({"skipped": 1} if math.isnan(nats) else {"training": nats}))
+            if done % training.config.evaluate_every == 0 or done == steps:
+                found = training.evaluate(validate)
+                bound = found.held_out.bound
+                log.write(done, held_out=bound.value, low=bound.low, high=bound.high)
+                log.write(done, shuffled=found.shuffled.bound.value, cap=found.held_out.cap)
+                bar.set_postfix(held_out=str(bound), shuffled=str(found.shuffled.bound))
+                if run_dir:
+                    training.save(run_dir / CHECKPOINT)
+            elif run_dir and done == training.step and training.processes.any(asked_to_stop()):
                 training.save(run_dir / CHECKPOINT)
+                raise StoppedError(f"Stopped as asked at step {done} of {steps}, and saved.")
     if not log.column("training")[0]:
         raise TrainingError(
             f"None of the {steps} batches had texts that differ: nothing was trained. Begin anew "
             "with a larger batch_size."
         )
     return log
+
+
+@contextmanager
+def kept_batch(run_dir: Path | None) -> Iterator[None]:
+    """Where a bound is not a number, the run folder says of which step, and of which images."""
+    try:
+        yield
+    except NotFiniteError as error:
+        if run_dir and keeps_record():
+            write_json({"step": error.step, "rows_of_the_cache": error.rows}, run_dir / NOT_FINITE)
+        raise

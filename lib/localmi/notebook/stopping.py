@@ -1,0 +1,81 @@
+"""SIGTERM and Ctrl-C of a headless run, passed on to the notebook's kernel: it saves, and stops.
+
+A kernel is in a session of its own, which the terminal's Ctrl-C does not reach.
+"""
+
+import asyncio
+import ctypes
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+import psutil
+
+ASKS = (signal.SIGTERM, signal.SIGINT)
+GRACE = 18  # seconds that one of several processes has: another one may be dead, and it wait
+PR_SET_PDEATHSIG = 1  # of prctl.h
+
+
+@contextmanager
+def passed_on(say: Callable[[str], object]) -> Iterator[Callable[[], bool]]:
+    """While a notebook is executed; gives whether it was asked to stop.
+
+    A second signal, or, of one of several processes, `GRACE` seconds, end the kernel.
+    """
+    asked = False
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        nonlocal asked
+        if asked:
+            end_kernels(signal.SIGKILL)
+            return
+        asked = True
+        say("Asked to stop: at the end of the step it saves. (Once more ends it at once.)")
+        end_kernels(signal.SIGTERM)
+        if "RANK" in os.environ:
+            timer = threading.Timer(GRACE, end_kernels, [signal.SIGKILL])
+            timer.daemon = True
+            timer.start()
+
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        before = {each: signal.signal(each, handle) for each in ASKS}
+    try:
+        yield lambda: asked
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
+def own_handlers() -> Callable[[], None]:
+    """Puts this moment's handlers back when called, in an event loop: nbclient sets others, which
+    end the kernel at once."""
+    ours = {each: signal.getsignal(each) for each in ASKS}
+
+    def put_back() -> None:
+        if threading.current_thread() is threading.main_thread():
+            for each, handler in ours.items():
+                asyncio.get_running_loop().remove_signal_handler(each)
+                signal.signal(each, handler)
+
+    return put_back
+
+
+def end_kernels(number: signal.Signals) -> None:
+    """Sends a signal to the kernels that this process has started."""
+    for child in psutil.Process().children():
+        try:
+            if any("ipykernel" in word for word in child.cmdline()):
+                child.send_signal(number)
+        except psutil.Error:  # it has ended by itself
+            continue
+
+
+def ends_with_its_parent() -> None:
+    """This process is asked to stop when the one that has started it ends, however that ends."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)

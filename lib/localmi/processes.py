@@ -1,0 +1,161 @@
+"""One run on several processes, started by torchrun (`python -m localmi launch`).
+
+The *global* batch is the same for every number of processes; each takes its share of the images
+and of the texts, scores its own images against all texts, and gathers the rows of scores. So every
+process holds the whole [M, M] and computes the bound as one process would. Taught in
+14_full_mimic_cxr.
+"""
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import torch
+from torch import Tensor, distributed, nn
+
+from localmi.errors import TrainingError
+
+# A process that keeps the others waiting for longer, within a step, has hung.
+STEP_SECONDS = float(os.environ.get("LOCALMI_STEP_SECONDS", "25"))
+MEETING_SECONDS = 600  # for the slowest to read its data, or to write a checkpoint
+
+
+@dataclass(frozen=True)
+class Processes:
+    """The processes of a run, seen from one of them.
+
+    rank: of this process; that of rank 0 is the record of the run. size: how many there are.
+    """
+
+    rank: int = 0
+    size: int = 1
+
+    def holders(self, total: int) -> Tensor:
+        """Which process has each of `total` rows, [total] int64: in order, and evenly."""
+        return torch.arange(total) * self.size // max(total, 1)
+
+    def share(self, total: int) -> slice:
+        """The rows among `total` that this process has."""
+        own = (self.holders(total) == self.rank).nonzero().flatten().tolist()
+        return slice(own[0], own[-1] + 1) if own else slice(0, 0)
+
+    def gather(self, rows: Tensor, holders: Tensor) -> Tensor:
+        """The rows of all processes, with their gradient.
+
+        Every process goes on to compute the same loss from them. Its gradient with regard to a row
+        therefore comes from every process, and is summed: `size` times that of one process, which
+        the mean over processes in `mean_gradients` takes back.
+
+        Args:
+            rows: [m, ...], those of this process.
+            holders: [M] which process has each of the M rows, in order within a process.
+
+        Returns:
+            [M, ...], the same on every process.
+        """
+        if self.size == 1:
+            return rows
+        counts = holders.bincount(minlength=self.size)
+        most = int(counts.max())
+        place = torch.empty_like(holders)
+        for rank in range(self.size):
+            place[holders == rank] = rank * most + torch.arange(int(counts[rank]))
+        padded = nn.functional.pad(rows, (0, 0) * (rows.ndim - 1) + (0, most - len(rows)))
+        everyones: Tensor = _Gather.apply(padded, self.rank, self.size)
+        return everyones[place.to(rows.device)]
+
+    def sum(self, values: Tensor) -> Tensor:
+        """The sum over processes, with its gradient; the same shape."""
+        if self.size == 1:
+            return values
+        return self.gather(values[None], torch.arange(self.size)).sum(dim=0)
+
+    def sum_in_place(self, values: Tensor) -> None:
+        """The sum over processes, without gradient."""
+        if self.size > 1:
+            distributed.all_reduce(values)
+
+    def mean_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Each gradient becomes its mean over processes; one message for all of one type."""
+        if self.size == 1:
+            return
+        gradients = [one.grad for one in parameters if one.grad is not None]
+        for dtype in {one.dtype for one in gradients}:
+            some = [one for one in gradients if one.dtype == dtype]
+            message = torch.cat([one.flatten() for one in some]).div_(self.size)
+            distributed.all_reduce(message)
+            parts = message.split([one.numel() for one in some])
+            for gradient, part in zip(some, parts, strict=True):
+                gradient.copy_(part.view_as(gradient))
+
+    def any(self, flag: bool) -> bool:
+        """Whether it is so on any process: what all of them must decide alike."""
+        if self.size == 1:
+            return flag
+        flags = torch.tensor([flag], dtype=torch.int32)
+        distributed.all_reduce(flags, distributed.ReduceOp.MAX)
+        return bool(flags)
+
+    def meet(self, what: str, seconds: float = MEETING_SECONDS) -> None:
+        """Waits until all have come.
+
+        Raises:
+            TrainingError: some have not, after so many seconds; says which.
+        """
+        if self.size == 1:
+            return
+        try:
+            distributed.monitored_barrier(
+                timeout=timedelta(seconds=seconds), wait_all_ranks=self.rank == 0
+            )
+        except RuntimeError as error:
+            raise TrainingError(
+                f"Not all of {self.size} processes came to {what}: {error}"
+            ) from error
+
+    def check_equal(self, values: Tensor, what: str) -> None:
+        """Refuses to go on where `values` [n] float64 differ between processes.
+
+        Raises:
+            TrainingError: they do; says of which processes.
+        """
+        everyones = self.gather(values[None], torch.arange(self.size))
+        if others := (everyones != everyones[0]).any(dim=1).nonzero().flatten().tolist():
+            raise TrainingError(
+                f"Processes {others} have another {what} than process 0. All must run the same "
+                "version of everything on the same data, with the same parameters."
+            )
+
+
+ALONE = Processes()
+
+
+def join(device: torch.device) -> Processes:
+    """The processes that torchrun has started, of which this is one; `ALONE` without torchrun."""
+    if not {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"} <= os.environ.keys():
+        return ALONE
+    if not distributed.is_initialized():
+        distributed.init_process_group(
+            "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
+            timeout=timedelta(seconds=STEP_SECONDS),
+        )
+    return Processes(distributed.get_rank(), distributed.get_world_size())
+
+
+class _Gather(torch.autograd.Function):
+    """[c, ...] of each process -> [size * c, ...]; the gradient of a row is summed over all."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, rank: int, size: int) -> Tensor:
+        ctx.own = slice(rank * len(rows), (rank + 1) * len(rows))
+        everyones = rows.new_empty(size * len(rows), *rows.shape[1:])
+        distributed.all_gather(list(everyones.chunk(size)), rows.contiguous())
+        return everyones
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        gradient = gradient.contiguous()
+        distributed.all_reduce(gradient)
+        return gradient[ctx.own], None, None

@@ -1,0 +1,169 @@
+"""What the networks of a run say of a split: scores of regions and texts, the held-out bound."""
+
+import copy
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from localmi.data.batches import SplitData, normalise
+from localmi.data.cache.cache import Cache
+from localmi.errors import NoNegativesError
+from localmi.evaluate.held_out import SplitResult, SplitScores, best_region, held_out_bound
+from localmi.mi.estimators import EstimatorInTraining
+from localmi.model.batch_norm import synchronise
+from localmi.names import Bound
+from localmi.processes import join
+from localmi.train.config import TrainConfig
+from localmi.train.device import autocast, choose_device, choose_dtype, computed_in
+from localmi.train.networks import build_alignment, objective_of
+from localmi.train.text_features import TextFeatures
+
+PAIRS_AT_ONCE = 2**19  # regions x texts in a look: the paper's critic needs 3 GB for them on a GPU
+
+
+class ScoringNetworks:
+    """The networks of a configuration, on a device, and what they say of images and texts.
+
+    Attributes:
+        alignment: image encoder, text encoder, critic.
+        control: a second critic of the same build, for the shuffled pairs.
+        computed_in: device and precision, by name.
+        processes: that compute together; `ALONE` unless torchrun has started several.
+    """
+
+    def __init__(self, config: TrainConfig, cache: Cache) -> None:
+        self.config = config
+        self.device = choose_device(config.device)
+        self.processes = join(self.device)
+        self.dtype = choose_dtype(config.precision, self.device)
+        self.computed_in = computed_in(self.device, self.dtype)
+        self.objective = objective_of(config)
+        self.alignment = build_alignment(config, self.objective).to(self.device)
+        synchronise(self.alignment, self.processes, self.device)
+        self.alignment.critic.processes = self.processes
+        self.control = copy.deepcopy(self.alignment.critic)
+        self.estimator = self._estimator(config.bound)
+        # Where a constant added to all scores changes nothing, any critic of the control will do.
+        free = self.estimator.row.free_constant
+        self.control_estimator = self._estimator("infonce" if free else config.bound)
+        self.text_features = TextFeatures(
+            self.alignment.text_encoder,
+            frozen=config.text_is_frozen,
+            cache=cache.folder,
+            dtype=self.dtype,
+        )
+
+    def _estimator(self, name: Bound) -> EstimatorInTraining:
+        config = self.config
+        return EstimatorInTraining(name, direction=config.direction, decay=config.mine_decay)
+
+    def evaluate(self, data: SplitData, *, batch_size: int = 128, rounds: int = 50) -> SplitResult:
+        """The held-out bound of a split by the hard max over regions, in nats, and the control.
+
+        What is reported is what the bound of the run reports (`mi.estimators`): a critic that was
+        trained by MINE or DV is measured by DV, one trained by InfoNCE by InfoNCE.
+
+        Taught in 07_train_local_mi.
+        """
+        scores, control = self.score_split(data)
+        free = self.estimator.row.free_constant
+        of_control = self.estimator if free else self.control_estimator
+        try:
+            held_out, shuffled = (
+                held_out_bound(
+                    found,
+                    bound=estimator.name,
+                    direction=estimator.direction,
+                    log_baseline=estimator.log_baseline,
+                    batch_size=batch_size,
+                    rounds=rounds,
+                    shuffled=is_control,
+                    seed=self.config.seed,
+                )
+                for found, estimator, is_control in (
+                    (scores, self.estimator, False),
+                    (control, of_control, True),
+                )
+            )
+        except NoNegativesError as error:
+            raise NoNegativesError(f"Split {data.split!r}: {error} (batch_size)") from error
+        return SplitResult(held_out=held_out, shuffled=shuffled, scores=scores)
+
+    def score_split(
+        self, data: SplitData, *, images_at_once: int = 32
+    ) -> tuple[SplitScores, SplitScores]:
+        """Every image of a split against every distinct text of it, by the hard max over regions.
+
+        Of all regions only the scores of `images_at_once` images are held.
+
+        Returns:
+            Scores of the critic, and of the control: the critic of the shuffled pairs.
+        """
+        size = len(data), len(data.texts)
+        patient = data.manifest["patient_id"].to_numpy()
+        own, control = (
+            SplitScores(
+                scores=torch.zeros(size),
+                winners=torch.zeros(size, dtype=torch.int16),
+                study=data.study,
+                patient=patient,
+                text_ids=data.text_ids,
+            )
+            for _ in range(2)
+        )
+        mine = np.arange(len(data))[self.processes.share(len(data))]
+        for part, *both in self._scores_in_parts(data, data.texts, mine, images_at_once):
+            for found, scores in zip((own, control), both, strict=True):
+                found.scores[part], found.winners[part] = best_region(scores)
+        for found in (own, control):  # each process has filled rows of its own
+            self.processes.sum_in_place(found.scores)
+            self.processes.sum_in_place(found.winners.view(torch.uint8))
+        return own, control
+
+    def split_scores(
+        self, data: SplitData, texts: list[str], *, images_at_once: int = 32
+    ) -> tuple[Tensor, Tensor]:
+        """`region_scores` of all images of a split: twice [n, N, T], for few texts."""
+        every = np.arange(len(data))
+        _, *found = zip(*self._scores_in_parts(data, texts, every, images_at_once), strict=True)
+        own, control = map(torch.cat, found)
+        return own, control
+
+    def _scores_in_parts(
+        self, data: SplitData, texts: list[str], rows: np.ndarray, images_at_once: int
+    ) -> Iterator[tuple[np.ndarray, Tensor, Tensor]]:
+        """These images of a split, some at a time: their rows, and `region_scores` of them."""
+        features = self.encode_texts(texts)
+        for part in np.array_split(rows, -(-len(rows) // images_at_once) or 1):
+            yield part, *self.region_scores(data.images(part), features)
+
+    @torch.no_grad()
+    def region_scores(self, images: Tensor, texts: Tensor) -> tuple[Tensor, Tensor]:
+        """Scores of every region of images with text features, without gradient.
+
+        Args:
+            images: [b, 1, H, W] uint8.
+            texts: [T, E].
+
+        Returns:
+            [b, N, T] float32 of the critic, and of the control; N = 1 if the objective is global.
+        """
+        self.alignment.eval()
+        self.control.eval()
+        pixels = normalise(images.to(self.device))
+        with autocast(self.device, self.dtype):
+            features = self.objective.image_features(self.alignment.image_encoder, pixels)
+            at_once = max(1, PAIRS_AT_ONCE // features.shape[:2].numel())
+            own, control = (
+                torch.cat(
+                    [critic(features, some).float().cpu() for some in texts.split(at_once)], -1
+                )
+                for critic in (self.alignment.critic, self.control)
+            )
+        return own, control
+
+    def encode_texts(self, texts: list[str]) -> Tensor:
+        """Text features of many texts, [T, E], without gradient or dropout."""
+        return self.text_features(texts)

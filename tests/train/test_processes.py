@@ -1,0 +1,213 @@
+"""N processes compute what one does: losses, gradients, weights, held-out bounds, checkpoints."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+import torch
+from several_processes import run_processes, start_processes
+from torch import Tensor
+
+from localmi.data.cache.cache import Cache
+from localmi.errors import ConfigError
+from localmi.names import Bound
+from localmi.processes import Processes
+from localmi.train import scoring
+from localmi.train.config import TrainConfig
+
+SMALL = {
+    "image_size": 64,
+    "local_stage": 4,
+    "critic_hidden": [16, 8],
+    "batch_size": 6,
+    "learning_rate": 5e-4,
+    "same_text_is_mismatch": True,
+    "precision": "float32",
+    "device": "cpu",
+}
+PROGRAM = """
+import json, os, sys, time
+from pathlib import Path
+import torch
+from localmi import processes
+from localmi.data.batches import SplitData
+from localmi.data.cache.cache import open_cache
+from localmi.train import pretraining as stepping, scoring
+from localmi.train.config import TrainConfig
+
+folder, cases, out, *how = sys.argv[1:]
+torch.set_num_threads(1)
+cache, found = open_cache(folder), {}
+out, normalise = Path(out), stepping.normalise
+if "float64" in how:  # so that rounding cannot grow: in float32 a ReLU that flips is enough
+    stepping.normalise = scoring.normalise = lambda images: normalise(images).double()
+if "wrong" in how:  # each process keeps the gradient of its own rows: a common mistake
+    def only_own(ctx, gradient):
+        return gradient[ctx.own], None, None
+    processes._Gather.backward = staticmethod(only_own)
+for name, fields in json.loads(cases).items():
+    training = stepping.Pretraining(TrainConfig.of_record(fields), cache)
+    if "float64" in how:
+        training.alignment.double()
+        training.control.double()
+        if training.frozen_texts is not None:
+            training.frozen_texts = training.frozen_texts.double()
+        encode = training.encode_texts
+        training.encode_texts = lambda texts, encode=encode: encode(texts).double()
+    kept = out / f"{name}.pt"
+    if kept.is_file():
+        training.load(kept)
+    losses = []
+    for step, value in training.run():
+        losses.append(value)
+        if "saved" in how and training.step == training.config.steps // 2:
+            training.save(kept)
+            print("saved", flush=True)
+            time.sleep(300)  # until it is killed
+    named = list(training.alignment.named_parameters())
+    looked = training.evaluate(SplitData(cache, "validate", unit=training.objective.unit))
+    found[name] = {
+        "losses": torch.tensor(losses, dtype=torch.float64),
+        "gradients": {key: value.grad for key, value in named if value.grad is not None},
+        "weights": training.alignment.state_dict(),
+        "control": training.control.state_dict(),
+        "scores": looked.scores.scores,
+        "winners": looked.scores.winners,
+        "held_out": torch.tensor(looked.held_out.bound.value),
+    }
+torch.save(found, out / f"rank{training.processes.rank}.pt")
+"""
+CASES: dict[str, dict[str, Any]] = {
+    **{f"local {bound}": {"bound": bound} for bound in get_args(Bound)},
+    **{f"global {bound}": {"bound": bound, "objective": "global"} for bound in get_args(Bound)},
+    "hard": {"region_select": "per_pair_max"},
+    "positive argmax": {"region_select": "positive_argmax", "sentences": "all"},
+    "matched max": {"region_select": "matched_max", "sentences": "all"},
+    "winners only": {"region_select": "per_pair_max", "winners_only": True},
+    "all sentences": {"sentences": "all", "same_text_is_mismatch": False},
+    "one way": {"direction": "image_to_text", "same_text_is_mismatch": False},
+    "cells": {"region_context": "region", "cells_after": 2, "sentences": "all"},
+    "centred": {"critic": "centred", "bound": "mine", "sentences": "all"},
+    "global centred": {"critic": "centred", "bound": "mine", "objective": "global"},
+    "separable": {"critic": "separable"},
+    "bilinear": {"critic": "bilinear"},
+    "chunked": {"critic_chunk": 7},
+    "shuffled": {"shuffle_pairs": True, "sentences": "all"},
+    "trained texts": {"text_learning_rate": 2e-5, "sentences": "all"},
+}
+
+
+MANY = ("local infonce", "trained texts", "cells")  # are compared after 20 steps
+
+
+def cases(tiny_bert, names: Iterable[str], **changes: Any) -> dict[str, Any]:
+    """Dropout is drawn by each process for itself, so there is none here."""
+    small = SMALL | {"text_encoder": tiny_bert(0.0), "text_learning_rate": 0}
+    return {
+        name: TrainConfig.checked(
+            **small | {"steps": 20 if name in MANY else 4} | CASES[name] | changes
+        ).as_record()
+        for name in names
+    }
+
+
+def trained(
+    cache: Cache, made: dict[str, Any], size: int, out: Path, *how: str
+) -> list[dict[str, Any]]:
+    """What each of `size` processes has found."""
+    out.mkdir(exist_ok=True)
+    run_processes(PROGRAM, [str(cache.folder), json.dumps(made), str(out), *how], size=size)
+    return [torch.load(out / f"rank{rank}.pt") for rank in range(size)]
+
+
+def farthest(one: Any, other: Any) -> float:
+    """The largest difference of two records of the same shape."""
+    if isinstance(one, Tensor):
+        return float((one.double() - other.double()).abs().max()) if one.numel() else 0.0
+    assert one.keys() == other.keys()
+    return max(farthest(value, other[name]) for name, value in one.items())
+
+
+def differences(one: dict[str, Any], other: dict[str, Any], *, most: float) -> dict[str, float]:
+    """What differs by more, of the records of all cases."""
+    far = {
+        f"{name} {part}": farthest(values, other[name][part])
+        for name, record in one.items()
+        for part, values in record.items()
+    }
+    return {name: value for name, value in far.items() if not value < most}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [2, 4])
+def test_several_processes_compute_what_one_does(
+    tiny_cache: Cache, tiny_bert, tmp_path: Path, size: int
+) -> None:
+    """Every bound, local and global, every reading of the max, every mask and critic."""
+    made = cases(tiny_bert, CASES if size == 2 else (*MANY, "all sentences", "global centred"))
+    (alone,) = trained(tiny_cache, made, 1, tmp_path / "1", "float64")
+    for found in trained(tiny_cache, made, size, tmp_path / "n", "float64"):
+        assert differences(alone, found, most=1e-9) == {}
+
+
+@pytest.mark.slow
+def test_a_step_in_float32_is_the_same_to_rounding(
+    tiny_cache: Cache, tiny_bert, tmp_path: Path
+) -> None:
+    made = cases(tiny_bert, ("local infonce", "global mine", "trained texts"), steps=1)
+    for record in made.values():
+        record["learning_rate"] = record["text_learning_rate"] = 1e-9  # Adam makes steps of noise
+    (alone,) = trained(tiny_cache, made, 1, tmp_path / "1")
+    for found in trained(tiny_cache, made, 2, tmp_path / "2"):
+        assert differences(alone, found, most=1e-5) == {}
+
+
+@pytest.mark.slow
+def test_a_gather_with_a_wrong_gradient_is_found(
+    tiny_cache: Cache, tiny_bert, tmp_path: Path
+) -> None:
+    """Its values are right: only a comparison with one process tells."""
+    made = cases(tiny_bert, ("hard",), steps=1)
+    (alone,) = trained(tiny_cache, made, 1, tmp_path / "1", "float64")
+    for found in trained(tiny_cache, made, 2, tmp_path / "2", "float64", "wrong"):
+        wrong = differences(alone, found, most=1e-9)
+        assert "hard losses" not in wrong
+        assert "hard gradients" in wrong
+
+
+@pytest.mark.slow
+def test_killed_and_resumed_by_two_processes_it_ends_where_one_does(
+    tiny_cache: Cache, tiny_bert, tmp_path: Path
+) -> None:
+    made = cases(tiny_bert, ("trained texts",), bound="mine", steps=10)
+    (alone,) = trained(tiny_cache, made, 1, tmp_path / "whole", "float64")
+    out = tmp_path / "killed"
+    out.mkdir()
+    words = [str(tiny_cache.folder), json.dumps(made), str(out), "float64", "saved"]
+    (process,) = start_processes(PROGRAM, words, size=1)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "saved\n"
+    process.kill()
+    process.communicate()
+    for found in trained(tiny_cache, made, 2, out, "float64"):
+        expected = alone["trained texts"]
+        expected["losses"] = expected["losses"][-5:]
+        assert differences({"trained texts": expected}, found, most=1e-9) == {}
+
+
+def test_each_process_has_rows_in_order_and_evenly() -> None:
+    for total in (1, 5, 6, 64):
+        for size in (1, 2, 4, 5):
+            shares = [Processes(rank, size).share(total) for rank in range(size)]
+            rows = [row for share in shares for row in range(total)[share]]
+            assert rows == list(range(total))
+            lengths = [len(range(total)[share]) for share in shares]
+            assert max(lengths) - min(lengths) <= 1
+
+
+def test_a_batch_smaller_than_the_processes_is_refused(build, monkeypatch) -> None:
+    monkeypatch.setattr(scoring, "join", lambda device: Processes(rank=1, size=6))
+    with pytest.raises(ConfigError, match="batch_size=5 images for 6 processes: each needs one"):
+        build(batch_size=5)
