@@ -6,9 +6,10 @@ process holds the whole [M, M] and computes the bound as one process would. Taug
 14_full_mimic_cxr.
 """
 
+import functools
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
@@ -27,10 +28,15 @@ class Processes:
     """The processes of a run, seen from one of them.
 
     rank: of this process; that of rank 0 is the record of the run. size: how many there are.
+    group: of torch.distributed, in which nobody may keep the others waiting for long.
     """
 
     rank: int = 0
     size: int = 1
+    group: distributed.ProcessGroup | None = None
+
+    def __deepcopy__(self, memo: Any) -> "Processes":
+        return self  # a copy of a network is of the same processes
 
     def holders(self, total: int) -> Tensor:
         """Which process has each of `total` rows, [total] int64: in order, and evenly."""
@@ -63,7 +69,7 @@ class Processes:
         for rank in range(self.size):
             place[holders == rank] = rank * most + torch.arange(int(counts[rank]))
         padded = nn.functional.pad(rows, (0, 0) * (rows.ndim - 1) + (0, most - len(rows)))
-        everyones: Tensor = _Gather.apply(padded, self.rank, self.size)
+        everyones: Tensor = _Gather.apply(padded, self)
         return everyones[place.to(rows.device)]
 
     def sum(self, values: Tensor) -> Tensor:
@@ -75,7 +81,7 @@ class Processes:
     def sum_in_place(self, values: Tensor) -> None:
         """The sum over processes, without gradient."""
         if self.size > 1:
-            distributed.all_reduce(values)
+            distributed.all_reduce(values, group=self.group)
 
     def mean_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Each gradient becomes its mean over processes; one message for all of one type."""
@@ -85,7 +91,7 @@ class Processes:
         for dtype in {one.dtype for one in gradients}:
             some = [one for one in gradients if one.dtype == dtype]
             message = torch.cat([one.flatten() for one in some]).div_(self.size)
-            distributed.all_reduce(message)
+            distributed.all_reduce(message, group=self.group)
             parts = message.split([one.numel() for one in some])
             for gradient, part in zip(some, parts, strict=True):
                 gradient.copy_(part.view_as(gradient))
@@ -95,7 +101,7 @@ class Processes:
         if self.size == 1:
             return flag
         flags = torch.tensor([flag], dtype=torch.int32)
-        distributed.all_reduce(flags, distributed.ReduceOp.MAX)
+        distributed.all_reduce(flags, distributed.ReduceOp.MAX, group=self.group)
         return bool(flags)
 
     def meet(self, what: str, seconds: float = MEETING_SECONDS) -> None:
@@ -137,25 +143,43 @@ def join(device: torch.device) -> Processes:
     if not {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"} <= os.environ.keys():
         return ALONE
     if not distributed.is_initialized():
+        timeout = timedelta(seconds=MEETING_SECONDS)
+        store, rank, size = next(distributed.rendezvous("env://", timeout=timeout))
+        # torchrun keeps one store for all its attempts; without this the addresses in it are those
+        # of the processes that were there before, and all wait for them.
+        attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
         distributed.init_process_group(
             "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
-            timeout=timedelta(seconds=STEP_SECONDS),
+            store=distributed.PrefixStore(f"attempt {attempt}", store),
+            rank=rank,
+            world_size=size,
+            timeout=timeout,
         )
-    return Processes(distributed.get_rank(), distributed.get_world_size())
+    return _joined()
+
+
+@functools.cache
+def _joined() -> Processes:
+    everyone = Processes(distributed.get_rank(), distributed.get_world_size())
+    everyone.meet("the start")
+    group = distributed.new_group(timeout=timedelta(seconds=STEP_SECONDS))
+    assert isinstance(group, distributed.ProcessGroup)  # else this rank were not in it
+    return replace(everyone, group=group)
 
 
 class _Gather(torch.autograd.Function):
     """[c, ...] of each process -> [size * c, ...]; the gradient of a row is summed over all."""
 
     @staticmethod
-    def forward(ctx: Any, rows: Tensor, rank: int, size: int) -> Tensor:
-        ctx.own = slice(rank * len(rows), (rank + 1) * len(rows))
+    def forward(ctx: Any, rows: Tensor, processes: Processes) -> Tensor:
+        rank, size = processes.rank, processes.size
+        ctx.own, ctx.group = slice(rank * len(rows), (rank + 1) * len(rows)), processes.group
         everyones = rows.new_empty(size * len(rows), *rows.shape[1:])
-        distributed.all_gather(list(everyones.chunk(size)), rows.contiguous())
+        distributed.all_gather(list(everyones.chunk(size)), rows.contiguous(), group=ctx.group)
         return everyones
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        gradient = gradient.contiguous()
-        distributed.all_reduce(gradient)
-        return gradient[ctx.own], None, None
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        gradient = gradient.clone(memory_format=torch.contiguous_format)
+        distributed.all_reduce(gradient, group=ctx.group)
+        return gradient[ctx.own], None

@@ -45,7 +45,7 @@ if "float64" in how:  # so that rounding cannot grow: in float32 a ReLU that fli
     stepping.normalise = scoring.normalise = lambda images: normalise(images).double()
 if "wrong" in how:  # each process keeps the gradient of its own rows: a common mistake
     def only_own(ctx, gradient):
-        return gradient[ctx.own], None, None
+        return gradient[ctx.own], None
     processes._Gather.backward = staticmethod(only_own)
 for name, fields in json.loads(cases).items():
     training = stepping.Pretraining(TrainConfig.of_record(fields), cache)

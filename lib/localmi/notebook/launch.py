@@ -113,7 +113,7 @@ def launch(
         )
     )
     go_on = f"Go on: the same command with --out {out}"
-    if (out / STOPPED).is_file() and not (out / RESULTS).is_file():
+    if stopped and (out / STOPPED).is_file():
         print(f"Stopped as asked, and saved. {go_on}", flush=True)
         return DONE
     if code:
