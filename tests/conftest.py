@@ -39,6 +39,12 @@ def _home_is_scratch(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pyte
         monkeypatch.setenv(name, folder)
 
 
+@pytest.fixture(autouse=True)
+def _nobody_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is tried again is tried again at once: three tries in all."""
+    monkeypatch.setattr("localmi.files.WAITS", (0, 0))
+
+
 @pytest.fixture(scope="session")
 def tiny_cache(tmp_path_factory: pytest.TempPathFactory) -> Cache:
     """A synthetic study of 12 patients at 64 x 64, every other study with a second image."""

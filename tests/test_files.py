@@ -1,9 +1,11 @@
 """Files are whole or not there, whatever happens while they are written."""
 
+import errno
 import hashlib
 import json
 import os
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -11,16 +13,21 @@ import pandas as pd
 import pytest
 from places import ROOT
 
+from localmi import errors, files
 from localmi.files import (
     ASIDE,
     REPOSITORY,
+    append_text,
     file_hash,
     kept_array,
+    patiently,
     whole_file,
     write_json,
     write_table,
     write_text,
 )
+
+REAL_WAITS = files.WAITS  # no test waits: see conftest
 
 
 def names(folder: Path) -> list[str]:
@@ -134,6 +141,100 @@ def test_the_hash_of_a_file_is_that_of_its_content(tmp_path: Path) -> None:
     content = os.urandom(300_000)  # more than is read at once
     (tmp_path / "file").write_bytes(content)
     assert file_hash(tmp_path / "file") == hashlib.sha256(content).hexdigest()
+
+
+# --- Patience -----------------------------------------------------------------------------------
+
+
+class Away:
+    """Fails so many times."""
+
+    def __init__(self, times: int, error: Exception) -> None:
+        self.times, self.error, self.tries = times, error, 0
+
+    def __call__(self) -> str:
+        self.tries += 1
+        if self.tries <= self.times:
+            raise self.error
+        return "here"
+
+
+def full_disk() -> OSError:
+    return OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_what_fails_is_tried_again_for_about_a_minute(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr(files.time, "sleep", waits.append)
+    monkeypatch.setattr(files, "WAITS", REAL_WAITS)
+    assert patiently(Away(len(REAL_WAITS), full_disk()), "Not written") == "here"
+    assert waits == sorted(waits)
+    assert 50 < sum(waits) < 70
+    said = capsys.readouterr().out.splitlines()
+    assert said == [
+        f"Not written: [Errno 28] No space left on device. Another try in {wait} s."
+        for wait in waits
+    ]
+    always = Away(99, full_disk())
+    with pytest.raises(OSError, match="No space left"):
+        patiently(always, "Not written")
+    assert always.tries == len(REAL_WAITS) + 1
+
+
+@pytest.mark.parametrize(
+    "error",
+    [PermissionError(errno.EACCES, "no"), FileNotFoundError(errno.ENOENT, "no"), ValueError()],
+)
+def test_other_errors_are_raised_at_once(error: Exception) -> None:
+    work = Away(1, error)
+    with pytest.raises(type(error)):
+        patiently(work, "")
+    assert work.tries == 1
+    work = Away(1, error)
+    assert patiently(work, "", may_pass=lambda found: found is error) == "here"
+    with pytest.raises(KeyboardInterrupt):
+        patiently(Away(1, KeyboardInterrupt()), "", may_pass=lambda _: True)  # type: ignore[arg-type]
+
+
+def test_text_is_written_once_there_is_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.fsync
+    away = Away(2, full_disk())
+    monkeypatch.setattr(os, "fsync", lambda file: away() and real(file))
+    write_json([1], tmp_path / "a.json")
+    assert json.loads((tmp_path / "a.json").read_text()) == [1]
+    assert away.tries == 3
+    assert names(tmp_path) == ["a.json"]
+
+
+@pytest.mark.parametrize("part", [0, 3, 8])
+@pytest.mark.parametrize("passes", [True, False])
+def test_of_text_that_is_added_all_or_nothing_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: int, passes: bool
+) -> None:
+    """The system itself refuses to let the file grow beyond a part of the text."""
+    resource = pytest.importorskip("resource")  # not on Windows
+    path = tmp_path / "log"
+    append_text("first\n", path)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def wait(_: float) -> None:
+        assert path.read_text() == "first\n"
+        if passes:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    monkeypatch.setattr(files.time, "sleep", wait)
+    monkeypatch.setattr(errors, "MACHINE", {*errors.MACHINE, errno.EFBIG})  # what a limit gives
+    resource.setrlimit(resource.RLIMIT_FSIZE, (6 + part, before[1]))
+    try:
+        with nullcontext() if passes else pytest.raises(OSError, match=r"File too large|No space"):
+            append_text("second π\n", path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert path.read_text(encoding="utf-8") == "first\n" + "second π\n" * passes
 
 
 # --- kept_array ---------------------------------------------------------------------------------

@@ -1,3 +1,4 @@
+import errno
 import json
 import math
 from pathlib import Path
@@ -7,7 +8,7 @@ import pytest
 import torch
 
 import localmi
-from localmi.errors import DataError
+from localmi.errors import CheckpointError, DataError
 from localmi.record import MetricsLog, Result, finish_record, record_metrics, write_results
 from localmi.statistics import Interval
 
@@ -88,6 +89,42 @@ def test_a_kill_while_resuming_loses_nothing(run_dir: Path, monkeypatch) -> None
     with pytest.raises(KeyboardInterrupt):
         MetricsLog(run_dir, resume_at=10)
     assert lines(run_dir) == [{"step": 0, "bound": 0.5}]
+
+
+def test_a_full_disk_leaves_whole_lines(run_dir: Path, monkeypatch, capsys) -> None:
+    """Tried again, then told; what stood there before stays."""
+    log = MetricsLog(run_dir)
+    log.write(1, bound=0.5)
+    real, left = Path.open, [2]
+
+    def full(self: Path, *how: Any, **more: Any) -> Any:
+        if how[:1] == ("ab",) and left[0] > 0:
+            left[0] -= 1
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(self, *how, **more)
+
+    monkeypatch.setattr(Path, "open", full)
+    log.write(2, bound=0.25)
+    assert capsys.readouterr().out.count("metrics.jsonl could not be written: [Errno 28]") == 2
+    left[0] = 99
+    with pytest.raises(CheckpointError, match=r"metrics\.jsonl could not be written.*--resume"):
+        log.write(3, bound=0.125)
+    assert lines(run_dir) == [{"step": 1, "bound": 0.5}, {"step": 2, "bound": 0.25}]
+
+
+def test_a_full_disk_while_resuming_loses_nothing(run_dir: Path, monkeypatch) -> None:
+    log = MetricsLog(run_dir)
+    log.write(1, bound=0.5)
+    log.write(2, bound=0.25)
+    before = (run_dir / "metrics.jsonl").read_text()
+
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(CheckpointError, match="No space left on device.*untouched"):
+        MetricsLog(run_dir, resume_at=1)
+    assert (run_dir / "metrics.jsonl").read_text() == before
 
 
 def test_a_value_that_is_not_finite_is_null(run_dir: Path) -> None:

@@ -4,6 +4,8 @@ import errno
 from collections.abc import Iterable, Sequence
 
 MACHINE = {
+    errno.ENOSPC,
+    errno.EDQUOT,
     errno.EIO,
     errno.EMFILE,
     errno.ENFILE,

@@ -1,12 +1,16 @@
 """Files that stand under their own name only once they are whole, and hashes of them."""
 
+import errno
 import hashlib
 import json
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
+
+from localmi.errors import machine_failed
 
 if TYPE_CHECKING:  # what only names these does not wait for them
     import numpy as np
@@ -14,10 +18,38 @@ if TYPE_CHECKING:  # what only names these does not wait for them
 
 REPOSITORY = Path(__file__).resolve().parents[2]  # localmi is installed editable
 ASIDE = ".tmp"  # ends the name of a file that is being written
+WAITS = (1, 2, 4, 8, 16, 30)  # seconds between two tries: a minute in all
+
+T = TypeVar("T")
+
+
+def patiently(
+    work: Callable[[], T], failed: str, *, may_pass: Callable[[Exception], bool] = machine_failed
+) -> T:
+    """What `work` gives; tried again, after longer and longer waits, where its error may pass.
+
+    Args:
+        work: leaves nothing behind where it fails.
+        failed: what is said of each try, with the error: "x.json could not be written".
+        may_pass: a disk that is full, a folder of the network that is away; other errors are
+            raised at once.
+    """
+    for wait in WAITS:
+        try:
+            return work()
+        except Exception as error:
+            if not may_pass(error):
+                raise
+            with suppress(OSError):  # a log on the same full disk
+                print(f"{failed}: {error}. Another try in {wait} s.", flush=True)
+        time.sleep(wait)
+    return work()
 
 
 @contextmanager
-def whole_file(path: Path, *, shared: bool = False) -> Iterator[BinaryIO]:
+def whole_file(
+    path: Path, *, shared: bool = False, before: Callable[[], None] = lambda: None
+) -> Iterator[BinaryIO]:
     """A file to write to, that takes its name once it is whole and on the disk.
 
     Until then what stood there before stays; where writing fails, nothing is left aside.
@@ -25,6 +57,7 @@ def whole_file(path: Path, *, shared: bool = False) -> Iterator[BinaryIO]:
     Args:
         path: of the file; its folder exists.
         shared: several processes may write it at once, each aside under a name of its own.
+        before: is called when the file is whole, the last thing before it takes its name.
     """
     aside = path.with_name(f"{path.name}{f'.{os.getpid()}' if shared else ''}{ASIDE}")
     try:
@@ -32,6 +65,7 @@ def whole_file(path: Path, *, shared: bool = False) -> Iterator[BinaryIO]:
             yield file
             file.flush()
             os.fsync(file.fileno())
+        before()
         os.replace(aside, path)
     except BaseException:
         with suppress(OSError):
@@ -46,9 +80,31 @@ def write_table(table: "pd.DataFrame", path: Path) -> None:
 
 
 def write_text(text: str, path: Path) -> None:
-    """A text file, in one step."""
-    with whole_file(path) as file:
-        file.write(text.encode())
+    """A text file, in one step; patiently."""
+
+    def write() -> None:
+        with whole_file(path) as file:
+            file.write(text.encode())
+
+    patiently(write, f"{path.name} could not be written")
+
+
+def append_text(text: str, path: Path) -> None:
+    """Text at the end of a file: all of it, or where that fails nothing; patiently."""
+    data = text.encode()
+
+    def write() -> None:
+        with path.open("ab", buffering=0) as file:
+            whole = file.tell()
+            try:
+                if file.write(data) < len(data):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+            except OSError:
+                with suppress(OSError):
+                    file.truncate(whole)
+                raise
+
+    patiently(write, f"{path.name} could not be written")
 
 
 def write_json(content: Any, path: Path) -> None:

@@ -8,14 +8,14 @@ import json
 import math
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import localmi
-from localmi.errors import DataError
-from localmi.files import write_json, write_text
+from localmi.errors import CheckpointError, DataError
+from localmi.files import append_text, write_json, write_text
 
 if TYPE_CHECKING:  # the runner does not wait for scipy
     from localmi.statistics import Interval
@@ -40,6 +40,9 @@ class MetricsLog:
         run_dir: folder of the run, or None.
         resume_at: step the run goes on from; lines of later steps, which a killed run wrote after
             its last checkpoint, are dropped.
+
+    Raises:
+        CheckpointError: the file could not be written.
     """
 
     def __init__(self, run_dir: Path | None, *, resume_at: int = 0) -> None:
@@ -48,8 +51,7 @@ class MetricsLog:
         if run_dir is not None and self._path is not None and self._path.exists():
             rows = MetricsLog.read(run_dir).rows
             self.rows = [row for row in rows if row["step"] <= resume_at]
-            if keeps_record():
-                write_text("".join(_line(row) for row in self.rows), self._path)
+            self._keep(write_text, *self.rows)
 
     @classmethod
     def read(cls, run_dir: Path) -> "MetricsLog":
@@ -67,12 +69,25 @@ class MetricsLog:
         return log
 
     def write(self, step: int, **values: float) -> None:
-        """One line; on disk when this returns, so that a watcher sees it."""
+        """One line; on disk when this returns, so that a watcher sees it.
+
+        Raises:
+            CheckpointError: it could not be written (disk full, folder gone).
+        """
         row = {"step": step, **values}
         self.rows.append(row)
-        if self._path is not None and keeps_record():
-            with self._path.open("a", encoding="utf-8") as file:
-                file.write(_line(row))
+        self._keep(append_text, row)
+
+    def _keep(self, write: Callable[[str, Path], None], *rows: Mapping[str, Any]) -> None:
+        if self._path is None or not keeps_record():
+            return
+        try:
+            write("".join(map(_line, rows)), self._path)
+        except OSError as error:
+            raise CheckpointError(
+                f"{METRICS} could not be written: {error}. What stood in it is untouched. Free "
+                "some disk space, or see that its folder is there; then go on with --resume."
+            ) from error
 
     def column(self, name: str) -> tuple[list[int], list[float]]:
         """(steps, values) of one metric, where it was logged."""

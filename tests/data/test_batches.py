@@ -92,7 +92,7 @@ def test_worker_processes_give_the_same_batches(tiny_cache) -> None:
         assert_equal(one, other)
 
 
-def test_memory_maps_are_opened_anew_and_not_sent(tiny_cache: Cache) -> None:
+def test_files_are_opened_anew_and_not_sent(tiny_cache: Cache) -> None:
     made = TrainingBatches(SplitData(tiny_cache, "train"), size=3, seed=0)
     sent = pickle.dumps(made)
     assert len(sent) < tiny_cache.images[:].nbytes

@@ -13,9 +13,8 @@ from places import NOTEBOOKS
 from typer.testing import CliRunner
 
 from localmi.__main__ import REFUSED, app
-from localmi.notebook import plan, run
+from localmi.notebook import run
 from localmi.notebook.parameter_files import read_yaml
-from localmi.train import loop
 
 
 @pytest.fixture
@@ -185,9 +184,38 @@ def test_the_second_of_two_waits_and_finds_the_run_finished(
     assert len(executed) == 1
 
 
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "empty", "missing"])
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(
+    notebook: Path, tmp_path: Path, executed: list[run.Plan], damage: str
+) -> None:
+    """A sweep goes on by itself, as long as one of them is whole."""
+    out = tmp_path / "run"
+    assert call(notebook, out) == run.DONE
+    newest, older = out / "checkpoint.pt", out / "checkpoint-000500.pt"
+    for path in (newest, older):
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("weights", bytes(1000))
+    data = bytearray(newest.read_bytes())
+    data[500] ^= 1
+    newest.write_bytes({"truncated": data[:-9], "flipped": data}.get(damage, b""))
+    if damage == "missing":
+        newest.unlink()
+    assert call(notebook, out) == run.DONE
+    assert executed[-1].values["resume"] is True
+    assert executed[-1].checkpoint == older
+    older.write_bytes(b"")
+    said = refusal(notebook, out)
+    assert f"Every checkpoint in {out} is damaged: " in said
+    assert "checkpoint-000500.pt" in said
+    assert len(executed) == 2
+    for path in (newest, older):  # as it advises
+        path.unlink(missing_ok=True)
+    assert call(notebook, out) == run.DONE
+    assert executed[-1].values["resume"] is False
+
+
 def test_the_checkpoint_is_the_one_that_the_notebooks_loop_writes() -> None:
     text = NOTEBOOKS / "text" / "07_train_local_mi.py"
     source = text.read_text(encoding="utf-8")
     assert f"\n{run.RESUME} = False" in source
     assert f"{run.RESUME}={run.RESUME})" in source  # handed on to `fit`
-    assert plan.CHECKPOINT == loop.CHECKPOINT

@@ -233,6 +233,26 @@ def test_resume_tells_the_notebook_whether_there_is_a_checkpoint(
     assert plan_run(notebook).values["resume"] is False
 
 
+def test_a_resume_says_which_checkpoint_is_damaged_and_where_it_goes_on(
+    make: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The runner itself, for what the notebook says is not shown on credentialed data."""
+    notebook = make(BODY, "\nresume = False  # go on from the checkpoint in run_dir")
+    (out := tmp_path / "run").mkdir()
+    (out / "parameters.yaml").write_text("steps: 9\n")
+    with zipfile.ZipFile(out / "checkpoint-000500.pt", "w"):
+        pass
+    (out / "checkpoint.pt").write_bytes(b"half")
+    monkeypatch.setattr(run, "execute_with_outputs", lambda *_: "")
+    run.execute_plan(run.plan_run(notebook, out=out, resume=True))
+    said = (out / "run.log").read_text().splitlines()
+    assert said[1] == (
+        "Damaged: checkpoint.pt. The run goes on from the checkpoint before, of step 500: "
+        "checkpoint-000500.pt."
+    )
+    assert (out / "checkpoint.pt").read_bytes() == b"half"
+
+
 def test_resume_needs_a_run_folder(notebook: Path, tmp_path: Path) -> None:
     for out in (None, tmp_path / "none", tmp_path):
         with pytest.raises(ConfigError, match="--resume needs --out"):

@@ -36,18 +36,19 @@ def path(tmp_path: Path) -> Path:
     return path
 
 
-def assert_holds(path: Path, step: int) -> None:
-    """The checkpoint of this step is there, whole, and nothing lies beside it."""
+def assert_holds(path: Path, step: int, *before: int) -> None:
+    """The checkpoint of this step is there, whole, and beside it those before and nothing else."""
     found, expected = load_checkpoint(path), state_of(step)
     assert torch.equal(found.pop("alignment")["weight"], expected.pop("alignment")["weight"])
     assert found == expected
-    assert [file.name for file in path.parent.iterdir()] == [path.name]
+    kept = [f"checkpoint-{old:06d}.pt" for old in before]
+    assert sorted(file.name for file in path.parent.iterdir()) == [*kept, path.name]
 
 
 def test_what_is_saved_is_loaded(path: Path) -> None:
     assert_holds(path, 1)
     save_checkpoint(state_of(2), path)
-    assert_holds(path, 2)
+    assert_holds(path, 2, 1)
 
 
 def half_written(error: BaseException) -> Callable[..., None]:
@@ -74,10 +75,10 @@ def test_a_full_disk_leaves_the_last_checkpoint(path: Path, monkeypatch, error) 
             save_checkpoint(state_of(2), path)
     assert_holds(path, 1)
     save_checkpoint(state_of(2), path)
-    assert_holds(path, 2)
+    assert_holds(path, 2, 1)
 
 
-@pytest.mark.parametrize("failing", ["fsync", "replace"])
+@pytest.mark.parametrize("failing", ["fsync", "link", "replace"])
 def test_a_disk_that_fills_at_the_last_moment(path: Path, monkeypatch, failing: str) -> None:
     def fail(*_: Any) -> None:
         raise FULL
@@ -85,7 +86,7 @@ def test_a_disk_that_fills_at_the_last_moment(path: Path, monkeypatch, failing: 
     monkeypatch.setattr(os, failing, fail)
     with pytest.raises(CheckpointError, match="No space left on device.*Free some disk space"):
         save_checkpoint(state_of(2), path)
-    assert_holds(path, 1)
+    assert_holds(path, 1, *[1] * (failing == "replace"))  # by then it has its second name
 
 
 @pytest.mark.parametrize("limit", [0, 100, 5000])
@@ -109,7 +110,7 @@ def test_a_kill_while_writing_leaves_the_last_checkpoint(path: Path, monkeypatch
             save_checkpoint(state_of(2), path)
     assert load_checkpoint(path)["step"] == 1
     save_checkpoint(state_of(3), path)
-    assert_holds(path, 3)
+    assert_holds(path, 3, 1)
 
 
 def test_the_first_checkpoint_cannot_be_written(tmp_path: Path, monkeypatch) -> None:

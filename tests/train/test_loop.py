@@ -15,7 +15,8 @@ from localmi.evaluate.held_out import HeldOutBound, SplitResult
 from localmi.processes import ALONE, Processes
 from localmi.record import METRICS, MetricsLog
 from localmi.statistics import Interval
-from localmi.train.checkpoint import CHECKPOINT, load_checkpoint
+from localmi.train.checkpoint import load_checkpoint
+from localmi.train.checkpoint_files import CHECKPOINT, kept_before
 from localmi.train.config import TrainConfig
 from localmi.train.loop import fit
 from localmi.train.pretraining import Pretraining
@@ -143,7 +144,9 @@ def test_the_numbers_are_those_of_the_run(build, validate, run_dir: Path) -> Non
     assert log.column("cap")[1][-1] == found.held_out.cap
     assert log.column("shuffled")[1][-1] == found.shuffled.bound.value
     assert MetricsLog(run_dir, resume_at=5).rows == log.rows
-    assert {path.name for path in run_dir.iterdir()} == {METRICS, CHECKPOINT}
+    before = "checkpoint-000004.pt"
+    assert {path.name for path in run_dir.iterdir()} == {METRICS, CHECKPOINT, before}
+    assert load_checkpoint(run_dir / before)["step"] == 4
     assert load_checkpoint(run_dir / CHECKPOINT)["step"] == 5
 
 
@@ -206,6 +209,37 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_numbers(
         assert all(torch.equal(value, other[name]) for name, value in one.items())
     states = [load_checkpoint(folder / CHECKPOINT) for folder in folders]
     assert [state["step"] for state in states] == [7, 7]
+
+
+@pytest.mark.parametrize("how", ["truncated", "flipped", "empty"])
+def test_from_a_damaged_checkpoint_it_falls_back_to_the_same_numbers(
+    build, validate, tmp_path: Path, capsys: pytest.CaptureFixture[str], how: str
+) -> None:
+    """The one before is gone on from, and what was logged after it is logged anew."""
+    changes = {"steps": 7, "evaluate_every": 3, "text_learning_rate": 1e-3}
+    whole_dir, damaged_dir = tmp_path / "whole", tmp_path / "damaged"
+    for folder in (whole_dir, damaged_dir):
+        folder.mkdir()
+        fit(build(**changes), validate, run_dir=folder)
+    newest = damaged_dir / CHECKPOINT
+    data = bytearray(newest.read_bytes())
+    data[len(data) // 2] ^= 1
+    newest.write_bytes({"truncated": data[:-99], "flipped": data, "empty": b""}[how])
+    left = newest.read_bytes()
+    again = build(**changes)
+    again.load(newest)
+    assert again.step == 6
+    assert newest.read_bytes() == left
+    log = fit(build(**changes), validate, run_dir=damaged_dir, resume=True)
+    assert "Damaged: checkpoint.pt. The run goes on" in capsys.readouterr().out
+    assert log.column("training")[0] == [1, 2, 3, 4, 5, 6, 7]
+    assert (damaged_dir / METRICS).read_text() == (whole_dir / METRICS).read_text()
+    one, other = (load_checkpoint(folder / CHECKPOINT) for folder in (whole_dir, damaged_dir))
+    assert all(
+        torch.equal(weights, other["critic"][name]) for name, weights in one["critic"].items()
+    )
+    assert one["step"] == other["step"] == 7
+    assert list(kept_before(newest)) == [6]
 
 
 def test_it_goes_on_where_the_checkpoint_was_written(validate, run_dir: Path) -> None:

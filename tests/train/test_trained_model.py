@@ -12,7 +12,8 @@ from localmi.data.batches import SplitData
 from localmi.downstream.pretrained_encoder import load_image_encoder
 from localmi.errors import CheckpointError, ConfigError
 from localmi.record import METRICS, RESULTS
-from localmi.train.checkpoint import CHECKPOINT, load_checkpoint, save_checkpoint
+from localmi.train.checkpoint import load_checkpoint, save_checkpoint
+from localmi.train.checkpoint_files import CHECKPOINT, kept_before
 from localmi.train.pretraining import Pretraining
 from localmi.train.trained_model import (
     TrainedModel,
@@ -207,6 +208,34 @@ def test_no_file_and_damage(build, tiny_cache, whole, slim) -> None:
     with pytest.raises(CheckpointError, match="cannot be read"):
         export_networks(whole, slim)
     assert not slim.exists()
+
+
+def test_of_a_damaged_one_the_one_before_is_named_and_not_taken(
+    build, tiny_cache, whole, slim
+) -> None:
+    run = build(steps=3)
+    for _ in run.run(until=2):
+        run.save(whole)
+    older = kept_before(whole)[1]
+    whole.write_bytes(whole.read_bytes()[:-100])
+    for read in (
+        lambda path: load_trained_model(path, tiny_cache),
+        lambda path: export_networks(path, slim),
+        load_image_encoder,
+    ):
+        with pytest.raises(CheckpointError) as caught:
+            read(whole)
+        assert f"The one before it is whole: {older}." in str(caught.value)
+        read(older)  # as it says
+
+
+def test_an_export_leaves_the_files_beside_it(build, whole, slim) -> None:
+    """Though one is named as a checkpoint that is kept beside another would be."""
+    trained(build, whole)
+    kept = slim.with_name("slim-000001.pt")
+    kept.touch()
+    export_networks(whole, slim)
+    assert kept.exists()
 
 
 def test_an_export_replaces_nothing(build, whole, slim) -> None:

@@ -3,15 +3,14 @@
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, get_args
+from typing import get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from localmi.data.cache.cache import Cache, open_cache
-from localmi.data.cache.shards import ImageRows
+from localmi.data.cache.cache import Cache
 from localmi.data.reports import SentenceKind
 from localmi.data.splits import SPLITS
 from localmi.data.tables import counted
@@ -133,8 +132,7 @@ class SplitData:
         self.split = split
         self.unit = unit
         self.image_size = cache.image_size
-        self._folder = cache.folder
-        self._images: Any = cache.images
+        self._images = cache.images
         self._rows = self.manifest.index_in_cache.to_numpy()
         self.study_ids = self.manifest["study_id"].unique()
         code = {study: number for number, study in enumerate(self.study_ids)}
@@ -176,16 +174,6 @@ class SplitData:
             text_study=torch.from_numpy(self.study[index][owner]),
             text=torch.from_numpy(text),
         )
-
-    def __getstate__(self) -> dict[str, Any]:
-        """What a worker process gets: no memory maps, for they would be sent as their bytes."""
-        mapped = isinstance(self._images, ImageRows)
-        return vars(self) | ({"_images": None} if mapped else {})
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state)
-        if self._images is None:
-            self._images = open_cache(self._folder).images
 
 
 def epoch_order(

@@ -1,23 +1,32 @@
 """A notebook run in the open: its outputs are stored, and shown as they come."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TextIO
 
+from localmi.errors import machine_failed
+
 
 class Tee:
-    """Writes to the screen and to the log at once."""
+    """Writes to the screen and to the log at once; a full disk costs lines, and not the run."""
 
     def __init__(self, *streams: TextIO) -> None:
         self._streams = streams
 
     def write(self, text: str) -> int:
-        for stream in self._streams:
-            stream.write(text)
+        self._each(lambda stream: stream.write(text))
         return len(text)
 
     def flush(self) -> None:
+        self._each(lambda stream: stream.flush())
+
+    def _each(self, does: Callable[[TextIO], object]) -> None:
         for stream in self._streams:
-            stream.flush()
+            try:
+                does(stream)
+            except OSError as error:
+                if not machine_failed(error):
+                    raise
 
 
 def execute_with_outputs(executed: Path, *, screen: Tee, errors: Tee) -> str:

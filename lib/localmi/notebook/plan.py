@@ -1,7 +1,6 @@
 """What a headless run will do, checked before anything is executed or written."""
 
 import itertools
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +12,10 @@ from localmi.notebook import parameters as notebook_parameters
 from localmi.notebook.parameter_files import read_yaml
 from localmi.notebook.parameters import Parameters
 from localmi.privacy.credentialed import folders, is_credentialed
+from localmi.train.checkpoint_files import CHECKPOINT, by_age, last_whole
 
 RUN_DIR = "run_dir"  # the parameter a notebook writes its results to; "" keeps nothing
 RESUME = "resume"  # the parameter of a notebook that can go on from a checkpoint
-CHECKPOINT = "checkpoint.pt"  # from this one
 ALLOW_OUTPUTS = "allow_outputs"  # a parameter a notebook may have; as the flag
 PARAMETERS_FILE = "parameters.yaml"
 
@@ -34,6 +33,7 @@ class Plan:
     numbered: bool  # run_dir was not asked for by name
     credentialed: bool = False  # the data has ids of MIMIC-CXR
     allow_outputs: bool = False  # to be stored and printed even so
+    checkpoint: Path | None = None  # from which it goes on: the newest that is whole
 
     @property
     def changed(self) -> dict[str, Any]:
@@ -63,7 +63,7 @@ def plan_run(
 
     Raises:
         ConfigError: an unknown parameter, a wrong type or value, a run folder that exists
-            (or, with `resume`, one that does not, has other parameters, or a damaged checkpoint).
+            (or, with `resume`, one that does not, has other parameters, or no whole checkpoint).
         DataError: no such notebook, or a data folder that does not exist.
     """
     from_file, from_command = dict(from_file or {}), dict(from_command or {})
@@ -82,8 +82,10 @@ def plan_run(
     values = notebook_parameters.resolve(known, from_file, from_command)
     if resume:
         check_same(known, stored, values, run_dir)
+    checkpoint = None
     if resume and RESUME in values:
-        values[RESUME] = _has_checkpoint(run_dir)
+        checkpoint = _last_checkpoint(run_dir)
+        values[RESUME] = checkpoint is not None
     return Plan(
         notebook,
         run_dir,
@@ -94,25 +96,21 @@ def plan_run(
         numbered=out is None,
         credentialed=any(map(is_credentialed, folders(values))),
         allow_outputs=allow_outputs or values.get(ALLOW_OUTPUTS) is True,
+        checkpoint=checkpoint,
     )
 
 
-def _has_checkpoint(run_dir: Path) -> bool:
-    """Whether there is one; refused, as long as nothing is written, where it is damaged."""
-    path = run_dir / CHECKPOINT
-    if not path.is_file():
-        return False
-    try:
-        with zipfile.ZipFile(path) as archive:
-            whole = archive.testzip() is None
-    except (OSError, zipfile.BadZipFile):
-        whole = False
-    if not whole:
+def _last_checkpoint(run_dir: Path) -> Path | None:
+    """The newest that is whole; refused, as long as nothing is written, where all are damaged."""
+    there = by_age(run_dir / CHECKPOINT)
+    whole = last_whole(there)
+    if there and not whole:
+        names = ", ".join(path.name for path in there)
         raise ConfigError(
-            f"The checkpoint {path} is damaged. Put back a copy; or remove it, and --resume "
-            "begins this run anew, with the same parameters."
+            f"Every checkpoint in {run_dir} is damaged: {names}. Put back a copy; or remove them, "
+            "and --resume begins this run anew, with the same parameters."
         )
-    return True
+    return whole
 
 
 def _run_folder(notebook: Path, out: Path | None, resume: bool) -> Path:
@@ -182,7 +180,7 @@ def follower_plan(
     )
     values = notebook_parameters.resolve(known, from_file, from_command)
     if RESUME in values:
-        values[RESUME] = _has_checkpoint(out)
+        values[RESUME] = _last_checkpoint(out) is not None
     return Plan(
         notebook,
         out,

@@ -38,6 +38,7 @@ from localmi.notebook.plan import (
 )
 from localmi.notebook.stopping import passed_on
 from localmi.record import MEASURED, METRICS, RESULTS, finish_record
+from localmi.train.checkpoint_files import CHECKPOINT, going_on_from
 
 # Exit codes; what is refused is an error, and `__main__` makes it 2. A run that was asked to stop
 # and has saved is done for now: 0.
@@ -245,6 +246,8 @@ def _say_start(plan: Plan, screen: Tee) -> None:
     screen.write(f"{'Going on with' if plan.resume else 'Run folder'}: {plan.run_dir}\n")
     if plan.resume and not plan.values.get(RESUME, True):
         screen.write("It has no checkpoint yet: it begins anew.\n")
+    if plan.checkpoint and (said := going_on_from(plan.checkpoint, plan.run_dir / CHECKPOINT)):
+        screen.write(f"{said}\n")
     screen.write(f"Notebook: {plan.notebook}\n")
     screen.write(f"Parameters other than the defaults: {_changes(plan) or 'none'}\n")
     if plan.credentialed:

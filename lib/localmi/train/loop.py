@@ -18,7 +18,7 @@ from localmi.evaluate.held_out import SplitResult
 from localmi.files import write_json
 from localmi.processes import Processes
 from localmi.record import MetricsLog, keeps_record
-from localmi.train.checkpoint import CHECKPOINT
+from localmi.train.checkpoint_files import CHECKPOINT
 from localmi.train.stop import noticed
 
 NOT_FINITE = "not_finite.json"  # in the folder of a run: the batch whose bound is not a number

@@ -30,7 +30,7 @@ from localmi.train.checkpoint import (
     COMPUTED_IN,
     check_same_run,
     check_weights,
-    load_checkpoint,
+    load_last_whole,
     restore,
     save_checkpoint,
 )
@@ -299,9 +299,9 @@ class Pretraining(ScoringNetworks):
         """Go on from a checkpoint of the same configuration on the same data.
 
         Raises:
-            CheckpointError: missing, damaged, of another run or version, or the data changed.
+            CheckpointError: missing, all damaged, of another run or version, or the data changed.
         """
-        state = load_checkpoint(path, map_location=self.device)
+        state, path = load_last_whole(path, map_location=self.device)
         check_same_run(
             state,
             config=self.config,

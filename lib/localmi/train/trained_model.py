@@ -22,12 +22,12 @@ from localmi.model.image import Backbone, ImageEncoder, build_backbone
 from localmi.record import METRICS, RESULTS
 from localmi.train.checkpoint import (
     ALWAYS_THERE,
-    CHECKPOINT,
     COMPUTED_IN,
     config_of,
     read_state,
-    save_checkpoint,
+    write_state,
 )
+from localmi.train.checkpoint_files import CHECKPOINT
 from localmi.train.config import TrainConfig
 from localmi.train.networks import objective_of
 from localmi.train.pretraining import Pretraining
@@ -140,7 +140,7 @@ def export_networks(checkpoint: Path, out: Path) -> None:
     }
     also = (COMPUTED_IN, TEXT_ENCODER, *MEMORY)
     kept |= {name: state[name] for name in also if name in state}
-    save_checkpoint(kept, out)
+    write_state(kept, out)
 
 
 def export_run(run_dir: Path, out: Path) -> None:

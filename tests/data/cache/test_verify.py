@@ -86,8 +86,9 @@ def test_shards_that_are_cut_missing_or_of_another_shape(cache: Cache) -> None:
     assert "of 4 images" in verify_cache(cache.folder)[0]
     np.save(shard, np.zeros((2, 16, 16), np.uint8))
     assert "4 of 4 images" in verify_cache(cache.folder)[0]
-    np.save(shard, np.zeros(0, np.uint8))
-    assert "4 of 4 images" in verify_cache(cache.folder)[0]
+    for other in (np.zeros(0, np.uint8), np.zeros((4, 16, 16)), np.zeros((4, 16, 16), "u1").T):
+        np.save(shard, other)
+        assert "holds no uint8 [rows, S, S]" in verify_cache(cache.folder)[0]
     shard.unlink()
     assert verify_cache(cache.folder) == [
         "shard-00000.npy, of 4 images: No such file or directory"

@@ -1,4 +1,4 @@
-"""The cache: images decoded once into memory-mapped rows, reports split once into sentences.
+"""The cache: images decoded once into rows of files, reports split once into sentences.
 
 A cache folder holds `shard-NNNNN.npy` (uint8 [rows, S, S]), `manifest.parquet`,
 `sentences.parquet`, `rejected.parquet`, `report.json` and `.txt`, and what `folder` says.
@@ -31,7 +31,7 @@ from localmi.data.cache.tables import OWN_COLUMNS, data_hash, make_manifest, mak
 from localmi.data.sources.pairs import Pairs, reasons
 from localmi.data.splits import Leaks, check_leaks
 from localmi.data.tables import keep_rows
-from localmi.errors import ConfigError, DataError, StudyLeakError, check_name
+from localmi.errors import ConfigError, DataError, StudyLeakError, check_name, machine_failed
 from localmi.files import file_hash, write_table
 
 FORMAT = 2  # raised when older caches cannot be read any more
@@ -170,7 +170,7 @@ def open_cache(folder: Path | str) -> Cache:
     """Opens a cache that `build_cache` has written. Fast: no image is read.
 
     Raises:
-        DataError: no cache there, written in another format, or damaged.
+        DataError: no cache there, written in another format, damaged, or cannot be reached.
     """
     folder = Path(folder).expanduser().resolve()
     plan = known_plan(folder)
@@ -189,8 +189,14 @@ def open_cache(folder: Path | str) -> Cache:
             images=images,
         )
     except (OSError, ValueError, KeyError, EOFError) as error:
+        if machine_failed(error):
+            raise DataError(
+                f"The cache in {folder} cannot be reached: {error}. Nothing says that it is "
+                "damaged: see that its disk is there, then try again."
+            ) from error
         raise DataError(
-            f"The cache in {folder} is damaged: {error}. Delete the folder and build it again."
+            f"The cache in {folder} is damaged: {error}. Put back a copy of what is missing, or "
+            "delete the folder and build it again."
         ) from error
 
 

@@ -6,7 +6,6 @@ Taught in 13_preparing_mimic_cxr.
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,7 +13,7 @@ from tqdm import tqdm
 
 from localmi.data.cache.cache import MANIFEST, SENTENCES, known_plan
 from localmi.data.cache.folder import META
-from localmi.data.cache.shards import shard_file
+from localmi.data.cache.shards import READING, Shard, shard_file
 from localmi.data.cache.tables import data_hash
 from localmi.data.tables import counted, examples
 from localmi.errors import DataError
@@ -63,8 +62,8 @@ def _images(folder: Path, manifest: pd.DataFrame, progress: bool) -> list[str]:
         for number, rows in manifest.groupby("shard"):
             file = shard_file(folder, int(str(number)))
             try:
-                wrong = _wrong_rows(np.load(file, mmap_mode="r"), rows)
-            except (OSError, ValueError, EOFError) as error:
+                wrong = _wrong_rows(Shard(file), rows)
+            except READING as error:
                 damaged.append(f"{file.name}, of {counted(len(rows), 'image')}: {_short(error)}")
             else:
                 if len(wrong):
@@ -80,10 +79,11 @@ def _short(error: Exception) -> str:
     return str(getattr(error, "strerror", None) or error)
 
 
-def _wrong_rows(pixels: Any, rows: pd.DataFrame) -> pd.Series:
+def _wrong_rows(shard: Shard, rows: pd.DataFrame) -> pd.Series:
     """image_id of the rows whose pixels have another hash, or are not there."""
+    pixels = np.empty(shard.shape[1:], np.uint8)
     good = [
-        row < len(pixels) and hashlib.sha256(pixels[row].tobytes()).hexdigest() == known
+        row < len(shard) and hashlib.sha256(shard.read(row, pixels).data).hexdigest() == known
         for row, known in zip(rows["row"], rows["sha256"], strict=True)
     ]
     return rows.loc[~np.array(good), "image_id"]
