@@ -1,7 +1,11 @@
+import errno
+import io
+import itertools
 import json
 import re
 import zipfile
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -11,11 +15,13 @@ import yaml
 from click.testing import Result
 from filelock import FileLock, Timeout
 from nbclient import NotebookClient
+from papermill import engines
 from typer.testing import CliRunner
 
 from localmi.__main__ import REFUSED, app
 from localmi.errors import ConfigError
 from localmi.notebook import private_run, run
+from localmi.notebook.open_run import Tee
 from localmi.notebook.plan import plan_run
 from localmi.privacy.scan import scan_files
 from localmi.train.config import TrainConfig
@@ -463,6 +469,64 @@ def test_a_failing_notebook_is_named_and_kept(notebook: Path) -> None:
     assert not (Path.cwd() / "runs/05_small-001/results.json").exists()
     executed = nbformat.read(Path.cwd() / "runs/05_small-001/05_small.ipynb", as_version=4)
     assert "steps 100" in str(executed.cells)
+
+
+FULL_FOR_A_WHILE = """import pathlib, time
+full = pathlib.Path(run_dir, "full")
+full.touch()
+for _ in range(5):
+    print("working", flush=True)
+    time.sleep(0.2)
+full.unlink()"""
+
+
+@pytest.mark.slow
+def test_a_disk_that_is_full_within_a_cell_does_not_end_the_run(
+    make: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The notebook is written between cells, however long one takes."""
+    clock = itertools.count(step=60)
+    written: list[str] = []
+
+    def write(stored: nbformat.NotebookNode, path: str) -> None:
+        if (tmp_path / "out" / "full").exists():
+            raise OSError(errno.ENOSPC, "No space left on device")
+        written.append(str(stored.cells[-1].outputs))
+
+    def later(_: object) -> datetime:
+        return datetime.fromtimestamp(next(clock), UTC)
+
+    monkeypatch.setattr(engines, "write_ipynb", write)
+    monkeypatch.setattr(engines.NotebookExecutionManager, "now", later)
+    done = call(make(FULL_FOR_A_WHILE), "--out", tmp_path / "out")
+    assert done.exit_code == run.DONE, done.output
+    assert done.output.count("working") == written[-1].count("working") == 5
+
+
+class Disk(io.StringIO):
+    """A log that may not be written."""
+
+    error: OSError | None = None
+
+    def write(self, text: str) -> int:
+        if self.error:
+            raise self.error
+        return super().write(text)
+
+
+def test_a_log_on_a_full_disk_costs_lines_and_not_the_run() -> None:
+    log, screen = Disk(), Disk()
+    both = Tee(log, screen)
+    both.write("1")
+    log.error = OSError(errno.ENOSPC, "No space left on device")
+    both.write("2")
+    log.error = None
+    both.write("3")
+    both.flush()
+    assert (log.getvalue(), screen.getvalue()) == ("13", "123")
+    screen.error = BrokenPipeError()
+    with pytest.raises(BrokenPipeError):
+        both.write("4")
 
 
 TRAINS_AND_FAILS_ONCE = """from pathlib import Path

@@ -30,7 +30,8 @@ class Tee:
 
 
 def execute_with_outputs(executed: Path, *, screen: Tee, errors: Tee) -> str:
-    """Executes a prepared notebook in its place, storing and showing all outputs as they come.
+    """Executes a prepared notebook in its place: outputs are shown as they come, and stored after
+    each cell.
 
     Args:
         executed: the notebook.
@@ -50,6 +51,7 @@ def execute_with_outputs(executed: Path, *, screen: Tee, errors: Tee) -> str:
             executed,
             kernel_name="python3",
             progress_bar=False,
+            autosave_cell_every=0,  # within a cell: on a full disk it would end the run
             config=KERNEL_CONFIG,
             stdout_file=screen,
             stderr_file=errors,
