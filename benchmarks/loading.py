@@ -27,7 +27,8 @@ from PIL import Image
 from localmi.data.augment import Augmentation
 from localmi.data.batches import SplitData, TrainingBatches, normalise
 from localmi.data.cache.cache import Cache
-from localmi.data.cache.shards import ImageRows, shard_file
+from localmi.data.cache.image_rows import ImageRows
+from localmi.data.cache.shards import shard_file
 from localmi.data.cache.tables import SENTENCE_COLUMNS
 from localmi.data.images import read_image
 from localmi.model.text import TextEncoder, TokenTable

@@ -26,7 +26,8 @@ from localmi.data.cache import folder as cache_folder
 from localmi.data.cache import report as cache_report
 from localmi.data.cache import shards as shards_code
 from localmi.data.cache.folder import META, explained, read_plan
-from localmi.data.cache.shards import ImageRows, write_shards
+from localmi.data.cache.image_rows import ImageRows
+from localmi.data.cache.shards import write_shards
 from localmi.data.cache.tables import OWN_COLUMNS, data_hash, make_manifest, make_sentences
 from localmi.data.sources.pairs import Pairs, reasons
 from localmi.data.splits import Leaks, check_leaks

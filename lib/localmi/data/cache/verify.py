@@ -13,7 +13,8 @@ from tqdm import tqdm
 
 from localmi.data.cache.cache import MANIFEST, SENTENCES, known_plan
 from localmi.data.cache.folder import META
-from localmi.data.cache.shards import READING, Shard, shard_file
+from localmi.data.cache.image_rows import READING, Shard
+from localmi.data.cache.shards import shard_file
 from localmi.data.cache.tables import data_hash
 from localmi.data.tables import counted, examples
 from localmi.errors import DataError

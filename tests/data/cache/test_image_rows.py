@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 
 from localmi import files
-from localmi.data.cache import shards
+from localmi.data.cache import image_rows
 from localmi.data.cache.cache import open_cache
-from localmi.data.cache.shards import ImageRows, shard_file
+from localmi.data.cache.image_rows import ImageRows
+from localmi.data.cache.shards import shard_file
 from localmi.errors import DataError
 
 ROWS = 5  # of each of two shards
@@ -65,7 +66,7 @@ def test_rows_are_read_as_an_array_gives_them(
     rows: ImageRows, pixels: np.ndarray, monkeypatch, preadv: bool
 ) -> None:
     """On Windows too, which lacks the one call."""
-    monkeypatch.setattr(shards, "PREADV", preadv and shards.PREADV)
+    monkeypatch.setattr(image_rows, "PREADV", preadv and image_rows.PREADV)
     for index in (3, np.int64(7), -1, [8, 1, 1], slice(2, 9, 3), EVERY % 2 == 0, [], EVERY[::-1]):
         np.testing.assert_array_equal(rows[index], pixels[index], strict=True)
         np.testing.assert_array_equal(elsewhere(rows)[index], pixels[index], strict=True)
@@ -131,7 +132,7 @@ def test_a_disk_that_fails_while_reading(
     rows: ImageRows, pixels: np.ndarray, monkeypatch, capsys
 ) -> None:
     """As a folder of the network does; through a memory map it would be a signal."""
-    if not shards.PREADV:
+    if not image_rows.PREADV:
         pytest.skip("not on Windows")
     real, left = os.preadv, [2]
 
@@ -171,7 +172,8 @@ CUT_SHORT = """
 import os, sys
 import numpy as np
 from localmi import files
-from localmi.data.cache.shards import ImageRows, shard_file
+from localmi.data.cache.image_rows import ImageRows
+from localmi.data.cache.shards import shard_file
 from pathlib import Path
 
 files.WAITS = ()
