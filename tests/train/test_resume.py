@@ -160,4 +160,6 @@ def test_a_killed_process_is_resumed_by_another(
     assert [tuple(json.loads(line)) for line in output.splitlines()] == expected[at:]
     undisturbed.save(run_dir / "undisturbed.pt")
     assert_identical(load_checkpoint(run_dir / "undisturbed.pt"), load_checkpoint(checkpoint))
-    assert sorted(path.name for path in run_dir.iterdir()) == ["checkpoint.pt", "undisturbed.pt"]
+    before = f"checkpoint-{at + 5:06d}.pt"
+    left = sorted(path.name for path in run_dir.iterdir())
+    assert left == [before, "checkpoint.pt", "undisturbed.pt"]
