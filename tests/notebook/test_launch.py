@@ -57,14 +57,15 @@ class Launched:
 
     def __init__(self, notebook: Path, out: Path, *words: str) -> None:
         self.out = out
+        self.said = out.with_suffix(".said")  # a pipe that nobody reads would stop all of it
         command = [sys.executable, "-m", "localmi", "launch", str(notebook), "--out", str(out)]
-        self.process = subprocess.Popen(
-            [*command, "--nproc", "2", *words],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
-        )
+        with self.said.open("a") as said:
+            self.process = subprocess.Popen(
+                [*command, "--nproc", "2", *words],
+                stdout=said,
+                stderr=subprocess.STDOUT,
+                env=os.environ | {"OMP_NUM_THREADS": "1"},
+            )
 
     def step(self) -> int:
         """The last one that was logged."""
@@ -76,7 +77,7 @@ class Launched:
     def wait_for_step(self, step: int) -> None:
         deadline = time.monotonic() + 200
         while self.step() < step:
-            assert self.process.poll() is None, self.process.stdout.read()
+            assert self.process.poll() is None, self.said.read_text()
             assert time.monotonic() < deadline
             time.sleep(0.2)
 
@@ -96,10 +97,10 @@ class Launched:
     def ended(self) -> tuple[int, str]:
         """Exit code and words; nothing that it has started is left."""
         tree = self.tree()
-        words, _ = self.process.communicate(timeout=120)
+        self.process.wait(timeout=120)
         _, left = psutil.wait_procs(tree, timeout=10)
         assert left == []
-        return self.process.returncode, words
+        return self.process.returncode, self.said.read_text()
 
 
 @pytest.fixture

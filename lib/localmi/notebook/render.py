@@ -5,6 +5,8 @@ metadata that changes from run to run.
 """
 
 import hashlib
+import os
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -35,10 +37,16 @@ KERNEL_CONFIG = Config(
 
 
 class OwnKernel(AsyncKernelManager):
-    """Starts this interpreter, whatever other kernel of the name python3 is installed."""
+    """Starts this interpreter, whatever other kernel of the name python3 is installed.
+
+    Where several processes start kernels at once, they talk by files: of two that look for free
+    ports at the same time, both can find the same one.
+    """
 
     def __init__(self, **given: Any) -> None:
         super().__init__(**given)
+        if "RANK" in os.environ and sys.platform != "win32":
+            self.transport = "ipc"
         self.kernel_spec_manager = KernelSpecManager(kernel_dirs=[])
 
 
