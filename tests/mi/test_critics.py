@@ -138,6 +138,19 @@ def test_chunked_keeps_no_hidden_layer_of_the_pairs() -> None:
     assert largest_tensor_saved(concat_critic(60, (width, width)), x, y) <= 2 * per_item
 
 
+def test_of_very_many_pairs_no_hidden_layer_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether somebody asked for chunks or not; the numbers are the same."""
+    pairs, width = 20 * 30, 64
+    x, y = features(20, texts=30)
+    kept, not_kept = (concat_critic(None, (width, width)) for _ in range(2))
+    whole = kept(x, y)
+    expected = gradients(whole, x, y, *kept.parameters())
+    monkeypatch.setattr(critics, "MOST_KEPT", pairs - 1)
+    assert largest_tensor_saved(not_kept, x, y) <= 2 * (20 + 30) * width
+    torch.testing.assert_close(not_kept(x, y), whole, rtol=1e-12, atol=0)
+    assert_same(gradients(not_kept(x, y), x, y, *not_kept.parameters()), expected)
+
+
 def test_without_gradient_nothing_is_computed_twice() -> None:
     critic = concat_critic(chunk=4)
     calls = 0

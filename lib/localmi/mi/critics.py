@@ -23,6 +23,9 @@ from localmi.processes import ALONE, Processes
 # On a CPU, blocks of pairs whose first hidden layer holds about this many numbers stay in the
 # cache: a step takes 1 / 1.3 of the time of all pairs at once (one core, 32 images of 16 regions).
 CPU_BLOCK = 2**20
+# Pairs whose hidden layers are kept for the backward pass, unless `chunk` says another number: of
+# the paper's critic these take 3 GB in float32.
+MOST_KEPT = 2**19
 
 
 class Critic(nn.Module):
@@ -119,10 +122,11 @@ class ConcatCritic(Critic):
         dim_x: features of an image part.
         dim_y: features of a text.
         hidden: widths of the hidden layers.
-        chunk: None keeps the hidden layers of all pairs for the backward pass. A number of
-            pairs keeps the scores only and computes the hidden layers of that many pairs
-            again (at least one x with all texts): memory no longer grows with the pairs,
-            values and gradients are the same, a step takes about a third longer.
+        chunk: None keeps the hidden layers of all pairs for the backward pass, where they are
+            at most `MOST_KEPT`. Of more, and with a number of pairs here, only the scores are
+            kept, and the hidden layers of that many pairs computed again (at least one x with
+            all texts): memory no longer grows with the pairs, values and gradients are the same,
+            a step takes about a third longer.
 
     Raises:
         ConfigError: no hidden layer, or a width or chunk below 1.
@@ -155,16 +159,16 @@ class ConcatCritic(Critic):
     def _score_all(self, x: Tensor, y: Tensor) -> Tensor:
         from_x, from_y = self._first_layer(x, y)  # [A, H], [B, H]
         items = self._items_at_once(from_x, num_texts=len(y))
-        if self.chunk is not None or not torch.is_grad_enabled():
+        many = len(from_x) * len(from_y) > MOST_KEPT
+        if self.chunk is not None or many or not torch.is_grad_enabled():
             further = list(self.mlp[1:].parameters())
             return score_in_blocks(self._score_block, items, from_x, from_y, further)
         return torch.cat([self._score_block(block, from_y) for block in from_x.split(items)])
 
     def _items_at_once(self, from_x: Tensor, num_texts: int) -> int:
         """How many x are scored with all texts at a time."""
-        if self.chunk is None and from_x.device.type != "cpu":
-            return max(1, len(from_x))
-        pairs = self.chunk or CPU_BLOCK // from_x.shape[1]
+        on_cpu = from_x.device.type == "cpu"
+        pairs = self.chunk or (CPU_BLOCK // from_x.shape[1] if on_cpu else MOST_KEPT)
         return max(1, pairs // max(1, num_texts))
 
     def _score_paired(self, x: Tensor, y: Tensor) -> Tensor:

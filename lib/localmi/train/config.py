@@ -45,7 +45,7 @@ class TrainConfig(Configuration):
     max_tokens: int = Field(64, ge=8, le=512)  # of a sentence; 320 of a report, for global MI
     critic: names.Critic = "concat"
     critic_hidden: tuple[PositiveInt, ...] = Field((1024, 512), min_length=1)  # its widths
-    critic_chunk: int = Field(0, ge=0)  # pairs scored at once, to save memory; 0: all
+    critic_chunk: int = Field(0, ge=0)  # pairs scored at once, to save memory; 0: see ConcatCritic
 
     # Optimisation
     steps: int = Field(1000, ge=1)
