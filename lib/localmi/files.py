@@ -3,9 +3,11 @@
 import errno
 import hashlib
 import json
+import math
 import os
+import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
@@ -136,6 +138,35 @@ def kept_array(
         with whole_file(path, shared=True) as out:
             np.save(out, made)
     return made
+
+
+def kept_rows(
+    path: Path,
+    shape: tuple[int, ...],
+    dtype: "np.dtype",
+    make: Callable[[], Iterable["np.ndarray"]],
+) -> "np.ndarray | None":
+    """As `kept_array`, for what is larger than memory: `make` gives it part by part, along its
+    first axis, and it is only mapped. None where it cannot be written.
+    """
+    import numpy as np
+
+    with suppress(OSError, ValueError, EOFError):
+        found: np.ndarray = np.load(path, mmap_mode="r")
+        if (found.shape, found.dtype) == (shape, dtype):
+            return found
+    with suppress(OSError):  # read-only, or the disk is full
+        path.parent.mkdir(exist_ok=True)
+        if shutil.disk_usage(path.parent).free < math.prod(shape) * dtype.itemsize:
+            return None
+        with whole_file(path, shared=True) as out:
+            header = {"shape": shape, "fortran_order": False, "descr": dtype.str}
+            np.lib.format.write_array_header_1_0(out, header)
+            for part in make():
+                out.write(np.ascontiguousarray(part, dtype).data)
+        mapped: np.ndarray = np.load(path, mmap_mode="r")
+        return mapped
+    return None
 
 
 def file_hash(path: Path) -> str:

@@ -19,17 +19,17 @@ from localmi.train.pretraining import Pretraining
 
 @pytest.fixture(scope="session")
 def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
-    """The folder of a BERT of one layer of 16, made in no time; dropout as in any BERT."""
+    """The folder of a BERT of 16, made in no time; dropout as in any BERT."""
 
-    def make(dropout: float = 0.1) -> str:
-        folder = tmp_path_factory.getbasetemp() / f"bert-{dropout}"
+    def make(dropout: float = 0.1, layers: int = 1) -> str:
+        folder = tmp_path_factory.getbasetemp() / f"bert-{dropout}-{layers}"
         if not folder.exists():
             tokenizer = AutoTokenizer.from_pretrained(model_location(PACKAGED))
             tokenizer.save_pretrained(folder)
             config = BertConfig(
                 vocab_size=len(tokenizer),
                 hidden_size=16,
-                num_hidden_layers=1,
+                num_hidden_layers=layers,
                 num_attention_heads=2,
                 intermediate_size=32,
                 hidden_dropout_prob=dropout,

@@ -61,6 +61,8 @@ def test_the_defaults_are_those_of_the_method() -> None:
         ({"learning_rate_end": 1.1}, r"learning_rate_end: .*or equal to 1"),
         ({"mine_decay": -0.1}, r"mine_decay: .*or equal to 0"),
         ({"warm_up": -0.1}, r"warm_up: .*or equal to 0"),
+        ({"text_frozen_layers": -1}, r"text_frozen_layers: .*or equal to 0"),
+        ({"text_keep_gigabytes": -1}, r"text_keep_gigabytes: .*or equal to 0"),
         ({"grid": 0}, r"grid: .*or equal to 1"),
         ({"local_stage": 0}, r"local_stage: .*or equal to 1"),
         ({"cells_after": -1}, r"cells_after: .*or equal to 0"),

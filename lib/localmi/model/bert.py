@@ -5,14 +5,14 @@ random numbers, and without a list of words every word is [UNK].
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from textwrap import shorten
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import (
     AutoModel,
     AutoTokenizer,
@@ -20,6 +20,7 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.masking_utils import create_bidirectional_mask
 
 from localmi.errors import ConfigError, shortened
 
@@ -83,6 +84,37 @@ def load_bert(name: str, *, max_tokens: int) -> tuple[PreTrainedTokenizerBase, P
     if problem := _not_whole(bert, found) or _unfit(bert, tokenizer, max_tokens):
         raise ConfigError(f"text_encoder={name!r}: {problem}")
     return tokenizer, bert
+
+
+def split_at(bert: PreTrainedModel, layers: int) -> tuple[list[nn.Module], list[nn.Module]]:
+    """The embeddings of a BERT with its first `layers` layers, and the layers above them.
+
+    Raises:
+        ConfigError: it has no list `encoder.layer`, or no layer above these.
+    """
+    embeddings = getattr(bert, "embeddings", None)
+    stack = getattr(getattr(bert, "encoder", None), "layer", None)
+    if not isinstance(embeddings, nn.Module) or not isinstance(stack, nn.ModuleList):
+        raise ConfigError(
+            f"text_frozen_layers={layers}: the text encoder, a {type(bert).__name__}, has no list "
+            "of layers `encoder.layer`, as a BERT has. Use text_frozen_layers=0, or name a BERT."
+        )
+    if layers >= len(stack):
+        raise ConfigError(
+            f"text_frozen_layers={layers}, but the text encoder has {len(stack)} layers. Use "
+            f"{len(stack) - 1} or less; text_learning_rate=0 leaves all of them as they are."
+        )
+    return [embeddings, *stack[:layers]], [*stack[layers:]]
+
+
+def through_layers(
+    bert: PreTrainedModel, layers: Iterable[nn.Module], hidden: Tensor, attention_mask: Tensor
+) -> Tensor:
+    """Hidden states [B, T, E] through some layers of a BERT, as it does it itself."""
+    mask = create_bidirectional_mask(bert.config, hidden, attention_mask)
+    for layer in layers:
+        hidden = layer(hidden, mask)
+    return hidden
 
 
 def _first_config(folder: Path) -> BertConfig | None:

@@ -11,6 +11,7 @@ from localmi.configuration import Configuration
 
 if TYPE_CHECKING:  # what reads parameters does not wait for torch
     from localmi.model.image import ImageEncoder
+    from localmi.model.text import TextEncoder
 
 REPORT_TOKENS = 320  # word pieces
 
@@ -42,6 +43,10 @@ class TrainConfig(Configuration):
     cells_after: int = Field(0, ge=0, le=4)  # block after which the cells are cut
     text_encoder: str = "minilm"  # or the folder or hub name of another BERT
     text_pooling: names.TextPooling = "cls"  # what of the word pieces is the text's feature
+    text_frozen_layers: int = Field(0, ge=0)  # its embeddings and so many layers stay as they are
+    text_keep_gigabytes: float = Field(8.0, ge=0)  # of disk for what these give; more: not kept
+    text_checkpointing: bool = False  # its layers are computed again, to save memory
+    text_once: bool = True  # a text that a batch repeats is encoded once, with one dropout
     max_tokens: int = Field(64, ge=8, le=512)  # of a sentence; 320 of a report, for global MI
     critic: names.Critic = "concat"
     critic_hidden: tuple[PositiveInt, ...] = Field((1024, 512), min_length=1)  # its widths
@@ -85,22 +90,35 @@ class TrainConfig(Configuration):
             local_block=self.local_stage,
         )
 
+    def new_text_encoder(self) -> "TextEncoder":
+        """The text encoder, as it is loaded. Errors as `TextEncoder`."""
+        from localmi.model.text import TextEncoder
+
+        return TextEncoder(
+            self.text_encoder,
+            pooling=self.text_pooling,
+            max_tokens=self.max_tokens,
+            frozen_layers=self.text_frozen_layers,
+            checkpointing=self.text_checkpointing,
+        )
+
     def check(self) -> None:
         """Builds the image encoder without weights; loads a text encoder that is in a folder.
 
         Raises:
-            ConfigError: it takes no such images, grid or context; the folder has no whole BERT.
+            ConfigError: it takes no such images, grid or context; the folder has no whole BERT,
+                or one without such layers to freeze.
         """
         import torch
 
         with torch.device("meta"):
             self.new_image_encoder()
         packaged = type(self).model_fields["text_encoder"].default
-        if self.text_encoder != packaged:
-            from localmi.model.bert import load_bert, model_location
+        if self.text_encoder != packaged or self.text_frozen_layers:
+            from localmi.model.bert import model_location
 
             if Path(model_location(self.text_encoder)).is_dir():
-                load_bert(self.text_encoder, max_tokens=self.max_tokens)
+                self.new_text_encoder()
 
     @property
     def text_is_frozen(self) -> bool:

@@ -4,7 +4,6 @@ import torch
 
 from localmi.mi.critics import build_critic
 from localmi.model.alignment import Alignment, Objective, build_objective
-from localmi.model.text import TextEncoder
 from localmi.train.config import TrainConfig
 
 
@@ -19,9 +18,7 @@ def build_alignment(config: TrainConfig, objective: Objective) -> Alignment:
     """Image encoder, text encoder and critic of a configuration, seeded by `config.seed`."""
     torch.manual_seed(config.seed)
     image_encoder = config.new_image_encoder()
-    text_encoder = TextEncoder(
-        config.text_encoder, pooling=config.text_pooling, max_tokens=config.max_tokens
-    )
+    text_encoder = config.new_text_encoder()
     critic = build_critic(
         config.critic,
         objective.image_dim(image_encoder),

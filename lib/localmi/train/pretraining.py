@@ -43,6 +43,7 @@ from localmi.train.optimisers import (
     text_optimiser,
 )
 from localmi.train.scoring import ScoringNetworks
+from localmi.train.text_features import TrainingTexts
 
 CONTROL_EVERY = 4  # steps between two of the control critic's
 READ_EVERY = 10  # steps on a GPU between two readings of the bound, for which it has to be waited
@@ -117,6 +118,13 @@ class Pretraining(ScoringNetworks):
         """The word pieces of the training texts; made when they are first asked for."""
         return self.text_features.tokens(self.train_data.texts)
 
+    @functools.cached_property
+    def training_texts(self) -> TrainingTexts:
+        """z^R of the training texts, as a step needs it; made when it is first asked for."""
+        return TrainingTexts(
+            self.text_features, self.train_data.texts, self.tokens, config=self.config
+        )
+
     # --- The step ---
 
     def train_step(self, batch: Batch | None = None) -> float:
@@ -186,8 +194,7 @@ class Pretraining(ScoringNetworks):
             return self.frozen_texts[text]
         holders = self.processes.holders(len(text))
         own = text[holders == self.processes.rank]
-        features: Tensor = self.alignment.text_encoder(self.tokens.select(own).to(self.device))
-        return self.processes.gather(features, holders)
+        return self.processes.gather(self.training_texts(own), holders)
 
     def _scores(self, critic: Critic, images: Tensor, texts: Tensor, owner: Tensor) -> Tensor:
         """[M, M], the matched pairs on the diagonal; each process scores its own images."""
