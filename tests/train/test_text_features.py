@@ -248,7 +248,7 @@ def test_kept_layers_are_mapped_and_computed_once_for_all_runs(
     again = training_texts(text_frozen_layers=2)
     monkeypatch.setattr(TextEncoder, "lower", lambda *_: pytest.fail("computed again"))
     assert_near(passed(again, REPEATED), first, rtol=0, atol=0)
-    rows, _ = again._kept
+    rows, _ = again.kept
     assert isinstance(rows, np.memmap)
     assert (rows.shape, rows.dtype) == ((int(again._table.lengths.sum()), 16), np.float32)
 
@@ -261,7 +261,7 @@ def test_other_layers_weights_or_precision_get_a_file_of_their_own(
     assert len(layers_files(tmp_path)) == 2
     half = training_texts(text_frozen_layers=1, dtype=torch.bfloat16)
     passed(half, REPEATED)
-    assert half._kept[0].dtype == np.float16
+    assert half.kept[0].dtype == np.float16
     changed = training_texts(text_frozen_layers=1)
     with torch.no_grad():
         changed._encoder.bert.embeddings.word_embeddings.weight.mul_(2)
@@ -292,7 +292,7 @@ def test_layers_that_take_too_much_are_not_kept(training_texts, tmp_path) -> Non
     expected = passed(training_texts(text_frozen_layers=2), REPEATED)
     for limit, kept in ((size, True), (0.99 * size, False)):
         texts = training_texts(text_frozen_layers=2, text_keep_gigabytes=limit)
-        assert (texts._kept is not None) is kept
+        assert (texts.kept is not None) is kept
         assert_near(passed(texts, REPEATED), expected, rtol=1e-4, atol=1e-5)
 
 
@@ -313,7 +313,7 @@ def test_without_a_place_on_disk_a_step_computes_the_layers(
         monkeypatch.setattr(TrainingTexts, "_parts", full)
     texts = training_texts(text_frozen_layers=2)
     found = passed(texts, REPEATED)
-    assert texts._kept is None
+    assert texts.kept is None
     assert layers_files(tmp_path) == []
     not_kept = training_texts(text_frozen_layers=2, text_keep_gigabytes=0)
     assert_near(found, passed(not_kept, REPEATED), rtol=0, atol=0)

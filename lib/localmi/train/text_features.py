@@ -115,20 +115,21 @@ class TrainingTexts:
         device = device_of(self._encoder)
         lower = self._lower(index)
         found: Tensor = self._encoder(
-            self._table.select(index).to(device), None if lower is None else lower.to(device)
+            self._table.select(index).to(device),
+            None if lower is None else lower.to(device).float(),
         )
         return found[[row[number] for number in numbers]] if once else found
 
     def _lower(self, index: Tensor) -> Tensor | None:
         """What the frozen layers gave for these texts, [M, T, E]; None where it is not kept."""
-        if self._kept is None:
+        if self.kept is None:
             return None
-        rows, starts = self._kept
+        rows, starts = self.kept
         found, _ = padded(rows, starts[index.numpy()], self._table.lengths[index.numpy()])
-        return torch.from_numpy(found.astype(np.float32, copy=False))
+        return torch.from_numpy(found)
 
     @functools.cached_property
-    def _kept(self) -> tuple[np.ndarray, np.ndarray] | None:
+    def kept(self) -> tuple[np.ndarray, np.ndarray] | None:
         """What the frozen layers give, [word pieces, E], and where each text begins, [texts]."""
         encoder, lengths = self._encoder, self._table.lengths
         dtype = np.dtype(np.float32 if self._dtype == torch.float32 else np.float16)
@@ -147,7 +148,7 @@ class TrainingTexts:
         return rows, starts
 
     def _parts(self) -> Iterator[np.ndarray]:
-        """The rows of `_kept`, of some texts at a time, the short ones first."""
+        """The rows of `kept`, of some texts at a time, the short ones first."""
         device = device_of(self._encoder)
         with autocast(device, self._dtype):
             for index in self._table.by_length().split(AT_ONCE):
