@@ -4,7 +4,7 @@ import errno
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from localmi.files import (
     append_text,
     file_hash,
     kept_array,
+    kept_rows,
     patiently,
     whole_file,
     write_json,
@@ -310,3 +311,37 @@ def test_an_error_of_what_makes_the_array_is_not_hidden(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="no model"):
         kept_array(tmp_path / "kept" / "a.npy", lambda _: True, fail)
     assert names(tmp_path) == []
+
+
+# --- kept_rows ----------------------------------------------------------------------------------
+
+
+def rows(path: Path, *parts: np.ndarray) -> np.ndarray | None:
+    """The rows of a file of float32 [3, 2], made of these parts."""
+    return kept_rows(path, (3, 2), np.dtype(np.float32), lambda: iter(parts))
+
+
+def test_rows_are_written_part_by_part_and_only_mapped(tmp_path: Path) -> None:
+    path = tmp_path / "kept" / "a.npy"
+    whole = np.arange(6.0).reshape(3, 2)
+    found = rows(path, whole[:1], whole[1:])
+    assert isinstance(found, np.memmap)
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, whole)
+    again = rows(path)  # nothing is made
+    assert isinstance(again, np.memmap)
+    np.testing.assert_array_equal(again, whole)
+    np.save(path, whole)  # float64
+    np.testing.assert_array_equal(rows(path, whole + 1), whole + 1)
+    assert names(path.parent) == ["a.npy"]
+
+
+def test_rows_that_cannot_be_written_leave_nothing(tmp_path: Path) -> None:
+    def full() -> Iterator[np.ndarray]:
+        yield np.zeros((1, 2))
+        raise OSError(28, "disk full")
+
+    path = tmp_path / "kept" / "a.npy"
+    assert kept_rows(path, (3, 2), np.dtype(np.float32), full) is None
+    assert names(path.parent) == []
+    assert rows(tmp_path / "no" / "kept" / "a.npy", np.zeros((3, 2))) is None

@@ -83,18 +83,19 @@ class TextEncoder(nn.Module):
     def _check_parts(self) -> None:
         """Refuses a BERT that does more than send embeddings through its layers, one by one."""
         tokens = self.tokenize(["No effusion.", "Clear"])
-        try:
-            with torch.no_grad():
-                whole, in_parts = self(tokens), self(tokens, self.lower(tokens))
-            same = torch.allclose(in_parts, whole, rtol=1e-4, atol=1e-5)
-        except Exception:  # a layer that wants more than hidden states and mask says so in its way
-            same = False
-        if not same:
-            raise ConfigError(
-                f"text_frozen_layers={self.frozen_layers}: the text encoder, a "
-                f"{type(self.bert).__name__}, is not the same when its layers are applied one by "
-                "one. Use text_frozen_layers=0, or name a BERT."
-            )
+        apart = ConfigError(
+            f"text_frozen_layers={self.frozen_layers}: the text encoder, a "
+            f"{type(self.bert).__name__}, is not the same when its layers are applied one by one. "
+            "Use text_frozen_layers=0, or name a BERT."
+        )
+        with torch.no_grad():
+            whole = self(tokens)
+            try:
+                in_parts = self(tokens, self.lower(tokens))
+            except Exception as error:  # each layer that wants more says so in its own way
+                raise apart from error
+        if not torch.allclose(in_parts, whole, rtol=1e-4, atol=1e-5):
+            raise apart
 
     def train(self, mode: bool = True) -> Self:
         """In training too, what is frozen has no dropout."""
