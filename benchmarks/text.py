@@ -89,8 +89,8 @@ def steps(folder: str, cache: Cache, options: argparse.Namespace) -> Iterator[di
             plain = Pretraining(TrainConfig.checked(**fixed, **PLAIN), cache)
             texts = [plain.batches[step].text for step in range(50)]
             distinct = statistics.mean(len(text.unique()) / len(text) for text in texts)
-            for name, way in WAYS.items():
-                other = Pretraining(TrainConfig.checked(**(fixed | way)), cache)
+            for name in options.ways:
+                other = Pretraining(TrainConfig.checked(**(fixed | WAYS[name])), cache)
                 both = plain, other
                 whole = median_in_turn([run.train_step for run in both], options.repeats)
                 yield {
@@ -164,6 +164,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("part", choices=PARTS)
     parser.add_argument("--batches", type=int, nargs="+", default=[16, 32])
     parser.add_argument("--precisions", nargs="+", default=["bfloat16", "float32"])
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=[*WAYS], help="of a step")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--gigabytes", type=float, default=12, help="for the memory of a pass")
