@@ -249,8 +249,8 @@ def test_a_resume_says_which_checkpoint_is_damaged_and_where_it_goes_on(
     with zipfile.ZipFile(out / "checkpoint-000500.pt", "w"):
         pass
     (out / "checkpoint.pt").write_bytes(b"half")
-    monkeypatch.setattr(run, "execute_with_outputs", lambda *_: "")
-    run.execute_plan(run.plan_run(notebook, out=out, resume=True))
+    monkeypatch.setattr(run, "execute_with_outputs", lambda *_, **__: "")
+    run.execute_plan(plan_run(notebook, out=out, resume=True))
     said = (out / "run.log").read_text().splitlines()
     assert said[1] == (
         "Damaged: checkpoint.pt. The run goes on from the checkpoint before, of step 500: "
