@@ -8,6 +8,8 @@ from localmi.errors import ConfigError
 from localmi.mi.bounds import infonce
 from localmi.mi.critics import ConcatCritic
 from localmi.mi.scores import may_mismatch
+from localmi.mi.selection import SELECTIONS, select_regions
+from localmi.model import alignment
 from localmi.model.alignment import (
     OBJECTIVES,
     GlobalMI,
@@ -17,7 +19,7 @@ from localmi.model.alignment import (
     winners_only_scores,
 )
 from localmi.model.image import ResNet256, build_backbone, build_image_encoder
-from localmi.names import Objective
+from localmi.names import Objective, RegionSelection
 
 
 @pytest.fixture
@@ -81,6 +83,25 @@ def test_local_scores_are_those_of_its_reading(features) -> None:  # type: ignor
         found = objective.scores(critic, regions, sentences, owner, temperature=0.3)
         torch.testing.assert_close(found, expected)
     assert not torch.allclose(soft, hard)
+
+
+@pytest.mark.parametrize("reading", SELECTIONS)
+def test_regions_are_selected_once_an_image_where_the_reading_allows(  # type: ignore[no-untyped-def]
+    reading, features, monkeypatch
+) -> None:
+    """The rows of an image's sentences are one row: copying all its regions for each is slow."""
+    critic, regions, sentences, owner = features
+    selected: list[int] = []
+
+    def noted(scores: Tensor, how: RegionSelection, temperature: float) -> Tensor:
+        selected.append(len(scores))
+        return select_regions(scores, how, temperature)
+
+    monkeypatch.setattr(alignment, "select_regions", noted)
+    found = local_scores(critic, regions, sentences, owner, region_select=reading, temperature=0.3)
+    expected = select_regions(critic(regions, sentences)[owner], reading, temperature=0.3)
+    torch.testing.assert_close(found, expected)
+    assert selected == [6 if reading in ("positive_argmax", "matched_max") else 3]
 
 
 def test_winners_only_takes_its_own_route(features, monkeypatch) -> None:  # type: ignore[no-untyped-def]

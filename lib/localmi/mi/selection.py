@@ -15,6 +15,8 @@ from torch import Tensor
 from localmi.errors import ConfigError, check_name
 from localmi.names import RegionSelection
 
+BY_MATCH = ("positive_argmax", "matched_max")  # those that need to know who is matched with whom
+
 
 def select_regions(
     scores: Tensor,
@@ -99,11 +101,7 @@ def _check(scores: Tensor, how: str, temperature: float, matched: Tensor | None)
             "Region selection needs scores [images, regions, texts] with at least one region, "
             f"found {list(scores.shape)}."
         )
-    if (
-        how in ("positive_argmax", "matched_max")
-        and matched is None
-        and scores.shape[0] != scores.shape[2]
-    ):
+    if how in BY_MATCH and matched is None and scores.shape[0] != scores.shape[2]:
         raise ConfigError(
             f"{how} needs text i to belong to image i: as many texts as images, found "
             f"{scores.shape[0]} images and {scores.shape[2]} texts."

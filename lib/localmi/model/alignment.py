@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from localmi import names
 from localmi.errors import check_name
 from localmi.mi.critics import Critic
-from localmi.mi.selection import SELECTIONS, select_regions
+from localmi.mi.selection import BY_MATCH, SELECTIONS, select_regions
 from localmi.model.image import Backbone, ImageEncoder
 from localmi.model.text import TextEncoder
 from localmi.names import RegionSelection, Unit
@@ -51,9 +51,11 @@ def local_scores(
     Taught in 07_train_local_mi.
     """
     scores = critic(regions, sentences)  # [B, N, M]
-    return select_regions(
-        scores[owner], region_select, temperature=temperature, matched=matched
-    )  # [M, M]
+    if region_select in BY_MATCH:
+        return select_regions(
+            scores[owner], region_select, temperature=temperature, matched=matched
+        )
+    return select_regions(scores, region_select, temperature=temperature)[owner]
 
 
 def winners_only_scores(
