@@ -13,6 +13,7 @@ from torch.nn import functional
 from torchvision.models import get_model, list_models
 
 from localmi.errors import ConfigError, check_name
+from localmi.model.convolution import Convolution
 from localmi.model.sizes import check_grid, check_patches
 from localmi.names import RegionContext
 
@@ -89,19 +90,23 @@ class BasicBlock(nn.Module):
 
     def __init__(self, width_in: int, width_out: int, stride: int) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(width_in, width_out, 3, stride, padding=1, bias=False)
+        self.conv1 = Convolution(width_in, width_out, 3, stride, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(width_out)
-        self.conv2 = nn.Conv2d(width_out, width_out, 3, padding=1, bias=False)
+        self.conv2 = Convolution(width_out, width_out, 3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(width_out)
+        self.stride = stride
         self.downsample: nn.Sequential | None = None
         if stride != 1:
-            shortcut = nn.Conv2d(width_in, width_out, 1, stride, bias=False)
+            shortcut = Convolution(width_in, width_out, 1, bias=False)
             self.downsample = nn.Sequential(shortcut, nn.BatchNorm2d(width_out))
 
     def forward(self, x: Tensor) -> Tensor:
         out = functional.relu(self.bn1(self.conv1(x)), inplace=True)
         out = self.bn2(self.conv2(out))
-        shortcut = x if self.downsample is None else self.downsample(x)
+        # A convolution of 1 x 1 with this stride is the same, slower (oneDNN may crash in it).
+        shortcut = x[:, :, :: self.stride, :: self.stride]
+        if self.downsample is not None:
+            shortcut = self.downsample(shortcut)
         return functional.relu(out + shortcut, inplace=True)
 
 
@@ -122,7 +127,7 @@ class ResNet256(Backbone):
         super().__init__()
         self.num_blocks, self.local_block = len(STAGE_WIDTHS), local_block
         self.pooled_dim = STAGE_WIDTHS[-1] * POOLED_SIDE**2
-        self.conv1 = nn.Conv2d(1, STAGE_WIDTHS[0], 3, padding=1, bias=False)
+        self.conv1 = Convolution(1, STAGE_WIDTHS[0], 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(STAGE_WIDTHS[0])
         width_in = STAGE_WIDTHS[0]
         for number, width in enumerate(STAGE_WIDTHS, start=1):
@@ -312,10 +317,13 @@ class ImageEncoder(nn.Module):
 
 
 def to_cells(x: Tensor, grid: int) -> Tensor:
-    """[B, c, H, W] -> its cells as images of their own, row by row: [B * grid**2, c, h, w]."""
+    """[B, c, H, W] -> its cells as images of their own, row by row: [B * grid**2, c, h, w].
+
+    In memory the channels come last: BatchNorm of many small images is faster so.
+    """
     height, width = x.shape[-2] // grid, x.shape[-1] // grid
     cells = x.unflatten(3, (grid, width)).unflatten(2, (grid, height))
-    return cells.permute(0, 2, 4, 1, 3, 5).flatten(0, 2)
+    return cells.permute(0, 2, 4, 3, 5, 1).flatten(0, 2).permute(0, 3, 1, 2)
 
 
 def from_cells(cells: Tensor, grid: int) -> Tensor:
