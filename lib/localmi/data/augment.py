@@ -59,6 +59,9 @@ class Augmentation:
             ],
             -2,
         )  # [B, 2, 2]
-        affine = torch.cat([rows * scale[:, None, None], shift[:, :, None]], -1)  # [B, 2, 3]
-        grid = functional.affine_grid(affine, list(images.shape), align_corners=False)
+        still = torch.eye(2, 3).to(images)[None]
+        size = [1, *images.shape[1:]]
+        places = functional.affine_grid(still, size, align_corners=False)[0]  # [H, W, 2]
+        moved = (rows * scale[:, None, None]) @ places.flatten(0, 1).T + shift[:, :, None]
+        grid = moved.unflatten(2, places.shape[:2]).permute(0, 2, 3, 1)  # [B, H, W, 2]
         return functional.grid_sample(images, grid, padding_mode="border", align_corners=False)
