@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import BertConfig, BertModel
 
+from localmi.data import augment
 from localmi.data.batches import normalise
 from localmi.mi.scores import may_mismatch
 from localmi.mi.selection import select_regions
@@ -74,6 +75,12 @@ def former_scores(
     return select_regions(copied, how["region_select"], how["temperature"])
 
 
+def former_grid(affine: Tensor, height: int, width: int) -> Tensor:
+    """Torch's own multiplies for one image at a time."""
+    size = [len(affine), 1, height, width]
+    return functional.affine_grid(affine, size, align_corners=False)
+
+
 @contextlib.contextmanager
 def former() -> Iterator[None]:
     """Within it, a step is what it was before it was made faster."""
@@ -82,6 +89,7 @@ def former() -> Iterator[None]:
         mock.patch.object(image.BasicBlock, "forward", former_block),
         mock.patch.object(image, "to_cells", former_cells),
         mock.patch.object(alignment, "local_scores", former_scores),
+        mock.patch.object(augment, "affine_grid", former_grid),
     ):
         yield
 

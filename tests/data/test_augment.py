@@ -3,8 +3,9 @@ import math
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional
 
-from localmi.data.augment import Augmentation
+from localmi.data.augment import Augmentation, affine_grid
 from localmi.errors import DataError
 
 SIDE = 64
@@ -114,3 +115,10 @@ def test_what_comes_in_from_outside_is_like_the_border() -> None:
 def test_pixels_that_are_not_normalised() -> None:
     with pytest.raises(DataError, match="torch.uint8 cannot be moved: `normalise` them first"):
         Augmentation()(torch.zeros(2, 1, 8, 8, dtype=torch.uint8), generator())
+
+
+@pytest.mark.parametrize("size", [(4, 4), (5, 8), (1, 1)])
+def test_the_places_are_those_of_torch(size: tuple[int, int]) -> None:
+    affine = torch.randn(3, 2, 3, generator=generator())
+    expected = functional.affine_grid(affine, [3, 1, *size], align_corners=False)
+    torch.testing.assert_close(affine_grid(affine, *size), expected, rtol=1e-5, atol=1e-6)

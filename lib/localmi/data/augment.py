@@ -59,9 +59,17 @@ class Augmentation:
             ],
             -2,
         )  # [B, 2, 2]
-        still = torch.eye(2, 3).to(images)[None]
-        size = [1, *images.shape[1:]]
-        places = functional.affine_grid(still, size, align_corners=False)[0]  # [H, W, 2]
-        moved = (rows * scale[:, None, None]) @ places.flatten(0, 1).T + shift[:, :, None]
-        grid = moved.unflatten(2, places.shape[:2]).permute(0, 2, 3, 1)  # [B, H, W, 2]
+        affine = torch.cat([rows * scale[:, None, None], shift[:, :, None]], -1)  # [B, 2, 3]
+        grid = affine_grid(affine, images.shape[2], images.shape[3])
         return functional.grid_sample(images, grid, padding_mode="border", align_corners=False)
+
+
+def affine_grid(affine: Tensor, height: int, width: int) -> Tensor:
+    """Where each pixel comes from by affine maps [B, 2, 3]: [B, H, W, 2].
+
+    As `functional.affine_grid` with one product for the batch, not one an image.
+    """
+    still = torch.eye(2, 3).to(affine)[None]
+    places = functional.affine_grid(still, [1, 1, height, width], align_corners=False)
+    moved = affine[:, :, :2] @ places.flatten(0, 2).T + affine[:, :, 2:]  # [B, 2, H * W]
+    return moved.unflatten(2, (height, width)).permute(0, 2, 3, 1)
