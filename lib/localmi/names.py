@@ -17,6 +17,7 @@ RegionContext = Literal["image", "region"]  # what a region sees
 TextPooling = Literal["cls", "mean"]  # what of the word pieces is the text's feature
 Precision = Literal["auto", "float32", "bfloat16"]
 Device = Literal["auto", "cpu", "cuda"]
+BatchStatistics = Literal["all", "own"]  # of several processes: of whose images
 Task = Literal["pathology9", "edema"]
 Policy = Literal[  # what uncertain and blank labels count as
     "explicit", "zeros", "ones", "explicit_blank_zero", "zeros_blank_zero", "ones_blank_zero"

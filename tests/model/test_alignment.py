@@ -1,4 +1,4 @@
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -93,9 +93,9 @@ def test_regions_are_selected_once_an_image_where_the_reading_allows(  # type: i
     critic, regions, sentences, owner = features
     selected: list[int] = []
 
-    def noted(scores: Tensor, how: RegionSelection, temperature: float) -> Tensor:
+    def noted(scores: Tensor, how: RegionSelection, **others: Any) -> Tensor:
         selected.append(len(scores))
-        return select_regions(scores, how, temperature)
+        return select_regions(scores, how, **others)
 
     monkeypatch.setattr(alignment, "select_regions", noted)
     found = local_scores(critic, regions, sentences, owner, region_select=reading, temperature=0.3)

@@ -45,7 +45,8 @@ if "float64" in how:  # so that rounding cannot grow: in float32 a ReLU that fli
     stepping.normalise = scoring.normalise = lambda images: normalise(images).double()
 if "wrong" in how:  # each process keeps the gradient of its own rows: a common mistake
     def only_own(ctx, gradient):
-        return gradient[ctx.own], None
+        everyones, rank = gradient.unflatten(0, (ctx.size, -1)), torch.distributed.get_rank()
+        return everyones[rank], None
     processes._Gather.backward = staticmethod(only_own)
 for name, fields in json.loads(cases).items():
     training = stepping.Pretraining(TrainConfig.of_record(fields), cache)
@@ -195,6 +196,17 @@ def test_killed_and_resumed_by_two_processes_it_ends_where_one_does(
         expected = alone["trained texts"]
         expected["losses"] = expected["losses"][-5:]
         assert differences({"trained texts": expected}, found, most=1e-9) == {}
+
+
+@pytest.mark.slow
+def test_with_statistics_of_its_own_each_process_has_the_same_network_in_the_end(
+    tiny_cache: Cache, tiny_bert, tmp_path: Path
+) -> None:
+    made = cases(tiny_bert, ("hard",), batch_statistics="own")
+    (alone,) = trained(tiny_cache, made, 1, tmp_path / "1", "float64")
+    first, second = trained(tiny_cache, made, 2, tmp_path / "2", "float64")
+    assert differences(first, second, most=1e-12) == {}
+    assert "hard losses" in differences(alone, first, most=1e-9)  # three images have another mean
 
 
 def test_each_process_has_rows_in_order_and_evenly() -> None:

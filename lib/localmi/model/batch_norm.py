@@ -31,20 +31,24 @@ class GatheredBatchNorm(nn.BatchNorm2d):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
             return super().forward(x)
-        exact = x.detach().to(self.weight.dtype)
-        variance, mean = torch.var_mean(exact, dim=(0, 2, 3), correction=0)
-        own = x.numel() / x.shape[1]
-        sums = torch.stack([mean, variance + mean**2, torch.ones_like(mean)]).double() * own
-        self.processes.sum_in_place(sums)
-        count = float(sums[2, 0])
-        mean = sums[0] / count
-        variance = sums[1] / count - mean**2
+        mean, variance, count = self._statistics(x.detach())
         self._move_running(mean, variance * count / (count - 1))
-        statistics = mean.to(exact), variance.to(exact), count
-        out: Tensor = _Normalise.apply(
-            x, self.weight, self.bias, *statistics, self.eps, self.processes
-        )
+        where = self.eps, self.processes
+        out: Tensor = _Normalise.apply(x, self.weight, self.bias, mean, variance, count, *where)
         return out
+
+    @torch.no_grad()
+    def _statistics(self, x: Tensor) -> tuple[Tensor, Tensor, float]:
+        """Mean and variance of all images, [C], and how many values a channel they are of."""
+        affine = self.weight, self.bias, None, None
+        _, mean, scale = torch.native_batch_norm(x, *affine, True, 0.0, self.eps)
+        own = x.new_tensor([x.numel() / x.shape[1]], dtype=torch.float64)
+        square = scale.double() ** -2 - self.eps + mean.double() ** 2
+        sums = torch.cat([mean * own, square * own, own])
+        self.processes.sum_in_place(sums)
+        count = float(sums[-1])
+        mean, square = (sums[:-1] / count).chunk(2)
+        return mean.to(scale), (square - mean**2).to(scale), count
 
     @torch.no_grad()
     def _move_running(self, mean: Tensor, variance: Tensor) -> None:
@@ -80,7 +84,7 @@ class _Normalise(torch.autograd.Function):
         x, weight, mean, variance = ctx.saved_tensors
         # As if mean and variance were constants; then what they add.
         of_x, of_weight, of_bias = torch.ops.aten.native_batch_norm_backward(
-            gradient.contiguous(),
+            gradient.contiguous(memory_format=_layout(x)),
             x,
             weight,
             mean,
@@ -93,12 +97,15 @@ class _Normalise(torch.autograd.Function):
         )
         sums = torch.stack([of_weight, of_bias])
         ctx.processes.sum_in_place(sums)
-        scale = (variance + ctx.eps).rsqrt()  # [C]
-        slope = weight * scale**2 * sums[0] / ctx.count
-        offset = weight * scale * sums[1] / ctx.count - slope * mean
-        shape = (1, -1, 1, 1)
-        of_x = of_x - (slope.view(shape) * x + offset.view(shape)).to(of_x)
+        slope, constant = -sums * weight * (variance + ctx.eps).rsqrt() / ctx.count  # [C]
+        slope, still = slope * (variance + ctx.eps).rsqrt(), torch.ones_like(mean)
+        of_x += nn.functional.batch_norm(x, mean, still, slope, constant, False, 0.0, 0.0)
         return of_x, of_weight, of_bias, *[None] * 5
+
+
+def _layout(x: Tensor) -> torch.memory_format:
+    planes = x.is_contiguous() or not x.is_contiguous(memory_format=torch.channels_last)
+    return torch.contiguous_format if planes else torch.channels_last
 
 
 def synchronise(network: nn.Module, processes: Processes, device: torch.device) -> None:

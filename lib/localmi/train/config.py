@@ -65,6 +65,7 @@ class TrainConfig(Configuration):
     smallest_crop: float = Field(0.9, gt=0, le=1)  # of the augmentation, as a share of the side
     precision: names.Precision = "auto"  # auto: bfloat16 where it is fast
     device: names.Device = "auto"  # auto: the GPU, where there is one
+    batch_statistics: names.BatchStatistics = "all"  # BatchNorm's, on several processes
     seed: int = Field(0, ge=0)
 
     evaluate_every: int = Field(200, ge=1)  # steps between two looks, and two checkpoints

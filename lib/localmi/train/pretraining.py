@@ -171,7 +171,7 @@ class Pretraining(ScoringNetworks):
         for optimiser in optimisers:
             optimiser.zero_grad()
         (-bound).backward()  # Eq. 2: encoders and critic climb the bound together
-        self.processes.mean_gradients(self.alignment.parameters())
+        self.processes.mean_gradients(self.alignment)
         for optimiser in optimisers:
             optimiser.step()
         if self.step % CONTROL_EVERY == 0:
@@ -249,7 +249,7 @@ class Pretraining(ScoringNetworks):
             return
         self.control_optimiser.zero_grad()
         (-bound).backward()
-        self.processes.mean_gradients(self.control.parameters())
+        self.processes.mean_gradients(self.control)
         self.control_optimiser.step()
 
     def run(self, until: int | None = None) -> Iterator[tuple[int, float]]:
@@ -284,6 +284,7 @@ class Pretraining(ScoringNetworks):
                 the next step; the checkpoint before stays. Or the first process has not written.
             CheckpointError: it could not be written.
         """
+        self.share_statistics()
         if keeps_record():
             self._save(path)
         self.processes.meet(f"the checkpoint of step {self.step}")

@@ -41,7 +41,8 @@ class ScoringNetworks:
         self.computed_in = computed_in(self.device, self.dtype)
         self.objective = objective_of(config)
         self.alignment = build_alignment(config, self.objective).to(self.device)
-        synchronise(self.alignment, self.processes, self.device)
+        if config.batch_statistics == "all":
+            synchronise(self.alignment, self.processes, self.device)
         self.alignment.critic.processes = self.processes
         self.control = copy.deepcopy(self.alignment.critic)
         self.estimator = self._estimator(config.bound)
@@ -58,6 +59,12 @@ class ScoringNetworks:
     def _estimator(self, name: Bound) -> EstimatorInTraining:
         config = self.config
         return EstimatorInTraining(name, direction=config.direction, decay=config.mine_decay)
+
+    def share_statistics(self) -> None:
+        """Where each process has BatchNorm statistics of its own, all get the mean of them."""
+        if self.config.batch_statistics == "own":
+            buffers = self.alignment.image_encoder.buffers()
+            self.processes.mean_in_place(one for one in buffers if one.is_floating_point())
 
     def evaluate(self, data: SplitData, *, batch_size: int = 128, rounds: int = 50) -> SplitResult:
         """The held-out bound of a split by the hard max over regions, in nats, and the control.
@@ -101,6 +108,7 @@ class ScoringNetworks:
         Returns:
             Scores of the critic, and of the control: the critic of the shuffled pairs.
         """
+        self.share_statistics()
         size = len(data), len(data.texts)
         patient = data.manifest["patient_id"].to_numpy()
         own, control = (
