@@ -13,6 +13,7 @@ from torch.nn import functional
 from torchvision.models import get_model, list_models
 
 from localmi.errors import ConfigError, check_name
+from localmi.model.cells import from_cells, to_cells
 from localmi.model.convolution import Convolution
 from localmi.model.sizes import check_grid, check_patches
 from localmi.names import RegionContext
@@ -314,22 +315,6 @@ class ImageEncoder(nn.Module):
     def pooled(self, images: Tensor) -> Tensor:
         """Global feature z^I of images [B, 1, H, W]: [B, P]."""
         return self.backbone.pooled(images)
-
-
-def to_cells(x: Tensor, grid: int) -> Tensor:
-    """[B, c, H, W] -> its cells as images of their own, row by row: [B * grid**2, c, h, w].
-
-    In memory the channels come last: BatchNorm of many small images is faster so.
-    """
-    height, width = x.shape[-2] // grid, x.shape[-1] // grid
-    cells = x.unflatten(3, (grid, width)).unflatten(2, (grid, height))
-    return cells.permute(0, 2, 4, 3, 5, 1).flatten(0, 2).permute(0, 3, 1, 2)
-
-
-def from_cells(cells: Tensor, grid: int) -> Tensor:
-    """The inverse of `to_cells`."""
-    x = cells.unflatten(0, (-1, grid, grid)).permute(0, 3, 1, 4, 2, 5)
-    return x.flatten(4, 5).flatten(2, 3)
 
 
 @functools.cache

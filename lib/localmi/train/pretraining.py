@@ -21,7 +21,7 @@ from localmi.data.augment import Augmentation
 from localmi.data.batches import Batch, SplitData, TrainingBatches, normalise
 from localmi.data.cache.cache import Cache
 from localmi.data.labels import check_test_patients
-from localmi.errors import ConfigError, NoNegativesError, NotFiniteError
+from localmi.errors import NoNegativesError, NotFiniteError
 from localmi.mi.critics import Critic
 from localmi.mi.scores import may_mismatch
 from localmi.model.text import TokenTable
@@ -67,9 +67,6 @@ class Pretraining(ScoringNetworks):
     Attributes: as `ScoringNetworks`, and
         step: steps done.
 
-    Raises:
-        ConfigError: a batch has fewer images than there are processes.
-
     Taught in 07_train_local_mi.
     """
 
@@ -77,11 +74,6 @@ class Pretraining(ScoringNetworks):
         cache.check_image_size(config.image_size)
         check_test_patients(cache.manifest)
         super().__init__(config, cache)
-        if config.batch_size < self.processes.size:
-            raise ConfigError(
-                f"batch_size={config.batch_size} images for {self.processes.size} processes: each "
-                "needs one at least. Raise batch_size, or start fewer."
-            )
         self.cache = cache
         self.train_data = SplitData(cache, "train", unit=self.objective.unit)
         self.batches = TrainingBatches(
@@ -92,9 +84,7 @@ class Pretraining(ScoringNetworks):
             pixels_of=self.processes.share(config.batch_size),
         )
         self.workers = workers
-        if (
-            self.estimator.blind_to_constant
-        ):  # it has no gradient, and Adam would move it by chance
+        if self.estimator.blind_to_constant:  # no gradient: Adam would move it by chance
             for constant in self.alignment.critic.constants():
                 constant.requires_grad_(False)
         self.image_optimiser = image_optimiser(config, self.alignment)
@@ -105,13 +95,6 @@ class Pretraining(ScoringNetworks):
         if config.text_is_frozen:
             self.frozen_texts = self.encode_texts(self.train_data.texts)
         self.step = 0
-        self._check_same_start()
-
-    def _check_same_start(self) -> None:
-        """All processes begin with the same weights and data, or not at all."""
-        weights = sum(one.detach().double().sum().item() for one in self.alignment.parameters())
-        start = torch.tensor([weights, int(self.cache.data_hash[:12], 16)], dtype=torch.float64)
-        self.processes.check_equal(start, "start (weights, data)")
 
     @functools.cached_property
     def tokens(self) -> TokenTable:
@@ -224,12 +207,9 @@ class Pretraining(ScoringNetworks):
             if value is not None and not math.isfinite(nats):
                 advice = if_it_diverges(self.config.learning_rate, self.dtype)
                 rows = self.batches.rows(step)
-                images = self.train_data.manifest["index_in_cache"].to_numpy()[rows]
-                raise NotFiniteError(
-                    f"The bound is {nats} at step {step}. {advice}",
-                    step=step,
-                    rows=images.tolist(),
-                )
+                stored = self.train_data.manifest["index_in_cache"].to_numpy()[rows].tolist()
+                told = f"The bound is {nats} at step {step}. {advice}"
+                raise NotFiniteError(told, step=step, rows=stored)
         return read
 
     def _control_step(self, batch: Batch, images: Tensor, texts: Tensor) -> None:

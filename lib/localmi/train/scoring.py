@@ -9,7 +9,7 @@ from torch import Tensor
 
 from localmi.data.batches import SplitData, normalise
 from localmi.data.cache.cache import Cache
-from localmi.errors import NoNegativesError
+from localmi.errors import ConfigError, NoNegativesError
 from localmi.evaluate.held_out import SplitResult, SplitScores, best_region, held_out_bound
 from localmi.mi.estimators import EstimatorInTraining
 from localmi.model.batch_norm import synchronise
@@ -31,6 +31,10 @@ class ScoringNetworks:
         control: a second critic of the same build, for the shuffled pairs.
         computed_in: device and precision, by name.
         processes: that compute together; `ALONE` unless torchrun has started several.
+
+    Raises:
+        ConfigError: a batch has fewer images than there are processes.
+        TrainingError: they have not begun alike.
     """
 
     def __init__(self, config: TrainConfig, cache: Cache) -> None:
@@ -55,6 +59,19 @@ class ScoringNetworks:
             cache=cache.folder,
             dtype=self.dtype,
         )
+        self._check_processes(cache)
+
+    def _check_processes(self, cache: Cache) -> None:
+        """Several processes begin with the same weights and data, and an image for each."""
+        size, images = self.processes.size, self.config.batch_size
+        if images < size:
+            raise ConfigError(
+                f"batch_size={images} images for {size} processes: each needs one at least. Raise "
+                "batch_size, or start fewer."
+            )
+        weights = sum(one.detach().double().sum().item() for one in self.alignment.parameters())
+        start = torch.tensor([weights, int(cache.data_hash[:12], 16)], dtype=torch.float64)
+        self.processes.check_equal(start, "start (weights, data)")
 
     def _estimator(self, name: Bound) -> EstimatorInTraining:
         config = self.config
