@@ -2,7 +2,11 @@ import errno
 import io
 import itertools
 import json
+import os
 import re
+import signal
+import threading
+import time
 import zipfile
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -839,3 +843,61 @@ def test_bars_of_other_packages_are_text_without_a_warning() -> None:
     NotebookClient(notebook, timeout=None, kernel_name="python3").execute()
     printed = [(each["name"], each["text"]) for each in notebook.cells[0].outputs]
     assert printed == [("stdout", "tqdm.std\n")]
+
+
+# --- Asked to stop ------------------------------------------------------------------------------
+
+WAITS = """import time
+from pathlib import Path
+from localmi.errors import StoppedError
+from localmi.train.stop import noticed
+with noticed() as asked:
+    Path(run_dir, "ready").touch()
+    while not asked():
+        time.sleep(0.05)
+raise StoppedError("saved")"""
+
+
+def signalled(ready: Path, *, after: float = 0.0) -> threading.Thread:
+    """Sends this process a SIGTERM once that file is there."""
+
+    def send() -> None:
+        while not ready.exists():
+            time.sleep(0.05)
+        time.sleep(after)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    thread = threading.Thread(target=send, daemon=True)
+    thread.start()
+    return thread
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("credentialed", [False, True])
+def test_asked_to_stop_the_notebook_saves_and_the_run_says_how_to_go_on(
+    make: Callable[..., Path], tmp_path: Path, credentialed: bool
+) -> None:
+    notebook, out, data = make(WAITS), tmp_path / "out", tmp_path / "data"
+    data.mkdir()
+    patient = A_PATIENT if credentialed else "1"
+    (data / "pairs.csv").write_text(f"patient_id,study_id\n{patient},2\n")
+    signalled(out / "ready")
+    stopped = call(notebook, "--out", out, "-p", "data_dir", data)
+    assert stopped.exit_code == run.DONE, stopped.output
+    assert f"Resume by: python -m localmi run {notebook} --resume --out {out}" in stopped.output
+    assert (out / run.STOPPED).is_file()
+    assert not (out / "results.json").exists()
+
+
+@pytest.mark.slow
+def test_asked_to_stop_where_nothing_saves_it_says_that_it_failed(
+    make: Callable[..., Path], tmp_path: Path
+) -> None:
+    waits = "import time\nfrom pathlib import Path\nPath(run_dir, 'ready').touch()\ntime.sleep(99)"
+    out = tmp_path / "out"
+    notebook = make(waits)
+    signalled(out / "ready", after=0.5)
+    stopped = call(notebook, "--out", out)
+    assert stopped.exit_code == run.INTERRUPTED
+    assert "Failed" in stopped.output
+    assert not (out / run.STOPPED).exists()

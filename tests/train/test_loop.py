@@ -1,6 +1,9 @@
 """The loop around the step: what it logs, when it looks, what it keeps, how it goes on."""
 
+import json
 import math
+import os
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +13,7 @@ import torch
 
 from localmi.data.batches import SplitData
 from localmi.data.cache.cache import Cache
-from localmi.errors import CheckpointError, TrainingError
+from localmi.errors import CheckpointError, NotFiniteError, StoppedError, TrainingError
 from localmi.evaluate.held_out import HeldOutBound, SplitResult
 from localmi.processes import ALONE, Processes
 from localmi.record import METRICS, MetricsLog
@@ -18,7 +21,7 @@ from localmi.statistics import Interval
 from localmi.train.checkpoint import load_checkpoint
 from localmi.train.checkpoint_files import CHECKPOINT, kept_before
 from localmi.train.config import TrainConfig
-from localmi.train.loop import fit
+from localmi.train.loop import NOT_FINITE, fit
 from localmi.train.pretraining import Pretraining
 
 LOOKS = ("held_out", "low", "high", "cap", "shuffled")
@@ -305,3 +308,69 @@ def test_a_bound_that_is_no_number_leaves_the_last_checkpoint(
     assert state["step"] == 4
     assert all(torch.isfinite(value).all() for value in state["critic"].values())
     assert MetricsLog(run_dir, resume_at=6).column("training")[0] == [1, 2, 3, 4]
+
+
+# --- Asked to stop, and bounds that are no numbers --------------------------------------------
+
+
+@dataclass
+class Asked(Counted):
+    """Is sent a signal within its third step."""
+
+    sent: signal.Signals = signal.SIGTERM
+
+    def run(self) -> Iterator[tuple[int, float]]:
+        for step, nats in super().run():
+            if step == 2:
+                os.kill(os.getpid(), self.sent)
+            yield step, nats
+
+
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
+def test_asked_to_stop_it_ends_the_step_and_saves(
+    validate, run_dir: Path, sent: signal.Signals
+) -> None:
+    before = signal.getsignal(sent)
+    run = Asked(TrainConfig.checked(steps=9, evaluate_every=5), sent=sent)
+    with pytest.raises(StoppedError, match="Stopped as asked at step 3 of 9, and saved"):
+        fit(run, validate, run_dir=run_dir)
+    assert run.saved == [(3, run_dir / CHECKPOINT)]
+    assert signal.getsignal(sent) == before
+
+
+def test_without_a_folder_ctrl_c_is_what_it_always_is(validate) -> None:
+    run = Asked(TrainConfig.checked(steps=9), sent=signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        fit(run, validate)
+    assert run.saved == []
+
+
+def test_a_second_signal_is_not_caught(validate, run_dir: Path) -> None:
+    @dataclass
+    class Twice(Asked):
+        def run(self) -> Iterator[tuple[int, float]]:
+            for step, nats in super().run():
+                if step == 2:
+                    os.kill(os.getpid(), signal.SIGINT)
+                yield step, nats
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(Twice(TrainConfig.checked(steps=9), sent=signal.SIGINT), validate, run_dir=run_dir)
+
+
+def test_a_bound_that_is_no_number_leaves_its_batch(
+    build, validate, run_dir: Path, tiny_cache: Cache
+) -> None:
+    run = build(steps=6, evaluate_every=6)
+    list(run.run(until=2))
+    with torch.no_grad():
+        run.alignment.critic.mlp[0].weight[0, 0] = float("nan")
+    rows = run.batches.rows(2)
+    with pytest.raises(NotFiniteError, match="nan at step 2"):
+        fit(run, validate, run_dir=run_dir)
+    left = json.loads((run_dir / NOT_FINITE).read_text())
+    images = tiny_cache.manifest.set_index("index_in_cache")["image_id"]
+    assert left["step"] == 2
+    assert list(images[left["rows_of_the_cache"]]) == list(
+        run.train_data.manifest["image_id"].to_numpy()[rows]
+    )

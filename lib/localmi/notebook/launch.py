@@ -109,7 +109,10 @@ def launch(
     print(shlex.join(line), flush=True)
     code, stopped = _wait_for(
         subprocess.Popen(
-            line, env=environment, start_new_session=True, preexec_fn=ends_with_its_parent
+            line,
+            env=environment,
+            start_new_session=True,
+            preexec_fn=ends_with_its_parent if os.name == "posix" else None,
         )
     )
     go_on = f"Go on: the same command with --out {out}"
