@@ -40,17 +40,20 @@ from localmi.train.config import TrainConfig
 folder, cases, out, *how = sys.argv[1:]
 torch.set_num_threads(1)
 cache, found = open_cache(folder), {}
-out, normalise = Path(out), stepping.normalise
-if "float64" in how:  # so that rounding cannot grow: in float32 a ReLU that flips is enough
-    stepping.normalise = scoring.normalise = lambda images: normalise(images).double()
-if "wrong" in how:  # each process keeps the gradient of its own rows: a common mistake
-    def only_own(ctx, gradient):
-        everyones, rank = gradient.unflatten(0, (ctx.size, -1)), torch.distributed.get_rank()
-        return everyones[rank], None
-    processes._Gather.backward = staticmethod(only_own)
+out, normalise, backward = Path(out), stepping.normalise, processes._Gather.backward
+
+def only_own(ctx, gradient):  # each process keeps the gradient of its own rows: a common mistake
+    return gradient.unflatten(0, (ctx.size, -1))[training.processes.rank], None
+
 for name, fields in json.loads(cases).items():
+    exact = not name.startswith("float32")  # in float32 a ReLU that flips by rounding is enough
+    wrong = name.startswith("wrong")
+    processes._Gather.backward = staticmethod(only_own if wrong else backward)
+    stepping.normalise = scoring.normalise = (
+        (lambda images: normalise(images).double()) if exact else normalise
+    )
     training = stepping.Pretraining(TrainConfig.of_record(fields), cache)
-    if "float64" in how:
+    if exact:
         training.alignment.double()
         training.control.double()
         if training.frozen_texts is not None:
@@ -98,9 +101,16 @@ CASES: dict[str, dict[str, Any]] = {
     "shuffled": {"shuffle_pairs": True, "sentences": "all"},
     "trained texts": {"text_learning_rate": 2e-5, "sentences": "all"},
 }
-
-
+OTHERS: dict[str, dict[str, Any]] = {
+    # One step of no size: Adam would make steps of rounding.
+    "float32 local": {"steps": 1, "learning_rate": 1e-9},
+    "float32 global": {"steps": 1, "learning_rate": 1e-9, "bound": "mine", "objective": "global"},
+    "float32 texts": {"steps": 1, "learning_rate": 1e-9, "text_learning_rate": 1e-9},
+    "wrong gather": {"region_select": "per_pair_max", "steps": 1},
+    "own statistics": {"region_select": "per_pair_max", "batch_statistics": "own"},
+}
 MANY = ("local infonce", "trained texts", "cells")  # are compared after 20 steps
+OF_FOUR = (*MANY, "all sentences", "global centred")
 
 
 def cases(tiny_bert, names: Iterable[str], **changes: Any) -> dict[str, Any]:
@@ -108,19 +118,36 @@ def cases(tiny_bert, names: Iterable[str], **changes: Any) -> dict[str, Any]:
     small = SMALL | {"text_encoder": tiny_bert(0.0), "text_learning_rate": 0}
     return {
         name: TrainConfig.checked(
-            **small | {"steps": 20 if name in MANY else 4} | CASES[name] | changes
+            **small | {"steps": 20 if name in MANY else 3} | (CASES | OTHERS)[name] | changes
         ).as_record()
         for name in names
     }
 
 
-def trained(
-    cache: Cache, made: dict[str, Any], size: int, out: Path, *how: str
-) -> list[dict[str, Any]]:
+def trained(cache: Cache, made: dict[str, Any], size: int, out: Path) -> list[dict[str, Any]]:
     """What each of `size` processes has found."""
     out.mkdir(exist_ok=True)
-    run_processes(PROGRAM, [str(cache.folder), json.dumps(made), str(out), *how], size=size)
+    run_processes(PROGRAM, [str(cache.folder), json.dumps(made), str(out)], size=size)
     return [torch.load(out / f"rank{rank}.pt") for rank in range(size)]
+
+
+@pytest.fixture(scope="module")
+def alone(tiny_cache: Cache, tiny_bert, tmp_path_factory) -> dict[str, Any]:
+    """What one process finds."""
+    made = cases(tiny_bert, [*CASES, *OTHERS])
+    (found,) = trained(tiny_cache, made, 1, tmp_path_factory.mktemp("alone") / "1")
+    return found
+
+
+@pytest.fixture(scope="module")
+def of_two(tiny_cache: Cache, tiny_bert, tmp_path_factory) -> list[dict[str, Any]]:
+    """What each of two finds."""
+    made = cases(tiny_bert, [*CASES, *OTHERS])
+    return trained(tiny_cache, made, 2, tmp_path_factory.mktemp("two") / "2")
+
+
+def some(record: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    return {name: record[name] for name in names}
 
 
 def farthest(one: Any, other: Any) -> float:
@@ -142,40 +169,45 @@ def differences(one: dict[str, Any], other: dict[str, Any], *, most: float) -> d
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("size", [2, 4])
-def test_several_processes_compute_what_one_does(
-    tiny_cache: Cache, tiny_bert, tmp_path: Path, size: int
-) -> None:
+def test_two_processes_compute_what_one_does(alone, of_two) -> None:
     """Every bound, local and global, every reading of the max, every mask and critic."""
-    made = cases(tiny_bert, CASES if size == 2 else (*MANY, "all sentences", "global centred"))
-    (alone,) = trained(tiny_cache, made, 1, tmp_path / "1", "float64")
-    for found in trained(tiny_cache, made, size, tmp_path / "n", "float64"):
-        assert differences(alone, found, most=1e-9) == {}
+    for found in of_two:
+        assert differences(some(alone, CASES), found, most=1e-9) == {}
 
 
 @pytest.mark.slow
-def test_a_step_in_float32_is_the_same_to_rounding(
-    tiny_cache: Cache, tiny_bert, tmp_path: Path
+def test_four_processes_compute_what_one_does(
+    alone, tiny_cache: Cache, tiny_bert, tmp_path: Path
 ) -> None:
-    made = cases(tiny_bert, ("local infonce", "global mine", "trained texts"), steps=1)
-    for record in made.values():
-        record["learning_rate"] = record["text_learning_rate"] = 1e-9  # Adam makes steps of noise
-    (alone,) = trained(tiny_cache, made, 1, tmp_path / "1")
-    for found in trained(tiny_cache, made, 2, tmp_path / "2"):
-        assert differences(alone, found, most=1e-5) == {}
+    for found in trained(tiny_cache, cases(tiny_bert, OF_FOUR), 4, tmp_path / "4"):
+        assert differences(some(alone, OF_FOUR), found, most=1e-9) == {}
 
 
 @pytest.mark.slow
-def test_a_gather_with_a_wrong_gradient_is_found(
-    tiny_cache: Cache, tiny_bert, tmp_path: Path
-) -> None:
+def test_a_step_in_float32_is_the_same_to_rounding(alone, of_two) -> None:
+    names = [name for name in OTHERS if name.startswith("float32")]
+    for found in of_two:
+        assert differences(some(alone, names), found, most=1e-5) == {}
+
+
+@pytest.mark.slow
+def test_a_gather_with_a_wrong_gradient_is_found(alone, of_two) -> None:
     """Its values are right: only a comparison with one process tells."""
-    made = cases(tiny_bert, ("hard",), steps=1)
-    (alone,) = trained(tiny_cache, made, 1, tmp_path / "1", "float64")
-    for found in trained(tiny_cache, made, 2, tmp_path / "2", "float64", "wrong"):
-        wrong = differences(alone, found, most=1e-9)
-        assert "hard losses" not in wrong
-        assert "hard gradients" in wrong
+    for found in of_two:
+        wrong = differences(some(alone, ["wrong gather"]), found, most=1e-9)
+        assert "wrong gather losses" not in wrong
+        assert "wrong gather gradients" in wrong
+
+
+@pytest.mark.slow
+def test_with_statistics_of_its_own_each_process_has_the_same_network_in_the_end(
+    alone, of_two
+) -> None:
+    first, second = (some(found, ["own statistics"]) for found in of_two)
+    assert differences(first, second, most=1e-12) == {}
+    assert "own statistics losses" in differences(  # three images have another mean than six
+        some(alone, ["own statistics"]), first, most=1e-9
+    )
 
 
 @pytest.mark.slow
@@ -183,30 +215,18 @@ def test_killed_and_resumed_by_two_processes_it_ends_where_one_does(
     tiny_cache: Cache, tiny_bert, tmp_path: Path
 ) -> None:
     made = cases(tiny_bert, ("trained texts",), bound="mine", steps=10)
-    (alone,) = trained(tiny_cache, made, 1, tmp_path / "whole", "float64")
+    (whole,) = trained(tiny_cache, made, 1, tmp_path / "whole")
     out = tmp_path / "killed"
     out.mkdir()
-    words = [str(tiny_cache.folder), json.dumps(made), str(out), "float64", "saved"]
+    words = [str(tiny_cache.folder), json.dumps(made), str(out), "saved"]
     (process,) = start_processes(PROGRAM, words, size=1)
     assert process.stdout is not None
     assert process.stdout.readline() == "saved\n"
     process.kill()
     process.communicate()
-    for found in trained(tiny_cache, made, 2, out, "float64"):
-        expected = alone["trained texts"]
-        expected["losses"] = expected["losses"][-5:]
-        assert differences({"trained texts": expected}, found, most=1e-9) == {}
-
-
-@pytest.mark.slow
-def test_with_statistics_of_its_own_each_process_has_the_same_network_in_the_end(
-    tiny_cache: Cache, tiny_bert, tmp_path: Path
-) -> None:
-    made = cases(tiny_bert, ("hard",), batch_statistics="own")
-    (alone,) = trained(tiny_cache, made, 1, tmp_path / "1", "float64")
-    first, second = trained(tiny_cache, made, 2, tmp_path / "2", "float64")
-    assert differences(first, second, most=1e-12) == {}
-    assert "hard losses" in differences(alone, first, most=1e-9)  # three images have another mean
+    whole["trained texts"]["losses"] = whole["trained texts"]["losses"][-5:]
+    for found in trained(tiny_cache, made, 2, out):
+        assert differences(whole, found, most=1e-9) == {}
 
 
 def test_each_process_has_rows_in_order_and_evenly() -> None:
