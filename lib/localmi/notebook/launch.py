@@ -2,8 +2,7 @@
 
 `python -m localmi launch` prints the torchrun line and runs it; Slurm or Kubernetes may start that
 line themselves. Each process executes the same notebook in a kernel of its own. That of rank 0 is
-the record of the run; of another rank the notebook is kept where it failed. Taught in
-14_full_mimic_cxr.
+the record of the run; of another rank the notebook is kept where it failed.
 """
 
 import os

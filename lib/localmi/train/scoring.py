@@ -69,6 +69,7 @@ class ScoringNetworks:
                 f"batch_size={images} images for {size} processes: each needs one at least. Raise "
                 "batch_size, or start fewer."
             )
+        self.processes.meet("the first step")  # some may have had data to read
         weights = sum(one.detach().double().sum().item() for one in self.alignment.parameters())
         start = torch.tensor([weights, int(cache.data_hash[:12], 16)], dtype=torch.float64)
         self.processes.check_equal(start, "start (weights, data)")
