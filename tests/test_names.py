@@ -39,7 +39,9 @@ def public(module: ModuleType) -> Iterator[Callable[..., Any]]:
         if inspect.isfunction(thing):
             yield thing
         if inspect.isclass(thing):
-            if not is_dataclass(thing) and inspect.isfunction(thing.__init__):
+            begin = thing.__init__
+            ours = getattr(begin, "__module__", "").startswith("localmi")  # or torch's
+            if not is_dataclass(thing) and inspect.isfunction(begin) and ours:
                 yield thing
             for inner, method in vars(thing).items():
                 function = getattr(method, "__func__", method)

@@ -313,6 +313,14 @@ def test_a_bound_that_is_no_number_leaves_the_last_checkpoint(
 # --- Asked to stop, and bounds that are no numbers --------------------------------------------
 
 
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """As in a terminal: what is started in the background ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @dataclass
 class Asked(Counted):
     """Is sent a signal within its third step."""
@@ -328,7 +336,7 @@ class Asked(Counted):
 
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
 def test_asked_to_stop_it_ends_the_step_and_saves(
-    validate, run_dir: Path, sent: signal.Signals
+    ctrl_c, validate, run_dir: Path, sent: signal.Signals
 ) -> None:
     before = signal.getsignal(sent)
     run = Asked(TrainConfig.checked(steps=9, evaluate_every=5), sent=sent)
@@ -338,14 +346,14 @@ def test_asked_to_stop_it_ends_the_step_and_saves(
     assert signal.getsignal(sent) == before
 
 
-def test_without_a_folder_ctrl_c_is_what_it_always_is(validate) -> None:
+def test_without_a_folder_ctrl_c_is_what_it_always_is(ctrl_c, validate) -> None:
     run = Asked(TrainConfig.checked(steps=9), sent=signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
         fit(run, validate)
     assert run.saved == []
 
 
-def test_a_second_signal_is_not_caught(validate, run_dir: Path) -> None:
+def test_a_second_signal_is_not_caught(ctrl_c, validate, run_dir: Path) -> None:
     @dataclass
     class Twice(Asked):
         def run(self) -> Iterator[tuple[int, float]]:
