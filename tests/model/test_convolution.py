@@ -10,7 +10,7 @@ from localmi.model.convolution import WIDE, Convolution
 from localmi.model.image import BasicBlock, ResNet256
 
 # What rounding alone explains, as a share of the norm, where it switches no ReLU: of 17 layers
-# (found: up to 5e-5 in float32, 6e-2 in bfloat16), and of one convolution.
+# (found over twelve seeds: up to 1.4e-4 in float32, .094 in bfloat16), and of one convolution.
 OF_NETWORK = {torch.float32: 2e-4, torch.bfloat16: 0.15}
 OF_CONVOLUTION = {torch.float32: 1e-5, torch.bfloat16: 2e-2}
 SIZES = [  # (batch, side, grid, cells_after)
@@ -43,7 +43,7 @@ def network_away_from_kinks() -> ResNet256:
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             nn.init.uniform_(module.weight, 0.5, 1.5)
-            nn.init.constant_(module.bias, 3)
+            nn.init.constant_(module.bias, 8)
     return network
 
 
@@ -65,6 +65,7 @@ def passes(
 def test_the_papers_network_is_the_one_of_plain_convolutions(
     batch: int, side: int, grid: int, cells_after: int, dtype: torch.dtype, training: bool
 ) -> None:
+    torch.manual_seed(0)
     network = network_away_from_kinks().train(training)
     plain, images = plainly(network), torch.randn(batch, 1, side, side)
     found = passes(network, images, dtype, grid, cells_after)
