@@ -23,6 +23,11 @@ SIZES = [  # (batch, side, grid, cells_after)
 ]
 
 
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    torch.manual_seed(0)
+
+
 def plainly(network: ResNet256) -> ResNet256:
     """A copy out of torch's own convolutions, with a stride in the shortcut's, as published."""
     plain = copy.deepcopy(network)
@@ -65,7 +70,6 @@ def passes(
 def test_the_papers_network_is_the_one_of_plain_convolutions(
     batch: int, side: int, grid: int, cells_after: int, dtype: torch.dtype, training: bool
 ) -> None:
-    torch.manual_seed(0)
     network = network_away_from_kinks().train(training)
     plain, images = plainly(network), torch.randn(batch, 1, side, side)
     found = passes(network, images, dtype, grid, cells_after)
