@@ -84,3 +84,13 @@ def test_a_failing_notebook_stays_as_it_was(notebook: Path) -> None:
     notebook.write_text(text)
     assert render.render_notebooks([notebook]) == 1
     assert notebook.read_text() == text
+
+
+def test_kernels_of_several_processes_have_sockets_of_their_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("RANK", "1")
+    one, other = render.OwnKernel(), render.OwnKernel()
+    assert {one.transport, other.transport} == {"ipc"}
+    assert one.ip != other.ip
+    assert Path(one.ip).is_absolute()

@@ -7,6 +7,7 @@ metadata that changes from run to run.
 import hashlib
 import os
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -46,7 +47,8 @@ class OwnKernel(AsyncKernelManager):
     def __init__(self, **given: Any) -> None:
         super().__init__(**given)
         if "RANK" in os.environ and sys.platform != "win32":
-            self.transport = "ipc"
+            self.sockets = tempfile.TemporaryDirectory(prefix="localmi-")
+            self.transport, self.ip = "ipc", f"{self.sockets.name}/kernel"
         self.kernel_spec_manager = KernelSpecManager(kernel_dirs=[])
 
 
