@@ -186,8 +186,8 @@ def my_step(batch, encoder, critic, texts, optimiser, temperature):
     images = normalise(batch.images)  # [B, 1, H, W]
     regions = encoder.regions(images)  # [B, N, D], z^I
     sentences = texts[batch.text]  # [M, E], z^R
-    scores = critic(regions, sentences)[batch.owner]  # [M, N, M], f of all regions and sentences
-    pairs = my_soft_max(scores, temperature)  # [M, M], the max of Eq. 5
+    scores = critic(regions, sentences)  # [B, N, M], f of all regions and sentences
+    pairs = my_soft_max(scores, temperature)[batch.owner]  # [M, M], the max of Eq. 5
     of_another_study = batch.text_study[:, None] != batch.text_study  # [M, M]
     allowed = of_another_study & (batch.text[:, None] != batch.text)
     bound = (my_infonce(pairs, allowed) + my_infonce(pairs.T, allowed.T)) / 2  # Eq. 4, both ways
