@@ -14,6 +14,7 @@ from typer.core import TyperCommand, TyperGroup
 
 import localmi
 from localmi.errors import ConfigError, LocalMIError
+from localmi.ranks import PATIENCE, rank
 
 REFUSED, STOPPED = 2, 130  # exit codes; the latter is what a shell says of Ctrl-C
 
@@ -78,17 +79,24 @@ class RunCommand(TyperCommand):
         return super().parse_args(context, joined)
 
 
+Pairs = Annotated[
+    list[str] | None,
+    typer.Option("-p", metavar="NAME VALUE", help="Set one parameter; may be repeated."),
+]
+ParameterFile = Annotated[
+    Path | None, typer.Option("-f", help="Set those named in a YAML file; -p goes over it.")
+]
+AllowOutputs = Annotated[
+    bool, typer.Option("--allow-outputs", help="Store and print what cells show of MIMIC-CXR.")
+]
+
+
 @app.command(cls=RunCommand, context_settings={"help_option_names": []})
 def run(
     context: typer.Context,
     notebook: Annotated[Path | None, typer.Argument(help="The notebook.")] = None,
-    pairs: Annotated[
-        list[str] | None,
-        typer.Option("-p", metavar="NAME VALUE", help="Set one parameter; may be repeated."),
-    ] = None,
-    file: Annotated[
-        Path | None, typer.Option("-f", help="Set those named in a YAML file; -p goes over it.")
-    ] = None,
+    pairs: Pairs = None,
+    file: ParameterFile = None,
     out: Annotated[
         Path | None, typer.Option(help="Where the run is kept; default runs/NOTEBOOK-001, ...")
     ] = None,
@@ -98,10 +106,7 @@ def run(
     once: Annotated[
         bool, typer.Option("--once", help="Begin the run in --out, go on, or find it finished.")
     ] = False,
-    allow_outputs: Annotated[
-        bool,
-        typer.Option("--allow-outputs", help="Store and print what cells show of MIMIC-CXR."),
-    ] = False,
+    allow_outputs: AllowOutputs = False,
     help: Annotated[
         bool, typer.Option("--help", "-h", help="This text; with NOTEBOOK, its parameters.")
     ] = False,
@@ -110,9 +115,8 @@ def run(
 
     0: done, 1: the notebook failed, 2: refused before anything was executed.
     """
-    from localmi.notebook import launch as ranks
     from localmi.notebook import parameters
-    from localmi.notebook.parameter_files import read_yaml
+    from localmi.notebook.launch import follow
     from localmi.notebook.plan import plan_run
     from localmi.notebook.run import execute_plan, run_once
 
@@ -123,14 +127,9 @@ def run(
         stored = parameters.read_notebook(notebook)
         typer.echo(parameters.table(parameters.parameters_of(stored, notebook.name)))
         return
-    asked: dict[str, Any] = {
-        "from_file": read_yaml(file) if file else {},
-        "from_command": dict(_name_and_value(pair) for pair in pairs or []),
-        "out": out,
-        "allow_outputs": allow_outputs,
-    }
-    if ranks.rank():
-        raise typer.Exit(ranks.follow(notebook, **asked))
+    asked = _asked(pairs, file) | {"out": out, "allow_outputs": allow_outputs}
+    if rank():
+        raise typer.Exit(follow(notebook, **asked))
     if once:
         raise typer.Exit(run_once(notebook, **asked))
     raise typer.Exit(execute_plan(plan_run(notebook, **asked, resume=resume)))
@@ -139,17 +138,12 @@ def run(
 @app.command(cls=RunCommand)
 def launch(
     notebook: Annotated[Path, typer.Argument(help="The notebook.")],
-    pairs: Annotated[
-        list[str] | None,
-        typer.Option("-p", metavar="NAME VALUE", help="Set one parameter; may be repeated."),
-    ] = None,
-    file: Annotated[
-        Path | None, typer.Option("-f", help="Set those named in a YAML file; -p goes over it.")
-    ] = None,
+    pairs: Pairs = None,
+    file: ParameterFile = None,
     out: Annotated[
         Path | None, typer.Option(help="Where the run is kept, or goes on; default as of run.")
     ] = None,
-    allow_outputs: Annotated[bool, typer.Option("--allow-outputs", help="As of run.")] = False,
+    allow_outputs: AllowOutputs = False,
     nproc: Annotated[int, typer.Option(help="Processes on this node: one a GPU.")] = 1,
     nnodes: Annotated[int, typer.Option(help="Nodes that give this command.")] = 1,
     rendezvous: Annotated[
@@ -160,23 +154,18 @@ def launch(
     ] = 0,
     patience: Annotated[
         int, typer.Option(help="Seconds; who keeps the others waiting for longer has hung.")
-    ] = 25,
+    ] = PATIENCE,
 ) -> None:
     """Execute a notebook on several processes that train together, started by torchrun."""
     from localmi.notebook.launch import launch as start
-    from localmi.notebook.parameter_files import read_yaml
 
     words = [word for pair in pairs or [] for word in ("-p", pair)]
     words += ["-f", str(file)] if file else []
     words += ["--allow-outputs"] if allow_outputs else []
-    asked = {
-        "from_file": read_yaml(file) if file else {},
-        "from_command": dict(_name_and_value(pair) for pair in pairs or []),
-    }
     code = start(
         notebook,
         words,
-        asked=asked,
+        asked=_asked(pairs, file),
         out=out,
         processes=nproc,
         nodes=nnodes,
@@ -185,6 +174,16 @@ def launch(
         patience=patience,
     )
     raise typer.Exit(code)
+
+
+def _asked(pairs: list[str] | None, file: Path | None) -> dict[str, Any]:
+    """The parameters that are set, as `plan_run` takes them."""
+    from localmi.notebook.parameter_files import read_yaml
+
+    return {
+        "from_file": read_yaml(file) if file else {},
+        "from_command": dict(_name_and_value(pair) for pair in pairs or []),
+    }
 
 
 def _name_and_value(pair: str) -> tuple[str, str]:

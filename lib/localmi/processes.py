@@ -16,10 +16,11 @@ from typing import Any
 import torch
 from torch import Tensor, distributed, nn
 
+from localmi import ranks
 from localmi.errors import TrainingError
 
 # A process that keeps the others waiting for longer, within a step, has hung.
-STEP_SECONDS = float(os.environ.get("LOCALMI_STEP_SECONDS", "25"))
+STEP_SECONDS = float(os.environ.get(ranks.STEP_SECONDS, ranks.PATIENCE))
 FEW = 4096  # numbers
 MEETING_SECONDS = 600  # for the slowest to read its data, or to write a checkpoint
 

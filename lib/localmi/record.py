@@ -6,7 +6,6 @@ parameters and for how long, is added by who started it: the runner (`finish_rec
 
 import json
 import math
-import os
 import platform
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import localmi
 from localmi.errors import CheckpointError, DataError
 from localmi.files import append_text, write_json, write_text
+from localmi.ranks import rank
 
 if TYPE_CHECKING:  # the runner does not wait for scipy
     from localmi.statistics import Interval
@@ -27,7 +27,7 @@ MEASURED = "measured.json"  # what a notebook has found, until its run is finish
 
 def keeps_record() -> bool:
     """Whether this process writes it: of several that torchrun has started, the first."""
-    return os.environ.get("RANK", "0") == "0"
+    return rank() == 0
 
 
 class MetricsLog:

@@ -16,6 +16,7 @@ from localmi.mi.critics import (
     build_critic,
 )
 from localmi.model.alignment import winners_only_scores
+from localmi.processes import Processes
 
 DIM_X, DIM_Y = 6, 9
 
@@ -406,3 +407,12 @@ def test_impossible_sizes_are_refused() -> None:
         build_critic("separable", DIM_X, DIM_Y, hidden=(8, 0))
     with pytest.raises(ConfigError, match="number of pairs"):
         build_critic("concat", DIM_X, DIM_Y, chunk=0)
+
+
+def test_what_is_scored_in_parts_sends_nothing_to_other_processes() -> None:
+    """Each of several scores its own parts of a split, and may have more of them than others."""
+    critic = CentredCritic(DIM_X, DIM_Y, hidden=(8,), width=4).double().eval()
+    x, y = features(3, texts=5)
+    alone = critic(x, y)
+    critic.processes = Processes(rank=1, size=2)  # that were never started: a message would fail
+    torch.testing.assert_close(critic(x, y), alone)

@@ -30,10 +30,10 @@ from localmi.notebook.run import (
     STOPPED_ERROR,
     execute_notebook,
 )
-from localmi.notebook.stopping import ASKS, ends_with_its_parent
+from localmi.notebook.stopping import ends_with_its_parent
+from localmi.ranks import STEP_SECONDS, rank
 from localmi.record import RESULTS
-
-STEP_SECONDS = "LOCALMI_STEP_SECONDS"  # in the environment, for `localmi.processes`
+from localmi.signals import handled_by
 
 RANKS = "ranks"  # folder in a run's: the notebooks of further ranks, where they failed
 
@@ -134,18 +134,9 @@ def _wait_for(started: subprocess.Popen[bytes]) -> tuple[int, bool]:
         with suppress(ProcessLookupError):
             started.send_signal(signal.SIGTERM)
 
-    before = {each: signal.signal(each, pass_on) for each in ASKS}
-    try:
+    with handled_by(pass_on):
         code = started.wait()
-        return code, asked
-    finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
-
-
-def rank() -> int:
-    """Of this process, among those that torchrun has started; 0 without torchrun."""
-    return int(os.environ.get("RANK", "0"))
+    return code, asked
 
 
 def follow(

@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -70,9 +70,7 @@ def plan_run(
     if RUN_DIR in {*from_file, *from_command}:
         raise ConfigError(f"{RUN_DIR} is set by the runner: use --out FOLDER.")
     notebook = notebook.resolve()
-    known = notebook_parameters.parameters_of(
-        notebook_parameters.read_notebook(notebook), notebook.name
-    )
+    known = _parameters(notebook)
     run_dir = _run_folder(notebook, out, resume)
     if resume:
         asked = {**from_file, **from_command}  # the data may have moved; their hash is compared
@@ -86,17 +84,34 @@ def plan_run(
     if resume and RESUME in values:
         checkpoint = _last_checkpoint(run_dir)
         values[RESUME] = checkpoint is not None
+    plan = _plan(notebook, run_dir, known, values, allow_outputs)
+    return replace(plan, resume=resume, numbered=out is None, checkpoint=checkpoint)
+
+
+def _parameters(notebook: Path) -> Parameters:
+    return notebook_parameters.parameters_of(
+        notebook_parameters.read_notebook(notebook), notebook.name
+    )
+
+
+def _plan(
+    notebook: Path,
+    run_dir: Path,
+    known: Parameters,
+    values: Mapping[str, Any],
+    allow_outputs: bool,
+) -> Plan:
+    """What follows from the values of the parameters; the run begins, in a folder of this name."""
     return Plan(
         notebook,
         run_dir,
         known,
         {name: value for name, value in values.items() if name != RUN_DIR},
         keeps_results=RUN_DIR in values,
-        resume=resume,
-        numbered=out is None,
+        resume=False,
+        numbered=False,
         credentialed=any(map(is_credentialed, folders(values))),
         allow_outputs=allow_outputs or values.get(ALLOW_OUTPUTS) is True,
-        checkpoint=checkpoint,
     )
 
 
@@ -151,9 +166,7 @@ def check_once(
         ConfigError: it has others, or those asked for are refused.
         DataError: as `plan_run`.
     """
-    known = notebook_parameters.parameters_of(
-        notebook_parameters.read_notebook(notebook), notebook.name
-    )
+    known = _parameters(notebook)
     asked = notebook_parameters.resolve(known, from_file or {}, from_command or {})
     begun = (out / PARAMETERS_FILE).is_file()
     if begun:
@@ -175,23 +188,11 @@ def follower_plan(
     Raises: as `plan_run`.
     """
     notebook, out = notebook.resolve(), out.expanduser().resolve()
-    known = notebook_parameters.parameters_of(
-        notebook_parameters.read_notebook(notebook), notebook.name
-    )
+    known = _parameters(notebook)
     values = notebook_parameters.resolve(known, from_file, from_command)
     if RESUME in values:
         values[RESUME] = _last_checkpoint(out) is not None
-    return Plan(
-        notebook,
-        out,
-        known,
-        {name: value for name, value in values.items() if name != RUN_DIR},
-        keeps_results=RUN_DIR in values,
-        resume=False,
-        numbered=False,
-        credentialed=any(map(is_credentialed, folders(values))),
-        allow_outputs=allow_outputs or values.get(ALLOW_OUTPUTS) is True,
-    )
+    return _plan(notebook, out, known, values, allow_outputs)
 
 
 def check_same(

@@ -5,7 +5,6 @@ metadata that changes from run to run.
 """
 
 import hashlib
-import os
 import sys
 import tempfile
 import time
@@ -23,6 +22,7 @@ from traitlets.config import Config
 
 from localmi.errors import DataError
 from localmi.notebook.parameters import read_notebook
+from localmi.ranks import one_of_several
 
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 RENDERED = "rendered"  # in a notebook's metadata: digest of its cells when they were rendered
@@ -46,7 +46,7 @@ class OwnKernel(AsyncKernelManager):
 
     def __init__(self, **given: Any) -> None:
         super().__init__(**given)
-        if "RANK" in os.environ and sys.platform != "win32":
+        if one_of_several() and sys.platform != "win32":
             self.sockets = tempfile.TemporaryDirectory(prefix="localmi-")
             self.transport, self.ip = "ipc", f"{self.sockets.name}/kernel"
         self.kernel_spec_manager = KernelSpecManager(kernel_dirs=[])

@@ -21,7 +21,7 @@ import nbformat
 import yaml
 from filelock import BaseFileLock, FileLock, Timeout
 
-from localmi.errors import CheckpointError, ConfigError
+from localmi.errors import CheckpointError, ConfigError, StoppedError
 from localmi.files import ASIDE, whole_file, write_text
 from localmi.notebook import parameters as notebook_parameters
 from localmi.notebook.open_run import Tee, execute_with_outputs
@@ -44,7 +44,7 @@ from localmi.train.checkpoint_files import CHECKPOINT, going_on_from
 # and has saved is done for now: 0.
 DONE, FAILED, INTERRUPTED = 0, 1, 130
 STOPPED = "stopped.txt"  # in the folder of a run that has saved and stopped: how it goes on
-STOPPED_ERROR = "StoppedError"  # of the loop, where it has saved
+STOPPED_ERROR = StoppedError.__name__  # of the loop, where it has saved
 LOG = "run.log"
 SAME_NUMBERS = {RESUME, "cache_dir", ALLOW_OUTPUTS}  # parameters that change no result
 OTHER = """**Run with other parameters than the course's: {}.** Numbers in the text are those of

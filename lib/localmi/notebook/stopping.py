@@ -5,7 +5,6 @@ A kernel is in a session of its own, which the terminal's Ctrl-C does not reach.
 
 import asyncio
 import ctypes
-import os
 import signal
 import sys
 import threading
@@ -15,7 +14,9 @@ from types import FrameType
 
 import psutil
 
-ASKS = (signal.SIGTERM, signal.SIGINT)
+from localmi.ranks import one_of_several
+from localmi.signals import ASKS, handled_by, in_main_thread
+
 GRACE = 18  # seconds that one of several processes has: another one may be dead, and it wait
 PR_SET_PDEATHSIG = 1  # of prctl.h
 
@@ -36,19 +37,13 @@ def passed_on(say: Callable[[str], object]) -> Iterator[Callable[[], bool]]:
         asked = True
         say("Asked to stop: at the end of the step it saves. (Once more ends it at once.)")
         end_kernels(signal.SIGTERM)
-        if "RANK" in os.environ:
+        if one_of_several():
             timer = threading.Timer(GRACE, end_kernels, [signal.SIGKILL])
             timer.daemon = True
             timer.start()
 
-    before = {}
-    if threading.current_thread() is threading.main_thread():
-        before = {each: signal.signal(each, handle) for each in ASKS}
-    try:
+    with handled_by(handle):
         yield lambda: asked
-    finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
 
 
 def own_handlers() -> Callable[[], None]:
@@ -57,7 +52,7 @@ def own_handlers() -> Callable[[], None]:
     ours = {each: signal.getsignal(each) for each in ASKS}
 
     def put_back() -> None:
-        if threading.current_thread() is threading.main_thread():
+        if in_main_thread():
             for each, handler in ours.items():
                 asyncio.get_running_loop().remove_signal_handler(each)
                 signal.signal(each, handler)

@@ -64,6 +64,8 @@ class ScoringNetworks:
     def _check_processes(self, cache: Cache) -> None:
         """Several processes begin with the same weights and data, and an image for each."""
         size, images = self.processes.size, self.config.batch_size
+        if size == 1:
+            return
         if images < size:
             raise ConfigError(
                 f"batch_size={images} images for {size} processes: each needs one at least. Raise "

@@ -1,0 +1,19 @@
+"""Which of several processes this is, by what torchrun has put into its environment.
+
+For whatever does not wait for torch; what they compute together is in `processes`.
+"""
+
+import os
+
+STEP_SECONDS = "LOCALMI_STEP_SECONDS"  # in the environment: how long they wait for each other
+PATIENCE = 25  # seconds, by default
+
+
+def one_of_several() -> bool:
+    """Whether torchrun has started this process."""
+    return "RANK" in os.environ
+
+
+def rank() -> int:
+    """Of this process; 0 without torchrun."""
+    return int(os.environ.get("RANK", "0"))
