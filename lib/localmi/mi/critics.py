@@ -278,12 +278,11 @@ class CentredCritic(SeparableCritic):
         )
 
     def _centred(self, codes: Tensor, running: Tensor, processes: Processes) -> Tensor:
-        if not self.training:  # nor is anything sent: processes may score in parts of their own
-            return codes - running
         rows = codes.flatten(end_dim=-2)
         number = torch.tensor(float(len(rows)))
-        processes.sum_in_place(number)
-        if not number:
+        if self.training:  # else nothing is sent: each process scores parts of its own
+            processes.sum_in_place(number)
+        if not (self.training and number):
             return codes - running
         mean = processes.sum(rows.sum(dim=0)) / number
         if torch.is_grad_enabled():  # not where the winners of a step are looked for
