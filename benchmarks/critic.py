@@ -16,17 +16,15 @@ judged by its last batch size. Linux only (memory).
 import argparse
 import json
 import math
-import multiprocessing
 import platform
 import statistics
-import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
-import psutil
 import torch
+from timing import Work, in_turn, peak_mib
 from torch import Tensor
 
 from localmi.mi.bounds import infonce
@@ -37,7 +35,6 @@ Way = Callable[[ConcatCritic, Tensor, Tensor], Tensor]
 DIM_SENTENCE, DIM_REGION, DIM_IMAGE, NUM_REGIONS = 768, 512, 768, 16
 HIDDEN = (1024, 512)
 CHUNK = 1024  # pairs whose hidden layers are computed again at a time
-MEBIBYTE = 2**20
 
 
 def split(critic: ConcatCritic, x: Tensor, y: Tensor) -> Tensor:
@@ -150,42 +147,15 @@ def median_seconds(
         raise RuntimeError(
             f"The ways disagree on the loss: {dict(zip(ways, losses, strict=True))}"
         )
-    seconds: dict[str, list[float]] = {way: [] for way in ways}
-    for _ in range(repeats):
-        for way in ways:
-            if seconds[way] and sum(seconds[way]) > limit:
-                continue
-            start = time.perf_counter()
-            step(WAYS[way], critic, x, y)
-            seconds[way].append(time.perf_counter() - start)
+    works = {way: partial(step, WAYS[way], critic, x, y) for way in ways}
+    seconds = in_turn(works, repeats, warm_up=0, limit=limit)
     return {way: statistics.median(times) for way, times in seconds.items()}
 
 
-def highest_resident() -> int:
-    """Highest resident memory of this process since the counter was last set back, bytes."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmHWM"):
-            return int(line.split()[1]) * 1024
-    raise RuntimeError("This system does not tell its highest resident memory (VmHWM).")
-
-
-def peak_here(setting: str, batch: int, way: str) -> float:
-    """Peak memory of one step in this process, MiB above what was resident before."""
-    critic, x, y = build(setting, batch)
-    step(WAYS[way], *build(setting, batch=2))  # loads what torch loads late
-    before = psutil.Process().memory_info().rss
-    if highest_resident() > before + 8 * MEBIBYTE:
-        Path("/proc/self/clear_refs").write_text("5")  # sets VmHWM back to now
-    step(WAYS[way], critic, x, y)
-    return (highest_resident() - before) / MEBIBYTE
-
-
-def peak_mib(setting: str, batch: int, way: str, threads: int) -> float:
-    """`peak_here` in a process of its own, forked from one that has imported torch."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["localmi.mi.critics", "localmi.mi.selection", "psutil"])
-    with ProcessPoolExecutor(1, context, torch.set_num_threads, (threads,)) as pool:
-        return pool.submit(peak_here, setting, batch, way).result()
+def prepare(setting: str, batch: int, way: str) -> tuple[Work, Work]:
+    """One step of 2 pairs, and one of `batch`: for the peak of its memory."""
+    small, large = (partial(step, WAYS[way], *build(setting, size)) for size in (2, batch))
+    return small, large
 
 
 def too_large(last: Result | None, batch: int, limits: argparse.Namespace) -> str:
@@ -215,7 +185,9 @@ def measure(setting: str, options: argparse.Namespace) -> list[Result]:
             median_seconds(setting, batch, ways, options.repeats, options.seconds) if ways else {}
         )
         for way in WAYS:
-            peak = peak_mib(setting, batch, way, options.threads) if way in ways else None
+            peak = None
+            if way in ways:
+                peak = peak_mib(prepare, setting, batch, way, threads=options.threads)
             ratio = seconds[way] / seconds["split"] if {way, "split"} <= set(ways) else None
             last[way] = Result(setting, way, batch, seconds.get(way), ratio, peak, reasons[way])
             results.append(last[way])

@@ -20,7 +20,6 @@ import argparse
 import importlib
 import json
 import statistics
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from itertools import cycle
@@ -31,6 +30,7 @@ import numpy as np
 import torch
 from scipy.special import digamma
 from sklearn.feature_selection import mutual_info_regression
+from timing import Work, in_turn, timed
 from torch import Tensor
 
 from localmi.course.error_map import mean_errors, plot_errors
@@ -64,7 +64,6 @@ BASELINES: dict[str, Baseline] = {
     "cca after asinh": lambda x, y: gaussian_mi(x.asinh(), y.asinh()),
     "cca after ranks": after_ranks(gaussian_mi),
 }
-Step = Callable[[], object]
 
 
 @dataclass(frozen=True)
@@ -98,27 +97,27 @@ class Speed:
 def measure(world: Task, method: str, seed: int, options: argparse.Namespace) -> Accuracy:
     """One row: held out for the neural methods."""
     x, y = world.sample(options.number, seed)
-    start = time.perf_counter()
+    seconds: list[float] = []
     found: dict[str, object] = {}
-    try:
-        if method in BASELINES:
-            found["value"] = BASELINES[method](x, y)
-        else:
-            one = estimate(
-                x,
-                y,
-                method=method,
-                critic=options.critic,
-                start=options.start,
-                steps=options.steps,
-                seed=seed,
-            )
-            found = {"value": one.value, "interval95": one.interval95, "step": one.step}
-            found |= {"cap": one.cap if np.isfinite(one.cap) else None, "at_cap": one.at_cap}
-    except LocalMIError as error:
-        found["refused"] = str(error).split(". ")[0]
-    seconds = time.perf_counter() - start
-    row = Accuracy(world.name, world.true_mi, method, seed, seconds=seconds, **found)  # type: ignore[arg-type]
+    with timed(seconds):
+        try:
+            if method in BASELINES:
+                found["value"] = BASELINES[method](x, y)
+            else:
+                one = estimate(
+                    x,
+                    y,
+                    method=method,
+                    critic=options.critic,
+                    start=options.start,
+                    steps=options.steps,
+                    seed=seed,
+                )
+                found = {"value": one.value, "interval95": one.interval95, "step": one.step}
+                found |= {"cap": one.cap if np.isfinite(one.cap) else None, "at_cap": one.at_cap}
+        except LocalMIError as error:
+            found["refused"] = str(error).split(". ")[0]
+    row = Accuracy(world.name, world.true_mi, method, seed, seconds=seconds[0], **found)  # type: ignore[arg-type]
     print_accuracy(row)
     return row
 
@@ -156,30 +155,20 @@ def steps_of_staircase() -> list[Task]:
     return [staircase(mi, cubic=cubic) for cubic in (False, True) for mi in STAIRCASE]
 
 
-def interleaved(ours: Step, theirs: Step, repeats: int) -> tuple[float, float]:
-    """Median seconds of both; they take turns, so that both meet the same machine."""
-    seconds: tuple[list[float], list[float]] = ([], [])
-    for number in range(repeats + 1):
-        for side, times in zip((ours, theirs), seconds, strict=True):
-            start = time.perf_counter()
-            side()
-            if number:  # the first warms up
-                times.append(time.perf_counter() - start)
-    return statistics.median(seconds[0]), statistics.median(seconds[1])
-
-
-def compared(what: str, ours: Step, theirs: Step, repeats: int) -> Speed:
-    mine, other = interleaved(ours, theirs, repeats)
+def compared(what: str, ours: Work, theirs: Work, repeats: int) -> Speed:
+    """Median seconds of both."""
+    seconds = in_turn({"ours": ours, "theirs": theirs}, repeats)
+    mine, other = (statistics.median(seconds[side]) for side in ("ours", "theirs"))
     return Speed(what, mine, other, other / mine)
 
 
-def torch_mist_infonce(options: argparse.Namespace) -> Speed:
-    """A training step of separable InfoNCE, 512 pairs, networks 20-128-128."""
-    what = "separable InfoNCE, N = 512: torch-mist"
-    try:
-        estimators = importlib.import_module("torch_mist.estimators")
-    except ImportError as error:
-        return Speed(what, skipped=f"torch_mist cannot be imported ({error})")
+def torch_mist_infonce() -> tuple[Work, Work]:
+    """A training step of separable InfoNCE, 512 pairs, networks 20-128-128: ours, torch-mist's.
+
+    Raises:
+        ImportError: torch-mist is not there.
+    """
+    estimators = importlib.import_module("torch_mist.estimators")
     dim, width, number = 20, 128, 512
     peer = estimators.infonce(x_dim=dim, y_dim=dim, hidden_dims=[width, width])
     own = SeparableCritic(dim, dim, hidden=(width,), width=width)
@@ -197,7 +186,15 @@ def torch_mist_infonce(options: argparse.Namespace) -> Speed:
         peer.zero_grad()
         peer.loss(*next(for_peer)).backward()
 
-    return compared(what, ours, theirs, options.repeats)
+    return ours, theirs
+
+
+def torch_mist(options: argparse.Namespace) -> Speed:
+    what = "separable InfoNCE, N = 512: torch-mist"
+    try:
+        return compared(what, *torch_mist_infonce(), options.repeats)
+    except ImportError as error:
+        return Speed(what, skipped=f"torch_mist cannot be imported ({error})")
 
 
 def concat_critics(options: argparse.Namespace) -> list[Speed]:
@@ -235,7 +232,7 @@ def nearest_neighbours(options: argparse.Namespace) -> list[Speed]:
     if abs(values[0] - values[1]) > 1e-9:
         raise RuntimeError(f"The two KSG disagree: {values[0]} and {values[1]}.")
     repeats = max(1, min(options.repeats, 3))
-    others: dict[str, Step] = {
+    others: dict[str, Work] = {
         "brute force": lambda: brute_force_ksg(x, y),
         "scikit-learn": lambda: mutual_info_regression(x, y[:, 0], n_neighbors=3),
     }
@@ -255,7 +252,7 @@ def nearest_neighbours(options: argparse.Namespace) -> list[Speed]:
 def speed(options: argparse.Namespace) -> list[Speed]:
     """Every comparison; a ratio above 1 says that this library is faster."""
     torch.manual_seed(0)
-    rows = [torch_mist_infonce(options), *concat_critics(options), *nearest_neighbours(options)]
+    rows = [torch_mist(options), *concat_critics(options), *nearest_neighbours(options)]
     print(f"{'compared with':<50} {'ours, s':>9} {'theirs, s':>9} {'ratio':>7}")
     for row in rows:
         if row.skipped:

@@ -14,12 +14,12 @@ import multiprocessing
 import platform
 import resource
 import statistics
-import time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from timing import timed
 from torch.nn import functional
 
 from localmi.model.image import ResNet256
@@ -49,16 +49,16 @@ def measure(kept: bool, steps: int) -> Measured:
     optimiser = torch.optim.AdamW(network.parameters(), lr=5e-4, fused=True)
     images = torch.randn(BATCH, 1, SIZE, SIZE)
     targets = (torch.rand(BATCH, CLASSES) > 0.5).float()
-    seconds, faults = [], 0
+    seconds: list[float] = []
+    faults = 0
     for step in range(WARM_UP + steps):
         if step == WARM_UP:
             faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-        start = time.perf_counter()
-        loss = functional.binary_cross_entropy_with_logits(network(images), targets)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        optimiser.step()
-        seconds.append(time.perf_counter() - start)
+        with timed(seconds):
+            loss = functional.binary_cross_entropy_with_logits(network(images), targets)
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            optimiser.step()
     used = resource.getrusage(resource.RUSAGE_SELF)
     mapped = (used.ru_minflt - faults) / steps
     return Measured(seconds[WARM_UP:], mapped, used.ru_maxrss / 1024, loss.item())

@@ -24,6 +24,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from timing import MEBIBYTE, highest_resident
 
 from localmi.data.labels import FINDINGS
 from localmi.data.sources.mimic_reports import ARCHIVE
@@ -131,7 +132,7 @@ def _write_files(
 
 def measure(folder: Path) -> dict[str, float]:
     """`read_pairs` in this process: seconds, rows, resident MiB after importing and at most."""
-    before = _peak_mib()
+    before = highest_resident() / MEBIBYTE
     start, used = time.perf_counter(), time.process_time()
     pairs = read_pairs(folder)
     seconds, used = time.perf_counter() - start, time.process_time() - used
@@ -142,14 +143,8 @@ def measure(folder: Path) -> dict[str, float]:
         "rejected": len(pairs.rejected),
         "left_out": sum(pairs.left_out.values()),
         "imports_mib": before,
-        "peak_mib": _peak_mib(),
+        "peak_mib": highest_resident() / MEBIBYTE,
     }
-
-
-def _peak_mib() -> float:
-    """Of this process alone: what getrusage says begins with its parent's."""
-    status = Path("/proc/self/status").read_text(encoding="utf-8")
-    return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
 
 def main() -> None:

@@ -15,14 +15,13 @@ import json
 import platform
 import statistics
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 from PIL import Image
+from timing import Work, in_turn, timed
 
 from localmi.data.augment import Augmentation
 from localmi.data.batches import SplitData, TrainingBatches, normalise
@@ -107,14 +106,8 @@ def decode_whole(path: Path) -> None:
         image.convert("L").resize((SIZE, SIZE), Image.Resampling.BICUBIC)
 
 
-def seconds(work: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
-
-
-def time_ways(cache: Cache, jpegs: list[Path], size: int, repeats: int) -> dict[str, float]:
-    """Median seconds an image of each way; they take turns."""
+def time_ways(cache: Cache, jpegs: list[Path], size: int, repeats: int) -> dict[str, list[float]]:
+    """Seconds an image of each way; they take turns."""
     data = SplitData(cache, "train")
     batches = TrainingBatches(data, size=size, seed=0)
     tokens = TokenTable(TextEncoder(), data.texts)
@@ -127,7 +120,7 @@ def time_ways(cache: Cache, jpegs: list[Path], size: int, repeats: int) -> dict[
         batch = batches[next(steps)]
         tokens.select(batch.text)
 
-    ways: dict[str, tuple[Callable[[], object], int]] = {
+    ways: dict[str, tuple[Work, int]] = {
         "decoding, whole": (lambda: decode_whole(jpegs[next(steps) % len(jpegs)]), 1),
         "decoding, as prepare does": (
             lambda: read_image(jpegs[next(steps) % len(jpegs)], SIZE),
@@ -139,11 +132,8 @@ def time_ways(cache: Cache, jpegs: list[Path], size: int, repeats: int) -> dict[
     }
     for step in range(len(data) // size):  # brings the pages into memory
         batches[step]
-    found: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(repeats):
-        for name, (work, images) in ways.items():
-            found[name].append(seconds(work) / images)
-    return {name: statistics.median(times) for name, times in found.items()}
+    found = in_turn({name: work for name, (work, _) in ways.items()}, repeats, warm_up=0)
+    return {name: [one / ways[name][1] for one in times] for name, times in found.items()}
 
 
 def time_training(steps: int) -> tuple[float, float]:
@@ -151,12 +141,13 @@ def time_training(steps: int) -> tuple[float, float]:
     cache = load_study(image_size=SMALL["image_size"])  # type: ignore[arg-type]
     training = Pretraining(TrainConfig.checked(**SMALL, steps=steps + 3), cache)
     batches = iter(training.batches.steps(0, steps + 3))
-    waiting, working = [], []
+    waiting: list[float] = []
+    working: list[float] = []
     for _ in range(steps + 3):
-        start = time.perf_counter()
-        batch = next(batches)
-        waiting.append(time.perf_counter() - start)
-        working.append(seconds(lambda batch=batch: training.train_step(batch)))  # type: ignore[misc]
+        with timed(waiting):
+            batch = next(batches)
+        with timed(working, training.device.type):
+            training.train_step(batch)
     return statistics.median(waiting[3:]), statistics.median(working[3:])
 
 
@@ -202,7 +193,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         cache = write_cache(Path(name), options.images)
         jpegs = write_jpegs(Path(name), 4)
-        ways = time_ways(cache, jpegs, options.batch, options.repeats)
+        found = time_ways(cache, jpegs, options.batch, options.repeats)
+    ways = {name: statistics.median(times) for name, times in found.items()}
     reached = report(ways, *time_training(options.steps))
     if options.json:
         about = {"torch": torch.__version__, "machine": platform.machine(), **vars(options)}

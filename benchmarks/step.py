@@ -17,7 +17,6 @@ import json
 import platform
 import statistics
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,9 +24,10 @@ from unittest import mock
 
 import torch
 from loading import SMALL
+from text import write_bert
+from timing import timed
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import BertConfig, BertModel
 
 from localmi.data import augment
 from localmi.data.batches import normalise
@@ -35,7 +35,6 @@ from localmi.mi.scores import may_mismatch
 from localmi.mi.selection import select_regions
 from localmi.model import alignment, image
 from localmi.model.convolution import Convolution
-from localmi.model.text import TextEncoder
 from localmi.notebook.parameter_files import read_yaml
 from localmi.study import load_study
 from localmi.train.config import TrainConfig
@@ -43,6 +42,7 @@ from localmi.train.device import autocast
 from localmi.train.pretraining import CONTROL_EVERY, Pretraining
 
 PAPER = Path(__file__).parent.parent / "notebooks" / "parameters" / "07_paper.yaml"
+CONTROL = f"control, {CONTROL_EVERY}th step"
 WARM_UP = 2  # steps that are not timed
 AGREE = {torch.float32: 1e-4, torch.bfloat16: 2e-2}  # nats, at the first step
 
@@ -106,8 +106,7 @@ def configuration(size: str, folder: Path, precision: str) -> TrainConfig:
         return TrainConfig.checked(**SMALL, steps=3500, precision=precision)
     bert = folder / "bert-base"
     if not bert.exists():
-        BertModel(BertConfig()).save_pretrained(bert)
-        TextEncoder().tokenizer.save_pretrained(bert)
+        write_bert(bert)
     changes = {"batch_size": 16, "text_encoder": str(bert), "precision": precision}
     return TrainConfig.checked(**read_yaml(PAPER) | changes)
 
@@ -117,13 +116,10 @@ def configuration(size: str, folder: Path, precision: str) -> TrainConfig:
 
 def time_parts(training: Pretraining, number: int) -> dict[str, float]:
     """Seconds of each part of one training step; the control's, as it is made in one of some."""
-    spent: dict[str, float] = {}
+    spent: dict[str, list[float]] = {}
 
-    @contextlib.contextmanager
-    def part(name: str) -> Iterator[None]:
-        start = time.perf_counter()
-        yield
-        spent[name] = spent.get(name, 0.0) + time.perf_counter() - start
+    def part(name: str) -> contextlib.AbstractContextManager[None]:
+        return timed(spent.setdefault(name, []), training.device.type)
 
     networks, objective = training.alignment, training.objective
     in_precision = autocast(training.device, training.dtype)
@@ -133,12 +129,14 @@ def time_parts(training: Pretraining, number: int) -> dict[str, float]:
         rows = batch.image_study[batch.owner], batch.text_study, batch.text
         allowed = may_mismatch(*rows, same_text=training.config.same_text_is_mismatch)
     with part("augmentation"):
-        pixels = training.augmentation(normalise(batch.images), torch.Generator())
+        pixels = normalise(batch.images.to(training.device))
+        pixels = training.augmentation(pixels, torch.Generator())
     with part("image encoder"), in_precision:
         images = objective.image_features(networks.image_encoder, pixels)
     with part("text encoder"), in_precision:
         if training.frozen_texts is None:
-            texts = networks.text_encoder(training.tokens.select(batch.text))
+            tokens = training.tokens.select(batch.text).to(training.device)
+            texts = networks.text_encoder(tokens)
         else:
             texts = training.frozen_texts[batch.text]
     x, y = (found.detach().requires_grad_(found.requires_grad) for found in (images, texts))
@@ -155,18 +153,18 @@ def time_parts(training: Pretraining, number: int) -> dict[str, float]:
         for optimiser in (training.image_optimiser, training.text_optimiser):
             optimiser.step()
             optimiser.zero_grad()
-    with part(control := f"control, {CONTROL_EVERY}th step"):
+    with part(CONTROL):
         with in_precision:
             scores = objective.scores(training.control, x.detach(), y.detach(), batch.owner, **how)
         training.control_estimator(scores, allowed)[1].neg().backward()
         training.control_optimiser.step()
         training.control_optimiser.zero_grad()
-    spent[control] /= CONTROL_EVERY
-    return spent
+    found = {name: sum(seconds) for name, seconds in spent.items()}
+    return found | {CONTROL: found[CONTROL] / CONTROL_EVERY}
 
 
-def measure(config: TrainConfig, repeats: int) -> dict[str, dict[str, float]]:
-    """Median seconds of the whole step and of its parts, by way.
+def measure(config: TrainConfig, repeats: int) -> dict[str, dict[str, list[float]]]:
+    """Seconds of the whole step and of its parts, by way.
 
     Raises:
         SystemExit: the ways do not compute the same.
@@ -178,15 +176,22 @@ def measure(config: TrainConfig, repeats: int) -> dict[str, dict[str, float]]:
     for number in range(WARM_UP + repeats):
         for way, training in trainings.items():
             with WAYS[way]():
-                start = time.perf_counter()
-                values.append(training.train_step())
-                whole = time.perf_counter() - start
-                found[way].append({"whole": whole, **time_parts(training, number)})
+                whole: list[float] = []
+                with timed(whole, training.device.type):
+                    values.append(training.train_step())
+                found[way].append({"whole": whole[0], **time_parts(training, number)})
     if abs(values[0] - values[1]) > AGREE[training.dtype]:
         raise SystemExit(f"The ways do not compute the same: {values[0]}, {values[1]} nats.")
     return {
-        way: {name: statistics.median(step[name] for step in steps[WARM_UP:]) for name in steps[0]}
+        way: {name: [step[name] for step in steps[WARM_UP:]] for name in steps[0]}
         for way, steps in found.items()
+    }
+
+
+def medians(found: dict[str, dict[str, list[float]]]) -> dict[str, dict[str, float]]:
+    return {
+        way: {name: statistics.median(seconds) for name, seconds in parts.items()}
+        for way, parts in found.items()
     }
 
 
@@ -223,7 +228,7 @@ def main() -> None:
                 for threads in options.threads:
                     torch.set_num_threads(threads)
                     title = f"{size}, {precision}, threads: {threads}"
-                    rows[title] = measure(config, options.repeats)
+                    rows[title] = medians(measure(config, options.repeats))
                     show(title, rows[title])
     if options.json:
         about = {"torch": torch.__version__, "machine": platform.machine()}

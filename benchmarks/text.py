@@ -18,20 +18,17 @@ resident before. A way is skipped where its last size foretells more than --giga
 import argparse
 import functools
 import json
-import multiprocessing
 import platform
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
-from critic import MEBIBYTE, highest_resident
+from timing import Work, in_turn, peak_mib
 from transformers import AutoTokenizer, BertConfig, BertModel
 
 from localmi.data.batches import SplitData
@@ -57,28 +54,27 @@ PAPER = {"same_text_is_mismatch": True, "region_select": "per_pair_max", "steps"
 WORD_PIECES = 32  # of each text, for memory
 
 
+def write_bert(folder: str | Path, **sizes: int) -> None:
+    """A BERT of random weights, BERT-base where no sizes are named, and the packaged tokenizer."""
+    tokenizer = AutoTokenizer.from_pretrained(model_location(PACKAGED))
+    tokenizer.save_pretrained(folder)
+    torch.manual_seed(0)
+    BertModel(BertConfig(vocab_size=len(tokenizer), **sizes)).save_pretrained(folder)
+
+
 @contextmanager
 def bert_base() -> Iterator[str]:
     """The folder of a BERT-base of random weights, with the packaged tokenizer."""
     with tempfile.TemporaryDirectory() as folder:
-        tokenizer = AutoTokenizer.from_pretrained(model_location(PACKAGED))
-        tokenizer.save_pretrained(folder)
-        torch.manual_seed(0)
-        BertModel(BertConfig(vocab_size=len(tokenizer))).save_pretrained(folder)
+        write_bert(folder)
         yield folder
 
 
-def median_in_turn(ways: list[Callable[[], object]], repeats: int) -> list[float]:
-    """Median CPU seconds of each; they take turns, so that all meet the same machine."""
-    for way in ways:
-        way()  # warms up
-    seconds: list[list[float]] = [[] for _ in ways]
-    for _ in range(repeats):
-        for found, way in zip(seconds, ways, strict=True):
-            start = time.process_time()
-            way()
-            found.append(time.process_time() - start)
-    return [statistics.median(found) for found in seconds]
+def median_in_turn(ways: list[Work], repeats: int) -> list[float]:
+    """Median CPU seconds of each; they take turns."""
+    named = {str(number): way for number, way in enumerate(ways)}
+    found = in_turn(named, repeats, clock=time.process_time)
+    return [statistics.median(seconds) for seconds in found.values()]
 
 
 def steps(folder: str, cache: Cache, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
@@ -119,9 +115,8 @@ def looks(folder: str, cache: Cache, options: argparse.Namespace) -> Iterator[di
         yield {"precision": precision, **dict(zip(names, values, strict=True))}
 
 
-def peak_here(folder: str, batch: int, precision: str, checkpointing: bool) -> float:
-    """Peak memory of the text encoder's passes in this process, MiB above what was there."""
-    torch.set_num_threads(1)
+def prepare(folder: str, batch: int, precision: str, checkpointing: bool) -> tuple[Work, Work]:
+    """The text encoder's passes of 2 texts, which makes the gradients, and of `batch`."""
     encoder = TextEncoder(folder, max_tokens=64, checkpointing=checkpointing).train()
 
     def run(texts: int) -> None:
@@ -130,12 +125,7 @@ def peak_here(folder: str, batch: int, precision: str, checkpointing: bool) -> f
             features = encoder(Tokens(ids, torch.ones_like(ids)))
         features.sum().backward()
 
-    run(2)  # makes the gradients, and loads what torch loads late
-    before = psutil.Process().memory_info().rss
-    if highest_resident() > before + 8 * MEBIBYTE:
-        Path("/proc/self/clear_refs").write_text("5")  # sets VmHWM back to now
-    run(batch)
-    return (highest_resident() - before) / MEBIBYTE
+    return functools.partial(run, 2), functools.partial(run, batch)
 
 
 def memory(folder: str, cache: Cache, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
@@ -148,8 +138,7 @@ def memory(folder: str, cache: Cache, options: argparse.Namespace) -> Iterator[d
                 if last * batch > 1024 * options.gigabytes:
                     yield row | {"skipped": f"about {last * batch / 1024:.0f} GiB"}
                     continue
-                with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-                    peak = pool.submit(peak_here, folder, batch, precision, checkpointing).result()
+                peak = peak_mib(prepare, folder, batch, precision, checkpointing)
                 last = peak / batch
                 yield row | {"peak_mib": peak}
 
