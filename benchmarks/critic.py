@@ -28,8 +28,9 @@ from timing import Work, in_turn, peak_mib
 from torch import Tensor
 
 from localmi.mi.bounds import infonce
-from localmi.mi.critics import ConcatCritic
+from localmi.mi.critics import ConcatCritic, Critic, build_critic
 from localmi.mi.selection import select_regions
+from localmi.train.device import autocast
 
 Way = Callable[[ConcatCritic, Tensor, Tensor], Tensor]
 DIM_SENTENCE, DIM_REGION, DIM_IMAGE, NUM_REGIONS = 768, 512, 768, 16
@@ -115,17 +116,20 @@ class Result:
     skipped: str = ""
 
 
-def build(setting: str, batch: int) -> tuple[ConcatCritic, Tensor, Tensor]:
-    """A critic, regions [B, N, D] and sentences [B, E]."""
-    regions, dim = SETTINGS[setting]
+def build(
+    setting: str, batch: int, kind: str = "concat", regions: int = 0
+) -> tuple[Critic, Tensor, Tensor]:
+    """A critic, regions [B, N, D] and sentences [B, E]; N of the setting, where not given."""
+    number, dim = SETTINGS[setting]
+    regions = regions or number
     torch.manual_seed(0)
-    critic = ConcatCritic(dim, DIM_SENTENCE, HIDDEN)
+    critic = build_critic(kind, dim, DIM_SENTENCE, HIDDEN)
     x = torch.randn(batch, regions, dim, requires_grad=True)
     y = torch.randn(batch, DIM_SENTENCE, requires_grad=True)
     return critic, x, y
 
 
-def step(way: Way, critic: ConcatCritic, x: Tensor, y: Tensor) -> float:
+def step(way: Way, critic: Critic, x: Tensor, y: Tensor) -> float:
     """One loss and its gradients; returns the loss."""
     critic.zero_grad()
     x.grad = y.grad = None
@@ -152,9 +156,25 @@ def median_seconds(
     return {way: statistics.median(times) for way, times in seconds.items()}
 
 
-def prepare(setting: str, batch: int, way: str) -> tuple[Work, Work]:
-    """One step of 2 pairs, and one of `batch`: for the peak of its memory."""
-    small, large = (partial(step, WAYS[way], *build(setting, size)) for size in (2, batch))
+def prepare(
+    setting: str,
+    batch: int,
+    way: str,
+    kind: str = "concat",
+    regions: int = 0,
+    precision: str = "float32",
+    device: str = "cpu",
+) -> tuple[Work, Work]:
+    """One step of 2 pairs, and one of `batch`, of any critic ("split": as it is)."""
+
+    def scored(critic: ConcatCritic, x: Tensor, y: Tensor) -> Tensor:
+        with autocast(x.device, getattr(torch, precision)):
+            return WAYS[way](critic, x, y)
+
+    with torch.device(device):
+        small, large = (
+            partial(step, scored, *build(setting, size, kind, regions)) for size in (2, batch)
+        )
     return small, large
 
 

@@ -100,15 +100,16 @@ WAYS = {"former": former, "now": contextlib.nullcontext}
 # --- The sizes ---
 
 
-def configuration(size: str, folder: Path, precision: str) -> TrainConfig:
+def configuration(size: str, folder: Path, precision: str, **changes: Any) -> TrainConfig:
     """Of the main job, or of the paper's sizes with a BERT-base that is written to a folder."""
     if size == "main":
-        return TrainConfig.checked(**SMALL, steps=3500, precision=precision)
+        main = SMALL | {"steps": 3500, "precision": precision}
+        return TrainConfig.checked(**main | changes)
     bert = folder / "bert-base"
     if not bert.exists():
         write_bert(bert)
-    changes = {"batch_size": 16, "text_encoder": str(bert), "precision": precision}
-    return TrainConfig.checked(**read_yaml(PAPER) | changes)
+    fixed = {"batch_size": 16, "text_encoder": str(bert), "precision": precision}
+    return TrainConfig.checked(**read_yaml(PAPER) | fixed | changes)
 
 
 # --- The measurement ---

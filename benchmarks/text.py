@@ -115,13 +115,26 @@ def looks(folder: str, cache: Cache, options: argparse.Namespace) -> Iterator[di
         yield {"precision": precision, **dict(zip(names, values, strict=True))}
 
 
-def prepare(folder: str, batch: int, precision: str, checkpointing: bool) -> tuple[Work, Work]:
+@functools.cache
+def text_encoder(folder: str, checkpointing: bool, device: str) -> TextEncoder:
+    encoder = TextEncoder(folder, max_tokens=64, checkpointing=checkpointing)
+    return encoder.to(torch.device(device)).train()
+
+
+def prepare(
+    folder: str,
+    batch: int,
+    precision: str,
+    checkpointing: bool = False,
+    length: int = WORD_PIECES,
+    device: str = "cpu",
+) -> tuple[Work, Work]:
     """The text encoder's passes of 2 texts, which makes the gradients, and of `batch`."""
-    encoder = TextEncoder(folder, max_tokens=64, checkpointing=checkpointing).train()
+    encoder = text_encoder(folder, checkpointing, device)
 
     def run(texts: int) -> None:
-        ids = torch.randint(1000, 20_000, (texts, WORD_PIECES))
-        with autocast(torch.device("cpu"), getattr(torch, precision)):
+        ids = torch.randint(1000, 20_000, (texts, length), device=device)
+        with autocast(ids.device, getattr(torch, precision)):
             features = encoder(Tokens(ids, torch.ones_like(ids)))
         features.sum().backward()
 

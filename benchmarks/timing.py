@@ -1,6 +1,7 @@
 """How the benchmarks time and weigh: ways that take turns, a GPU's own clock, peak memory."""
 
 import contextlib
+import ctypes
 import math
 import multiprocessing
 import time
@@ -89,6 +90,8 @@ def peak_here(prepare: Prepare, args: tuple[Any, ...], device: str, threads: int
         held = torch.cuda.memory_allocated()
         work()
         return (torch.cuda.max_memory_allocated() - held) / MEBIBYTE
+    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
+        trim(0)  # what the warm-up has freed is given back, or the work would take it for nothing
     before = psutil.Process().memory_info().rss
     if highest_resident() > before + 8 * MEBIBYTE:
         Path("/proc/self/clear_refs").write_text("5")  # sets VmHWM back to now
@@ -101,6 +104,6 @@ def peak_mib(prepare: Prepare, *args: Any, device: str = "cpu", threads: int = 1
     if device == "cuda":
         return peak_here(prepare, args, device, threads)
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["localmi.train.pretraining", "psutil"])
+    context.set_forkserver_preload(["localmi.train.pretraining", "sklearn.feature_selection"])
     with ProcessPoolExecutor(1, context) as pool:
         return pool.submit(peak_here, prepare, args, device, threads).result()
