@@ -16,7 +16,7 @@ PARAMETERS ?= notebooks/parameters/07_main.yaml
 GRID ?= grid/small.yaml
 PROFILE ?= grid/local
 
-.PHONY: help run tables test check lab kept render example hooks clean environment
+.PHONY: help run tables test check lab kept render example bench hooks clean environment
 
 help:
 	@echo "make run      train a local-MI model on the example study, into runs/ (ARGS='-p seed 1' to change)"
@@ -27,6 +27,7 @@ help:
 	@echo "make render   execute the notebooks again and store their outputs (ARGS='notebooks/05*.ipynb' for some)"
 	@echo "make kept     make the run anew that chapters 7 and 9 show: 20 minutes, then make render"
 	@echo "make example  generate data/example again, byte for byte"
+	@echo "make bench    speed and memory, each beside a named baseline: 12 minutes, into benchmarks/results"
 	@echo "make hooks    refuse every commit that holds ids or reports of MIMIC-CXR, from now on"
 	@echo "make clean    remove .venv and what the tools left; runs/ stays"
 
@@ -78,6 +79,10 @@ render: environment
 example: environment
 	@echo "== Generate data/example"
 	@$(ONE_THREAD) $(PY) -m localmi example --out data/example
+
+bench: environment
+	@echo "== Speed and memory against named baselines: benchmarks/results"
+	@$(PY) benchmarks/table.py $(ARGS)
 
 hooks: environment
 	@echo "== Switch on .githooks/ for this checkout: each commit is scanned for credentialed data"

@@ -82,7 +82,7 @@ class PublicStep:
     def whole_reports(self) -> float:
         """One step; the bound on its batch, in nats."""
         batch = self.training.batches[self.training.step]
-        return self._step(batch, lambda: self._encoded(self.report_tokens(batch)))
+        return self._step(batch, lambda: self._encoded(self.padded(batch.text)))
 
     def equal_tokens(self) -> float:
         """The same on texts as our step has them: sentences, and features that stay are kept."""
@@ -92,16 +92,12 @@ class PublicStep:
             return self._step(batch, lambda: features)
         return self._step(batch, lambda: self._encoded(own.tokens.select(batch.text)))
 
-    def report_tokens(self, batch: Batch) -> Tokens:
-        """Word pieces of the reports of a batch, [B, 320]."""
-        encoded = self.training.alignment.text_encoder.tokenizer(
-            [self.training.train_data.texts[number] for number in batch.text.tolist()],
-            padding="max_length",
-            truncation=True,
-            max_length=REPORT_TOKENS,
-            return_tensors="pt",
-        )
-        return Tokens(encoded["input_ids"], encoded["attention_mask"])
+    def padded(self, report: Tensor) -> Tokens:
+        """Word pieces of these reports, [B] -> [B, 320]."""
+        tokens = self.training.tokens.select(report)
+        width = 0, REPORT_TOKENS - tokens.input_ids.shape[1]
+        ids, mask = tokens.input_ids, tokens.attention_mask
+        return Tokens(functional.pad(ids, width), functional.pad(mask, width))
 
     def scores(self, images: Tensor, texts: Tensor) -> Tensor:
         """[B, B] of whole images [B, P] and texts [B, E], each pair appended to all before it."""

@@ -35,7 +35,6 @@ import text
 import torch
 from public import PublicStep, clip_loss, gloria_loss
 from sklearn.feature_selection import mutual_info_regression
-from table_text import as_markdown
 from timing import Prepare, Work, in_turn, peak_mib
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -99,7 +98,7 @@ class Bench:
         self.machine = self._machine() | {"profile": profile}
         self.roofline = self._roofline()
         self.rows: list[dict[str, Any]] = []
-        self.shares: dict[str, dict[str, dict[str, float]]] = {}
+        self.shares: list[dict[str, Any]] = []
         self.growth: list[dict[str, Any]] = []
 
     def _machine(self) -> dict[str, Any]:
@@ -114,9 +113,9 @@ class Bench:
             **{package: version(package) for package in PACKAGES},
         }
 
-    def _roofline(self) -> dict[int, dict[str, float]]:
-        """What products of matrices and copies reach, by the number of threads."""
-        found = {}
+    def _roofline(self) -> list[dict[str, float]]:
+        """What products of matrices and copies reach at best, on one thread and on all."""
+        found = []
         source = torch.ones(self.sizes.copied_mib * 2**18, device=self.device)
         square = torch.randn(self.sizes.side, self.sizes.side, device=self.device)
         of_each = [2 * self.sizes.side**3] * 2 + [2 * source.nbytes]
@@ -128,10 +127,11 @@ class Bench:
         for threads in sorted({1, self.threads} if self.device == "cpu" else {self.threads}):
             torch.set_num_threads(threads)
             seconds = in_turn(ways, self.sizes.repeats, device=self.device)
-            found[threads] = {
-                name: amount / statistics.median(seconds[name]) / 1e9
-                for name, amount in zip(ways, of_each, strict=True)
-            }
+            best = [
+                amount / min(times) / 1e9
+                for amount, times in zip(of_each, seconds.values(), strict=True)
+            ]
+            found.append({"threads": threads, **dict(zip(ways, best, strict=True))})
         return found
 
     def compare(
@@ -163,26 +163,26 @@ class Bench:
         group: str,
         seconds: Mapping[str, list[float]],
         *pairs: tuple[str, str],
-        unit: str = "s",
+        unit: str = "ms",
         rates: Mapping[str, tuple[float, str]] | None = None,
         peaks: Mapping[str, float | None] | None = None,
     ) -> None:
         """A row for each pair of what was timed; of rates what is done at a time, and its peak."""
         for ours, baseline in pairs:
             median, other = (statistics.median(seconds[name]) for name in (ours, baseline))
-            row = {"group": group, "what": ours, "baseline": baseline, "unit": unit}
-            row |= {"median": median, "quartiles": quartiles(seconds[ours])}
-            row |= {"baseline_median": other, "baseline_quartiles": quartiles(seconds[baseline])}
+            row = {"group": group, "what": ours, "median": 1e3 * median}
+            row |= {"quartiles": quartiles(seconds[ours]), "baseline": baseline}
+            row |= {"baseline_median": 1e3 * other}
+            row |= {"baseline_quartiles": quartiles(seconds[baseline]), "unit": unit}
             row |= {"repeats": len(seconds[ours]), "ratio": other / median}
-            row |= {"slower": median > other}
+            row |= {"verdict": "slower" if median > other else "faster"}
             if amount := (rates or {}).get(ours):
-                rate = amount[0] / median / 1e9
-                row |= {"rate": rate, "rate_unit": amount[1]}
-                row |= {"share": rate / self.roofline[self.threads][amount[1]]}
+                row |= {"rate": (rate := amount[0] / median / 1e9), "rate_unit": amount[1]}
+                row |= {"share_of_roofline": rate / self.roofline[-1][amount[1]]}
             if peaks:
                 row |= {"peak_mib": peaks[ours], "baseline_peak_mib": peaks[baseline]}
             self.rows.append(row)
-            print(f"{group}: {ours}, {median:.3g} {unit}, {other / median:.2f} x {baseline}")
+            print(f"{group}: {ours}, {1e3 * median:.3g} {unit}, {other / median:.2f} x {baseline}")
 
     def peak(self, prepare: Prepare) -> float | None:
         """MiB; None where this system does not tell."""
@@ -193,13 +193,13 @@ class Bench:
     def grow(self, over: str, what: str, prepare: Mapping[int, Prepare]) -> None:
         """Time and peak at each size, and the exponents of both."""
         works = {str(size): make()[1] for size, make in prepare.items()}
-        seconds = in_turn(works, self.sizes.slow_repeats, device=self.device)
-        medians = [statistics.median(times) for times in seconds.values()]
-        row = {"over": over, "what": what, "sizes": list(prepare), "medians": medians}
-        row |= {"quartiles": [quartiles(times) for times in seconds.values()], "unit": "s"}
-        row |= {"peaks_mib": [self.peak(make) for make in prepare.values()]}
-        row |= {"exponent": exponent(row["sizes"], medians)}
-        row |= {"peak_exponent": exponent(row["sizes"], row["peaks_mib"])}
+        seconds = in_turn(works, self.sizes.slow_repeats, device=self.device).values()
+        medians = [1e3 * statistics.median(times) for times in seconds]
+        peaks, sizes = [self.peak(make) for make in prepare.values()], list(prepare)
+        row = {"what": what, "over": over, "sizes": sizes, "medians": medians, "unit": "ms"}
+        row |= {"quartiles": [quartiles(times) for times in seconds]}
+        row |= {"exponent": exponent(sizes, medians), "repeats": self.sizes.slow_repeats}
+        row |= {"peaks_mib": peaks, "exponent_of_peak": exponent(sizes, peaks)}
         self.growth.append(row)
         print(f"growth of {what} over {over}: exponent {row['exponent']:.2f}")
 
@@ -212,7 +212,8 @@ def processor() -> str:
 
 
 def quartiles(seconds: list[float]) -> list[float]:
-    return np.quantile(seconds, [0.25, 0.75]).tolist()
+    """Of milliseconds."""
+    return (1e3 * np.quantile(seconds, [0.25, 0.75])).tolist()
 
 
 def exponent(sizes: list[int], values: list[float]) -> float | None:
@@ -346,7 +347,7 @@ def loader(bench: Bench) -> None:
     ours = "loading a batch with its tokens"
     pairs = [(ours, f"decoding, {how}") for how in ("as prepare does", "whole")]
     rates = {ours: (2 * loading.SIZE**2, "copy, GB/s")} if bench.device == "cpu" else None
-    bench.add("loader", found, *pairs, unit="s an image", rates=rates)
+    bench.add("loader", found, *pairs, unit="ms an image", rates=rates)
 
 
 def whole_steps(bench: Bench, folder: Path) -> None:
@@ -358,9 +359,11 @@ def whole_steps(bench: Bench, folder: Path) -> None:
         seconds = [found[way]["whole"] for way in ("now", "former")]
         bench.add("whole step", dict(zip(pair, seconds, strict=True)), pair)
         now = step.medians(found)["now"]
-        bench.shares[pair[0]] = {
-            part: {"s": median, "share": median / now["whole"]} for part, median in now.items()
-        }
+        bench.shares += [
+            {"step": pair[0], "part": part, "median": 1e3 * one, "unit": "ms"}
+            | {"share_of_step": one / now["whole"]}
+            for part, one in now.items()
+        ]
         against_public(bench, what, Pretraining(config, load_study(image_size=config.image_size)))
 
 
@@ -425,7 +428,36 @@ def measure(profile: str, threads: int) -> dict[str, Any]:
     return {name: found for name, found in vars(bench).items() if name in PARTS}
 
 
-PARTS = "machine", "roofline", "rows", "shares", "growth"
+PARTS = {
+    "machine": "Machine",
+    "roofline": "Roofline",
+    "rows": "Against a baseline (ratio: baseline / ours)",
+    "shares": "Parts of a step",
+    "growth": "Growth (exponent a: size ** a)",
+}
+
+
+def as_markdown(found: Mapping[str, Any]) -> str:
+    """The parts of a table, each a table of its own."""
+    lines = []
+    for part, title in PARTS.items():
+        rows = found[part] if isinstance(found[part], list) else [found[part]]
+        columns = dict.fromkeys(name for row in rows for name in row)
+        cells = [[_cell(name, row.get(name)) for name in columns] for row in rows]
+        table = [[name.replace("_", " ") for name in columns], ["---"] * len(columns), *cells]
+        lines += [f"## {title}", "", *(f"| {' | '.join(row)} |" for row in table), ""]
+    return "\n".join(lines)
+
+
+def _cell(name: str, value: object) -> str:
+    if isinstance(value, list):
+        joint = " to " if isinstance(value[0], float) and "quartiles" in name else "; "
+        return joint.join(_cell(name, one) for one in value)
+    if isinstance(value, float):
+        return f"{value:.1%}" if name.startswith("share") else f"{float(f'{value:.3g}'):,.10g}"
+    if value == "slower":
+        return "**slower**"
+    return "" if value is None else str(value)
 
 
 def main() -> None:

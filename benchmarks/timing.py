@@ -1,4 +1,7 @@
-"""How the benchmarks time and weigh: ways that take turns, a GPU's own clock, peak memory."""
+"""How the benchmarks time and weigh: ways that take turns, a GPU's own clock, peak memory.
+
+Peaks on a CPU: Linux only.
+"""
 
 import contextlib
 import ctypes
