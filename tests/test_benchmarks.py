@@ -157,8 +157,8 @@ def test_reports_are_padded_to_320_word_pieces(benchmark: Find) -> None:
 
 
 def test_a_row_that_is_slower_than_its_baseline_says_so(benchmark: Find) -> None:
-    table = benchmark("table")
-    bench = table.Bench("quick", 1)
+    rows = benchmark("rows")
+    bench = rows.Bench("quick", 1)
     seconds = {"ours": [0.3, 0.2, 0.4], "theirs": [0.1, 0.6, 0.15], "others": [0.6, 0.6, 0.6]}
     rates = {"ours": (3e9, "copy, GB/s")}
     bench.add("group", seconds, ("ours", "theirs"), ("ours", "others"), rates=rates)
@@ -169,19 +169,19 @@ def test_a_row_that_is_slower_than_its_baseline_says_so(benchmark: Find) -> None
     assert slower["quartiles"] == pytest.approx([250, 350])
     assert slower["rate"] == pytest.approx(10)
     assert slower["share_of_roofline"] == pytest.approx(10 / bench.roofline[-1]["copy, GB/s"])
-    found = {part: getattr(bench, part) for part in table.PARTS}
-    shown = [line for line in table.as_markdown(found).splitlines() if "| ours |" in line]
+    found = {part: getattr(bench, part) for part in rows.PARTS}
+    shown = [line for line in rows.as_markdown(found).splitlines() if "| ours |" in line]
     assert ["**slower**" in line for line in shown] == [True, False]
     assert "250 to 350" in shown[0]
 
 
 def test_exponents_and_counted_products(benchmark: Find) -> None:
-    table = benchmark("table")
-    assert table.exponent([2, 4, 16], [3 * size**1.5 for size in (2, 4, 16)]) == pytest.approx(1.5)
-    assert table.exponent([2, 4], [1.0, 0.0]) is None
-    assert table.exponent([2, 4], [1.0, None]) is None
+    rows = benchmark("rows")
+    assert rows.exponent([2, 4, 16], [3 * size**1.5 for size in (2, 4, 16)]) == pytest.approx(1.5)
+    assert rows.exponent([2, 4], [1.0, 0.0]) is None
+    assert rows.exponent([2, 4], [1.0, None]) is None
     x, y = torch.randn(3, 4, requires_grad=True), torch.randn(4, 5)
-    assert table.count_flop(lambda: (x @ y).sum().backward()) == 2 * (2 * 3 * 4 * 5)
+    assert rows.count_flop(lambda: (x @ y).sum().backward()) == 2 * (2 * 3 * 4 * 5)
 
 
 @pytest.mark.slow
