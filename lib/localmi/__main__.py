@@ -14,7 +14,7 @@ from typer.core import TyperCommand, TyperGroup
 
 import localmi
 from localmi.errors import ConfigError, LocalMIError
-from localmi.ranks import PATIENCE, rank
+from localmi.ranks import PATIENCE, one_of_several, rank
 
 REFUSED, STOPPED = 2, 130  # exit codes; the latter is what a shell says of Ctrl-C
 
@@ -119,6 +119,7 @@ def run(
     from localmi.notebook.launch import follow
     from localmi.notebook.plan import plan_run
     from localmi.notebook.run import execute_plan, run_once
+    from localmi.notebook.stopping import ends_with_its_parent
 
     if notebook is None:
         typer.echo(context.get_help())
@@ -128,6 +129,8 @@ def run(
         typer.echo(parameters.table(parameters.parameters_of(stored, notebook.name)))
         return
     asked = _asked(pairs, file) | {"out": out, "allow_outputs": allow_outputs}
+    if one_of_several():
+        ends_with_its_parent()
     if rank():
         raise typer.Exit(follow(notebook, **asked))
     if once:

@@ -7,6 +7,7 @@ import os
 
 STEP_SECONDS = "LOCALMI_STEP_SECONDS"  # in the environment: how long they wait for each other
 PATIENCE = 25  # seconds, by default
+LAUNCHER = "LOCALMI_LAUNCHER"  # in the environment: number of the process that started torchrun
 
 
 def one_of_several() -> bool:

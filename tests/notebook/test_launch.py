@@ -21,7 +21,10 @@ from localmi.errors import ConfigError
 from localmi.notebook.launch import RANKS, follow, torchrun_words
 from localmi.notebook.plan import PARAMETERS_FILE
 from localmi.notebook.run import DONE, FAILED, STOPPED
+from localmi.ranks import LAUNCHER
 from localmi.record import METRICS, RESULTS, MetricsLog
+from localmi.train.checkpoint import load_checkpoint
+from localmi.train.checkpoint_files import CHECKPOINT
 
 TRAINS = """
 from pathlib import Path
@@ -200,6 +203,11 @@ def test_asked_to_stop_it_saves_and_goes_on(start) -> None:
     again.wait_for_step(saved + 2)
     steps, _ = MetricsLog.read(run.out).column("training")
     assert steps == list(range(1, len(steps) + 1))
+    for process in [again.process, *again.tree()]:  # as a cluster does
+        process.send_signal(signal.SIGTERM)
+    code, words = again.ended()
+    assert code == DONE, words
+    assert load_checkpoint(run.out / CHECKPOINT)["step"] == run.step() > saved
 
 
 @pytest.mark.slow
@@ -232,11 +240,22 @@ def test_a_process_that_hangs_ends_the_run(start) -> None:
 
 
 @pytest.mark.slow
-def test_without_its_launcher_a_run_saves_and_ends(start) -> None:
+@pytest.mark.parametrize("victim", ["launcher", "torchrun"])
+def test_without_its_launcher_or_torchrun_a_run_saves_and_ends(start, victim: str) -> None:
     run = start("-p", "steps", "100000")
     run.wait_for_step(5)
     tree = run.tree()
-    run.process.kill()
+    (torchrun,) = psutil.Process(run.process.pid).children()
+    (run.process if victim == "launcher" else torchrun).kill()
     _, left = psutil.wait_procs(tree, timeout=50)
     assert left == []
-    assert (run.out / "checkpoint.pt").is_file()
+    assert (run.out / CHECKPOINT).is_file()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel of Linux tells of a parent's end")
+def test_a_process_whose_torchrun_had_ended_before_it_listened_ends(tmp_path: Path) -> None:
+    code = "from localmi.notebook.stopping import ends_with_its_parent; ends_with_its_parent()"
+    for launcher, returned in ((os.getppid(), 0), (2**22, -signal.SIGTERM)):
+        environment = os.environ | {LAUNCHER: str(launcher)}
+        done = subprocess.run([sys.executable, "-c", code], env=environment)
+        assert done.returncode == returned

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from localmi import signals
 from localmi.data.batches import SplitData
 from localmi.data.cache.cache import Cache
 from localmi.errors import CheckpointError, NotFiniteError, StoppedError, TrainingError
@@ -353,7 +354,12 @@ def test_without_a_folder_ctrl_c_is_what_it_always_is(ctrl_c, validate) -> None:
     assert run.saved == []
 
 
-def test_a_second_signal_is_not_caught(ctrl_c, validate, run_dir: Path) -> None:
+@pytest.mark.parametrize(("seconds", "raised"), [(0, KeyboardInterrupt), (60, StoppedError)])
+def test_a_second_signal_is_not_caught_but_where_it_comes_with_the_first(
+    ctrl_c, validate, run_dir: Path, monkeypatch, seconds: float, raised: type[BaseException]
+) -> None:
+    """A cluster sends to all processes, each of which passes it on: they are one request."""
+
     @dataclass
     class Twice(Asked):
         def run(self) -> Iterator[tuple[int, float]]:
@@ -362,8 +368,11 @@ def test_a_second_signal_is_not_caught(ctrl_c, validate, run_dir: Path) -> None:
                     os.kill(os.getpid(), signal.SIGINT)
                 yield step, nats
 
-    with pytest.raises(KeyboardInterrupt):
-        fit(Twice(TrainConfig.checked(steps=9), sent=signal.SIGINT), validate, run_dir=run_dir)
+    monkeypatch.setattr(signals, "TOGETHER", seconds)
+    run = Twice(TrainConfig.checked(steps=9), sent=signal.SIGINT)
+    with pytest.raises(raised):
+        fit(run, validate, run_dir=run_dir)
+    assert len(run.saved) == (raised is StoppedError)
 
 
 def test_a_bound_that_is_no_number_leaves_its_batch(

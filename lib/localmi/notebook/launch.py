@@ -31,7 +31,7 @@ from localmi.notebook.run import (
     execute_notebook,
 )
 from localmi.notebook.stopping import ends_with_its_parent
-from localmi.ranks import STEP_SECONDS, rank
+from localmi.ranks import LAUNCHER, STEP_SECONDS, rank
 from localmi.record import RESULTS
 from localmi.signals import handled_by
 
@@ -104,7 +104,8 @@ def launch(
     check_once(notebook, out, **asked)
     line += [str(notebook), *words, "--once", "--out", str(out)]
     threads = max(1, (os.cpu_count() or 1) // torchrun["processes"])
-    environment = {"OMP_NUM_THREADS": str(threads)} | os.environ | {STEP_SECONDS: str(patience)}
+    environment = {"OMP_NUM_THREADS": str(threads)} | os.environ
+    environment |= {STEP_SECONDS: str(patience), LAUNCHER: str(os.getpid())}
     print(shlex.join(line), flush=True)
     code, stopped = _wait_for(
         subprocess.Popen(

@@ -5,6 +5,7 @@ A kernel is in a session of its own, which the terminal's Ctrl-C does not reach.
 
 import asyncio
 import ctypes
+import os
 import signal
 import sys
 import threading
@@ -14,7 +15,7 @@ from types import FrameType
 
 import psutil
 
-from localmi.ranks import one_of_several
+from localmi.ranks import LAUNCHER, one_of_several
 from localmi.signals import ASKS, handled_by, in_main_thread
 
 GRACE = 18  # seconds that one of several processes has: another one may be dead, and it wait
@@ -71,6 +72,13 @@ def end_kernels(number: signal.Signals) -> None:
 
 
 def ends_with_its_parent() -> None:
-    """This process is asked to stop when the one that has started it ends, however that ends."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    """This process is asked to stop when the one that has started it ends, however that ends.
+
+    One of several asks itself where torchrun had ended before: the launcher has started that.
+    """
+    if sys.platform != "linux":
+        return
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    launcher = os.environ.get(LAUNCHER)
+    if launcher and psutil.Process(os.getppid()).ppid() != int(launcher):
+        os.kill(os.getpid(), signal.SIGTERM)

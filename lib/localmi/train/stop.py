@@ -15,8 +15,10 @@ def noticed() -> Iterator[Callable[[], bool]]:
 
     def note(number: int, frame: FrameType | None) -> None:
         nonlocal asked
+        if asked:
+            signal.signal(number, before[number])
+            signal.raise_signal(number)
         asked = True
-        signal.signal(number, before[number])
 
     with handled_by(note) as before:
         yield lambda: asked
