@@ -33,7 +33,7 @@ from localmi.data import augment
 from localmi.data.batches import normalise
 from localmi.mi.scores import may_mismatch
 from localmi.mi.selection import select_regions
-from localmi.model import alignment, image
+from localmi.model import alignment, backbone, image
 from localmi.model.convolution import Convolution
 from localmi.notebook.parameter_files import read_yaml
 from localmi.study import load_study
@@ -87,7 +87,7 @@ def former() -> Iterator[None]:
     with (
         mock.patch.object(Convolution, "forward", nn.Conv2d.forward),
         mock.patch.object(image.BasicBlock, "forward", former_block),
-        mock.patch.object(image, "to_cells", former_cells),
+        mock.patch.object(backbone, "to_cells", former_cells),
         mock.patch.object(alignment, "local_scores", former_scores),
         mock.patch.object(augment, "affine_grid", former_grid),
     ):

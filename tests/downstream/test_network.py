@@ -10,7 +10,8 @@ from localmi.downstream.network import build_classifier, class_weights, origin, 
 from localmi.downstream.pretrained_encoder import PretrainedEncoder, load_image_encoder
 from localmi.errors import ConfigError
 from localmi.model.classifier import Classifier
-from localmi.model.image import PAPERS, ResNet256, TorchvisionResNet, build_backbone
+from localmi.model.image import PAPERS, ResNet256, build_backbone
+from localmi.model.torchvision_backbones import TorchvisionResNet
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from transformers import AutoTokenizer, BertConfig, BertModel
 
 from localmi.data.cache.cache import Cache
 from localmi.downstream import pretrained_encoder
-from localmi.model import image
+from localmi.model import torchvision_backbones
 from localmi.model.bert import PACKAGED, model_location
 from localmi.train.config import TrainConfig
 from localmi.train.pretraining import Pretraining
@@ -99,7 +99,7 @@ def small_vit(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., VisionT
             return make(**sizes)
         return get_model(name, weights=weights, **sizes)
 
-    monkeypatch.setattr(image, "get_model", small)
+    monkeypatch.setattr(torchvision_backbones, "get_model", small)
     pretrained_encoder._backbone.cache_clear()
     yield make
     pretrained_encoder._backbone.cache_clear()  # the next test may mean the real one

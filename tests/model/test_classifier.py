@@ -2,14 +2,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from localmi.model.backbone import Backbone
+from localmi.model.cells import to_cells
 from localmi.model.classifier import Classifier
-from localmi.model.image import (
-    Backbone,
-    ResNet256,
-    build_backbone,
-    build_image_encoder,
-    to_cells,
-)
+from localmi.model.image import ResNet256, build_backbone, build_image_encoder
 
 
 def images(size: int = 64, number: int = 3) -> Tensor:

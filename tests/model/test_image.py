@@ -1,3 +1,4 @@
+import copy
 import re
 from typing import Any
 
@@ -8,16 +9,15 @@ from torchvision.models import resnet18
 from torchvision.models.feature_extraction import create_feature_extractor
 
 from localmi.errors import ConfigError
-from localmi.model import image
+from localmi.model import torchvision_backbones
+from localmi.model.backbone import Backbone
+from localmi.model.cells import from_cells, to_cells
 from localmi.model.image import (
     PAPERS,
-    Backbone,
     ResNet256,
     build_backbone,
     build_image_encoder,
-    from_cells,
     known_encoders,
-    to_cells,
 )
 
 
@@ -150,6 +150,42 @@ def test_blocks_in_two_parts_are_the_whole(small_vit, name: str) -> None:
     assert network.pooled(images).shape == (2, network.pooled_dim)
 
 
+def passed(network: Backbone, images: Tensor) -> tuple[Tensor, int]:
+    """A forward and a backward pass while it trains; numbers that were kept between them."""
+    kept: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes() // 4
+        return tensor
+
+    torch.manual_seed(1)  # of dropout
+    network.train()
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        pooled = network.pooled(images)
+    pooled.square().sum().backward()
+    return pooled.detach(), sum(kept.values())
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_blocks_that_are_computed_again_give_the_same_with_less_memory(
+    small_vit, name: str
+) -> None:
+    plain, images = network_of(name), torch.randn(8, 1, 64, 64)
+    again = copy.deepcopy(plain)
+    again.checkpointing = True
+    (expected, kept), (found, kept_again) = (passed(one, images) for one in (plain, again))
+    assert torch.equal(found, expected)
+    assert kept_again < kept / 2
+    for (key, one), other in zip(plain.named_parameters(), again.parameters(), strict=True):
+        assert (one.grad is None) == (other.grad is None), key
+        assert one.grad is None or torch.equal(other.grad, one.grad), key
+    for (key, one), other in zip(plain.named_buffers(), again.buffers(), strict=True):
+        assert torch.equal(one, other), key  # the running statistics have moved once
+    again.eval()
+    with torch.no_grad():
+        assert torch.equal(again.pooled(images), plain.eval().pooled(images))
+
+
 @pytest.mark.parametrize("name", KINDS)
 def test_each_part_belongs_to_the_block_it_changes(small_vit, name: str) -> None:
     network, images = network_of(name), torch.randn(2, 1, 64, 64)
@@ -167,7 +203,9 @@ def test_each_part_belongs_to_the_block_it_changes(small_vit, name: str) -> None
 
 def test_a_block_does_not_hold_those_whose_name_begins_alike(small_vit, monkeypatch) -> None:
     """encoder_layer_1, and encoder_layer_10 to 11."""
-    monkeypatch.setattr(image, "get_model", lambda *_, **__: small_vit(num_layers=12))
+    monkeypatch.setattr(
+        torchvision_backbones, "get_model", lambda *_, **__: small_vit(num_layers=12)
+    )
     network = build_backbone("vit_b_16", image_size=64)
     layer = "features.encoder.layers.encoder_layer_{}.ln_1.weight"
     held = [number for number in range(12) if network.holds(layer.format(number), 2)]

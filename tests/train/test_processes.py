@@ -92,6 +92,7 @@ CASES: dict[str, dict[str, Any]] = {
     "winners only": {"region_select": "per_pair_max", "winners_only": True},
     "all sentences": {"sentences": "all", "same_text_is_mismatch": False},
     "one way": {"direction": "image_to_text", "same_text_is_mismatch": False},
+    "checkpointing": {"image_checkpointing": True, "sentences": "all"},
     "cells": {"region_context": "region", "cells_after": 2, "sentences": "all"},
     "centred": {"critic": "centred", "bound": "mine", "sentences": "all"},
     "global centred": {"critic": "centred", "bound": "mine", "objective": "global"},

@@ -90,6 +90,7 @@ def test_a_checkpoint_of_before_there_were_these_options_goes_on(run, tmp_path: 
     state = load_checkpoint(path)
     for name in ("text_frozen_layers", "text_keep_gigabytes", "text_checkpointing", "text_once"):
         del state["config"][name]
+    del state["config"]["image_checkpointing"]
     save_checkpoint(state, path)
     second = run()
     second.load(path)

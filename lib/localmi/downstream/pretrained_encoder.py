@@ -15,7 +15,8 @@ from torch import Tensor
 
 from localmi.downstream.config import RANDOM, DownstreamConfig
 from localmi.errors import CheckpointError, shortened
-from localmi.model.image import PAPERS, Backbone, build_backbone
+from localmi.model.backbone import Backbone
+from localmi.model.image import PAPERS, build_backbone
 from localmi.train.checkpoint import config_of, is_ours, read_state
 from localmi.train.networks import objective_of
 

@@ -21,7 +21,8 @@ from localmi import names
 from localmi.errors import check_name
 from localmi.mi.critics import Critic
 from localmi.mi.selection import BY_MATCH, SELECTIONS, select_regions
-from localmi.model.image import Backbone, ImageEncoder
+from localmi.model.backbone import Backbone
+from localmi.model.image import ImageEncoder
 from localmi.model.text import TextEncoder
 from localmi.names import RegionSelection, Unit
 

@@ -10,7 +10,7 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from localmi.model.image import Backbone
+from localmi.model.backbone import Backbone
 
 
 class Classifier(nn.Module):

@@ -5,85 +5,24 @@ features, block 6 the global one. Any torchvision ResNet or ViT can stand in its
 """
 
 import functools
+from collections.abc import Callable, Iterable
 from typing import get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torchvision.models import get_model, list_models
+from torchvision.models import list_models
 
 from localmi.errors import ConfigError, check_name
-from localmi.model.cells import from_cells, to_cells
+from localmi.model.backbone import Backbone
 from localmi.model.convolution import Convolution
 from localmi.model.sizes import check_grid, check_patches
+from localmi.model.torchvision_backbones import TorchvisionResNet, TorchvisionViT
 from localmi.names import RegionContext
 
 PAPERS = "resnet256_6_2_1"
 STAGE_WIDTHS = (8, 16, 32, 64, 128, 192)
 POOLED_SIDE = 2  # block 6 is pooled to 2 x 2 x 192 = 768
-
-
-class Backbone(nn.Module):
-    """What image encoders and classifiers are made of: a network of numbered blocks.
-
-    Attributes:
-        num_blocks: L; block 1 begins with the image, whatever stem comes first belongs to it.
-        local_block: the block whose output gives the regions.
-        pooled_dim: P, length of the pooled vector.
-        fc1: class scores from the pooled vector; None where no classes were asked for.
-    """
-
-    num_blocks: int
-    local_block: int
-    pooled_dim: int
-    fc1: nn.Linear | None
-
-    def blocks(self, x: Tensor, first: int, last: int) -> Tensor:
-        """Blocks `first` ... `last` of images [B, 1, H, W] (first = 1), or of what block
-        `first` - 1 gave."""
-        raise NotImplementedError
-
-    def stride(self, block: int) -> int:
-        """Pixels from one value of what this block gives to the next; 0 is the image itself."""
-        raise NotImplementedError
-
-    def local_map(self, features: Tensor) -> Tensor:
-        """What `local_block` gave, as a map [B, C, h, w]."""
-        return features
-
-    def pool(self, features: Tensor) -> Tensor:
-        """The global vector [B, P] from what the last block gave."""
-        raise NotImplementedError
-
-    def parts(self, blocks: int) -> list[str]:
-        """The parts that make the first blocks, as names in a state dict begin."""
-        raise NotImplementedError
-
-    def holds(self, name: str, blocks: int) -> bool:
-        """Whether a name of a part or weight belongs to the first blocks (0: to none)."""
-        parts = self.parts(blocks) if blocks else []
-        return any(name == part or name.startswith(f"{part}.") for part in parts)
-
-    def pooled(self, images: Tensor) -> Tensor:
-        """Global feature z^I of images [B, 1, H, W]: [B, P]."""
-        return self.pool(self.blocks(images, 1, self.num_blocks))
-
-    def run(
-        self, x: Tensor, first: int, last: int, *, grid: int = 1, cells_after: int = 0
-    ) -> Tensor:
-        """As `blocks`; those after `cells_after`, up to `local_block`, see the cells of a grid.
-
-        A cell is an image of its own: what lies in another one, a block does not know. With
-        grid 1 all blocks see the whole image.
-        """
-        if grid == 1:
-            return self.blocks(x, first, last)
-        uncut, cut = min(last, cells_after), min(last, self.local_block)
-        if first <= uncut:
-            x = self.blocks(x, first, uncut)
-        if (start := max(first, uncut + 1)) <= cut:
-            x = from_cells(self.blocks(to_cells(x, grid), start, cut), grid)
-        return self.blocks(x, max(first, cut + 1), last)
 
 
 class BasicBlock(nn.Module):
@@ -140,13 +79,12 @@ class ResNet256(Backbone):
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
-    def blocks(self, x: Tensor, first: int, last: int) -> Tensor:
-        """[B, width, H / 2**last, W / 2**last]."""
-        if first == 1:
-            x = functional.relu(self.bn1(self.conv1(x)), inplace=True)
-        for number in range(first, last + 1):
-            x = self.get_submodule(f"layer{number}")(x)
-        return x
+    def stem(self, x: Tensor) -> Tensor:
+        return functional.relu(self.bn1(self.conv1(x)), inplace=True)
+
+    def steps(self, block: int) -> Iterable[Callable[[Tensor], Tensor]]:
+        """Block k gives [B, width, H / 2**k, W / 2**k]."""
+        return [self.stem] * (block == 1) + [*self.get_submodule(f"layer{block}").children()]
 
     def stride(self, block: int) -> int:
         return 2**block
@@ -162,84 +100,6 @@ class ResNet256(Backbone):
         """Class scores [B, num_classes] of images [B, 1, H, W]."""
         scores: Tensor = self.fc1(self.pooled(images))
         return scores
-
-
-class TorchvisionResNet(Backbone):
-    """A ResNet of torchvision: `layer1` ... `layer4` are its blocks, regions come from block 3."""
-
-    num_blocks, local_block = 4, 3
-
-    def __init__(self, name: str, *, weights: str | None = None, num_classes: int = 0) -> None:
-        super().__init__()
-        self.features = get_model(name, weights=weights)
-        self.pooled_dim = self.features.fc.in_features
-        self.features.fc = nn.Identity()
-        self.fc1 = nn.Linear(self.pooled_dim, num_classes) if num_classes else None
-
-    def blocks(self, x: Tensor, first: int, last: int) -> Tensor:
-        net = self.features
-        if first == 1:
-            x = net.maxpool(net.relu(net.bn1(net.conv1(x.expand(-1, 3, -1, -1)))))
-        for number in range(first, last + 1):
-            x = net.get_submodule(f"layer{number}")(x)
-        return x
-
-    def stride(self, block: int) -> int:
-        return 2 ** (block + 1) if block else 1  # the stem has two strides of 2
-
-    def pool(self, features: Tensor) -> Tensor:
-        """The mean over the map."""
-        pooled: Tensor = self.features.avgpool(features).flatten(1)
-        return pooled
-
-    def parts(self, blocks: int) -> list[str]:
-        layers = [f"layer{number + 1}" for number in range(blocks)]
-        return [f"features.{part}" for part in ("conv1", "bn1", *layers)]
-
-
-class TorchvisionViT(Backbone):
-    """A ViT of torchvision: its layers are the blocks, the last patch tokens the regions."""
-
-    def __init__(
-        self, name: str, *, image_size: int, weights: str | None = None, num_classes: int = 0
-    ) -> None:
-        super().__init__()
-        self.features = get_model(name, weights=weights, image_size=image_size)
-        self.features.heads = nn.Identity()
-        self.num_blocks = self.local_block = len(self.features.encoder.layers)
-        self.pooled_dim = self.features.hidden_dim
-        self.fc1 = nn.Linear(self.pooled_dim, num_classes) if num_classes else None
-
-    def blocks(self, x: Tensor, first: int, last: int) -> Tensor:
-        """Tokens [B, 1 + patches, P], [CLS] first; after the last block normalised."""
-        net, encoder = self.features, self.features.encoder
-        if first == 1:
-            patches = net._process_input(x.expand(-1, 3, -1, -1))
-            x = torch.cat([net.class_token.expand(len(patches), -1, -1), patches], dim=1)
-            x = encoder.dropout(x + encoder.pos_embedding)
-        for layer in list(encoder.layers)[first - 1 : last]:
-            x = layer(x)
-        return encoder.ln(x) if first <= last == self.num_blocks else x
-
-    def stride(self, block: int) -> int:
-        return int(self.features.patch_size) if block else 1
-
-    def local_map(self, features: Tensor) -> Tensor:
-        """The patch tokens where they lie in the image, [B, P, h, w]."""
-        patches = features[:, 1:].transpose(1, 2)
-        side = int(patches.shape[-1] ** 0.5)
-        return patches.unflatten(-1, (side, side))
-
-    def pool(self, features: Tensor) -> Tensor:
-        """[CLS]."""
-        return features[:, 0]
-
-    def parts(self, blocks: int) -> list[str]:
-        layers = [f"layers.{layer}" for layer, _ in self.features.encoder.layers.named_children()]
-        last = ["ln"] if blocks == self.num_blocks else []
-        stem = [f"features.{part}" for part in ("conv_proj", "class_token")]
-        inside = ["pos_embedding", *layers[:blocks], *last]
-        return stem + [f"features.encoder.{part}" for part in inside]
 
 
 class ImageEncoder(nn.Module):
@@ -364,8 +224,9 @@ def build_image_encoder(
     cells_after: int = 0,
     local_block: int = 5,
     weights: str | None = None,
+    checkpointing: bool = False,
 ) -> ImageEncoder:
-    """An image encoder by name; see `build_backbone`.
+    """An image encoder by name; see `build_backbone`, of `checkpointing` `Backbone`.
 
     Raises:
         ConfigError: unknown name; a grid that does not cut the images into whole squares; or a
@@ -380,6 +241,7 @@ def build_image_encoder(
     backbone = build_backbone(
         name, image_size=image_size, local_block=local_block, weights=weights
     )
+    backbone.checkpointing = checkpointing
     return ImageEncoder(
         backbone, image_size=image_size, grid=grid, context=context, cells_after=cells_after
     )

@@ -37,6 +37,7 @@ class TrainConfig(Configuration):
     # Networks
     image_encoder: str = "resnet256_6_2_1"  # the paper's, or a ResNet or ViT of torchvision
     image_size: int = Field(256, ge=64)  # pixels a side
+    image_checkpointing: bool = False  # its blocks are computed again, to save memory
     grid: int = Field(4, ge=1)  # regions a side: 4 makes 16 regions
     local_stage: int = Field(5, ge=1, le=6)  # block that gives the regions
     region_context: names.RegionContext = "image"  # what a region sees
@@ -89,6 +90,7 @@ class TrainConfig(Configuration):
             context=self.region_context,
             cells_after=self.cells_after,
             local_block=self.local_stage,
+            checkpointing=self.image_checkpointing,
         )
 
     def new_text_encoder(self) -> "TextEncoder":

@@ -18,7 +18,8 @@ from localmi.data.batches import SplitData
 from localmi.data.cache.cache import Cache
 from localmi.errors import CheckpointError, shortened
 from localmi.model.alignment import Objective
-from localmi.model.image import Backbone, ImageEncoder, build_backbone
+from localmi.model.backbone import Backbone
+from localmi.model.image import ImageEncoder, build_backbone
 from localmi.record import METRICS, RESULTS
 from localmi.train.checkpoint import (
     ALWAYS_THERE,
