@@ -13,5 +13,6 @@ __getattr__, __dir__, __all__ = exports(
         "pointing_game region_centres region_confusion region_coverage resize_masks size_names",
         "retrieval": "class_retrieval zero_shot_scores",
         "occlusion": "move paint_over",
+        "boxes": "box_masks read_boxes",
     },
 )
