@@ -10,7 +10,7 @@ from localmi.data.cache.cache import Cache
 from localmi.privacy.rules import find
 from localmi.record import Result
 from localmi.statistics import Interval
-from localmi.train.model_card import MODEL_CARD, model_card
+from localmi.train.model_card import MODEL_CARD, write_model_card
 from localmi.train.pretraining import Pretraining
 
 METRICS = {
@@ -24,7 +24,7 @@ def test_it_says_what_was_trained_on_what(
 ) -> None:
     training = build(batch_size=5, steps=7)
     training.step = 4
-    card = model_card(training, METRICS, credentialed=False)
+    card = write_model_card(training, METRICS, credentialed=False)
     assert card.startswith("# Model card: local MI by infonce\n")
     assert "- steps: 4 of 7 (not finished)" in card
     assert "- batch: 5 images, on 1 process" in card
@@ -36,21 +36,21 @@ def test_it_says_what_was_trained_on_what(
         numbers = part["patient_id"].nunique(), part["study_id"].nunique(), len(part)
         assert f"| {split} | {' | '.join(map(str, numbers))} |" in card
     training.step = 7
-    assert "7 of 7 (finished)" in model_card(training, METRICS, credentialed=False)
+    assert "7 of 7 (finished)" in write_model_card(training, METRICS, credentialed=False)
 
 
 def test_every_figure_has_its_interval_and_what_stands_beside_it(
     build: Callable[..., Pretraining],
 ) -> None:
-    card = model_card(build(), METRICS, credentialed=False)
+    card = write_model_card(build(), METRICS, credentialed=False)
     assert "| local_mi_nats | 0.46 | 0.40 to 0.51 | test | cap 4.85 |" in card
     assert "| pointing | 0.74 | 0.70 to 0.78 | validate | chance 0.14 |" in card
-    assert "None was measured." in model_card(build(), {}, credentialed=False)
+    assert "None was measured." in write_model_card(build(), {}, credentialed=False)
 
 
 def test_every_field_of_the_configuration_is_there(build: Callable[..., Pretraining]) -> None:
     training = build()
-    card = model_card(training, {}, credentialed=False)
+    card = write_model_card(training, {}, credentialed=False)
     for name, value in training.config.as_record().items():
         if name != "text_encoder":
             assert f"- `{name}`: {value}\n" in card + "\n"
@@ -61,7 +61,7 @@ def test_it_holds_no_id_no_sentence_and_no_path(
 ) -> None:
     training = build()
     assert Path(training.config.text_encoder).is_absolute()
-    card = model_card(training, METRICS, credentialed=True)
+    card = write_model_card(training, METRICS, credentialed=True)
     for column in ("image_id", "study_id", "patient_id"):
         assert not [one for one in tiny_cache.manifest[column] if one in card]
     assert not [text for text in tiny_cache.sentences["text"] if text in card]
@@ -73,14 +73,16 @@ def test_it_holds_no_id_no_sentence_and_no_path(
 def test_a_name_on_the_hub_stays(build: Callable[..., Pretraining]) -> None:
     training = build()
     training.config = training.config.model_copy(update={"text_encoder": "somebody/A_BERT"})
-    assert "`text_encoder`: somebody/A_BERT" in model_card(training, {}, credentialed=False)
+    assert "`text_encoder`: somebody/A_BERT" in write_model_card(training, {}, credentialed=False)
 
 
 def test_weights_of_credentialed_data_are_not_passed_on(
     build: Callable[..., Pretraining],
 ) -> None:
     training = build()
-    credentialed, other = (model_card(training, {}, credentialed=flag) for flag in (True, False))
+    credentialed, other = (
+        write_model_card(training, {}, credentialed=flag) for flag in (True, False)
+    )
     assert "fall under the same data use agreement" in credentialed
     assert "agreement" not in other
     assert "licence of the data" in other
@@ -91,8 +93,8 @@ def test_it_is_written_by_the_first_process_alone(
 ) -> None:
     training = build()
     monkeypatch.setenv("RANK", "1")
-    model_card(training, METRICS, credentialed=False, run_dir=run_dir)
+    write_model_card(training, METRICS, credentialed=False, run_dir=run_dir)
     assert not list(run_dir.iterdir())
     monkeypatch.setenv("RANK", "0")
-    card = model_card(training, METRICS, credentialed=False, run_dir=run_dir)
+    card = write_model_card(training, METRICS, credentialed=False, run_dir=run_dir)
     assert (run_dir / MODEL_CARD).read_text(encoding="utf-8") == card + "\n"

@@ -8,7 +8,7 @@ __getattr__, __dir__, __all__ = exports(
         "config": "TrainConfig",
         "pretraining": "Pretraining",
         "loop": "fit",
-        "model_card": "model_card",
+        "model_card": "write_model_card",
         "trained_model": "TrainedModel load_trained_model read_config",
     },
 )

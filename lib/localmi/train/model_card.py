@@ -44,7 +44,7 @@ No ids of MIMIC-CXR were found in the data. Whether weights, texts or images may
 for the licence of the data to say: look there first."""
 
 
-def model_card(
+def write_model_card(
     training: Pretraining,
     metrics: Mapping[str, Result],
     *,
