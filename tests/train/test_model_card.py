@@ -15,7 +15,7 @@ from localmi.train.pretraining import Pretraining
 
 METRICS = {
     "local_mi_nats": Result(Interval(0.456, 0.401, 0.512), "test", {"cap": 4.852, "truth": None}),
-    "pointing": Result(Interval(0.74, 0.70, 0.78), "validate", {"chance": 0.141}),
+    "pointing": Result(Interval(0.74, 0.70, 0.78), "validate", {"chance": 0.141, "pool": 100}),
 }
 
 
@@ -44,7 +44,7 @@ def test_every_figure_has_its_interval_and_what_stands_beside_it(
 ) -> None:
     card = write_model_card(build(), METRICS, credentialed=False)
     assert "| local_mi_nats | 0.46 | 0.40 to 0.51 | test | cap 4.85 |" in card
-    assert "| pointing | 0.74 | 0.70 to 0.78 | validate | chance 0.14 |" in card
+    assert "| pointing | 0.74 | 0.70 to 0.78 | validate | chance 0.14, pool 100 |" in card
     assert "None was measured." in write_model_card(build(), {}, credentialed=False)
 
 

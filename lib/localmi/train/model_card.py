@@ -129,7 +129,9 @@ def _figures(metrics: Mapping[str, Result]) -> str:
     for name, result in metrics.items():
         found = result.interval
         beside = (
-            f"{word} {value:.2f}" for word, value in result.beside.items() if value is not None
+            f"{word} {round(value, 2):g}"
+            for word, value in result.beside.items()
+            if value is not None
         )
         interval = f"{found.low:.2f} to {found.high:.2f}"
         rows.append((name, f"{found.value:.2f}", interval, result.split, ", ".join(beside)))

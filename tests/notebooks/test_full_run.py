@@ -1,0 +1,108 @@
+"""Notebook 14 as the real run is: on a prepared cache, without a truth, and looked at later."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pandas as pd
+import pytest
+import yaml
+from places import NOTEBOOKS
+
+from localmi import course
+from localmi.data import build_cache, read_pairs
+from localmi.phantom.config import PhantomConfig
+from localmi.phantom.write import write_study
+from localmi.train.model_card import MODEL_CARD
+
+FULL_RUN = NOTEBOOKS / "14_full_mimic_cxr.ipynb"
+SMALL = {"image_size": 64, "batch_size": 4, "steps": 4, "evaluate_every": 2}
+
+
+def cells() -> list[Any]:
+    return list(nbformat.read(FULL_RUN, as_version=4).cells)
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("full") / "study"
+    write_study(folder, PhantomConfig(seed=1, image_size=64), 20, fractions=(0.4, 0.3, 0.3))
+    return build_cache(read_pairs(folder), folder.parent / "cache", image_size=64).folder
+
+
+@pytest.fixture
+def execute(monkeypatch: pytest.MonkeyPatch):
+    def run(**given: Any) -> dict[str, Any]:
+        monkeypatch.setattr(course, "show", lambda figure, **_: None)
+        names: dict[str, Any] = {}
+        for cell in cells():
+            if cell.cell_type == "code":
+                exec(cell.source, names)
+                if "parameters" in cell.metadata.get("tags", []):
+                    names |= SMALL | given
+        return names
+
+    return run
+
+
+def boxes_on(cache: Path, file: Path) -> Path:
+    """A box on every image, by the names of MS-CXR."""
+    manifest = pd.read_parquet(cache / "manifest.parquet")
+    table = manifest[["image_id"]].rename(columns={"image_id": "dicom_id"})
+    table = table.assign(label_text="Opacity on the left.", category_name="opacity")
+    table.assign(x=10, y=20, w=16, h=16).to_csv(file, index=False)
+    return file
+
+
+@pytest.mark.slow
+def test_the_full_run_and_a_look_at_it(
+    prepared: Path, execute, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    boxes = boxes_on(prepared, tmp_path / "boxes.csv")
+    run_dir = tmp_path / "run"
+    run_dir.mkdir()
+    names = execute(data_dir=str(prepared), boxes=str(boxes), run_dir=str(run_dir))
+    told = capsys.readouterr().out
+    tests = len(names["test"])
+    assert f"{tests} phrases with boxes on test images" in told
+    assert {"train", "validate", "test"} == set(names["where"].index)
+    figures = {"local_mi_nats", "box_pointing", "box_contrast", "probe_auc"}
+    assert figures <= names["metrics"].keys()
+    assert "truth_at_most" not in names["metrics"]["local_mi_nats"].beside
+    assert list(names["table"]) == ["this run"]  # what is wrong is shown in the rehearsal
+    card = (run_dir / MODEL_CARD).read_text(encoding="utf-8")
+    assert "4 of 4 (finished)" in card
+    looked_at = execute(data_dir=str(prepared), init=str(run_dir / "checkpoint.pt"), steps=9)
+    told = capsys.readouterr().out
+    assert "step 4 of 4" in told
+    assert "4 steps, 2 looks in the log" in told
+    assert "no boxes" in told
+    before, now = (found["metrics"]["local_mi_nats"].interval for found in (names, looked_at))
+    assert now.value == pytest.approx(before.value, abs=0.005)
+
+
+def test_every_size_of_the_paper_has_a_row() -> None:
+    """The table says of each field of the files whose it is, and why."""
+    (table,) = [
+        cell.source for cell in cells() if "| field | paper | public code |" in cell.source
+    ]
+    rows = "\n".join(line.split("|")[1] for line in table.splitlines() if line.startswith("| `"))
+    named = set(re.findall(r"`(\w+)`", rows))
+    for name in ("07_paper", "07_mimic", "14_one_gpu"):
+        fields = yaml.safe_load((NOTEBOOKS / f"parameters/{name}.yaml").read_text("utf-8"))
+        assert fields.keys() <= named
+
+
+def test_the_files_of_the_full_run_see_as_many_images() -> None:
+    ours, *files = (
+        yaml.safe_load((NOTEBOOKS / f"parameters/{name}.yaml").read_text("utf-8"))
+        for name in ("07_mimic", "14_one_gpu", "14_eight_gpus", "14_two_nodes")
+    )
+    changed = {"batch_size", "steps", "evaluate_every"}
+    for file in files:
+        assert {name for name in ours if ours[name] != file[name]} <= changed
+        seen = file["batch_size"] * file["steps"]
+        assert seen == pytest.approx(ours["batch_size"] * ours["steps"], rel=1e-3)
+        assert file["steps"] % file["evaluate_every"] == 0
+    assert [file["batch_size"] // 64 for file in files] == [1, 8, 16]
