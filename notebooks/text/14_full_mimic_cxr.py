@@ -82,30 +82,31 @@ further: dict = {  # any other field of localmi.train.config.TrainConfig, here t
 # ## 1 Whose sizes are these?
 #
 # Two sources say how the paper's model was trained: its Section 4, and the public code, which trains
-# the *global* model alone. They differ, and both are silent on much. `07_paper.yaml` is the paper's
-# letter; `07_mimic.yaml` has the same sizes with this course's choices, and `14_one_gpu.yaml` is that
-# file with a look every 500 steps. Row by row:
+# the *global* model alone (its defaults stand below). They differ, and both are silent on much.
+# `07_paper.yaml` keeps to the paper where it speaks; `07_mimic.yaml` has the same sizes with this
+# course's choices, and `14_one_gpu.yaml` is that file with a look every 500 steps. Row by row (numbers
+# in brackets are chapters):
 #
 # | field | paper | public code | why ours is as it is |
 # |---|---|---|---|
 # | `image_size` | 256 | 256 | the paper's; networks and cache fit it |
-# | `region_context`, `cells_after` | a region sees all | all; unused | the paper's; cut cells are for small studies (7.3) |
-# | `local_stage` | block 5, 4×4×512 | block 5 of 8×8×128 is made, not used | the same numbers, folded (chapter 6) |
-# | `text_encoder` | clinical BERT | clinical BERT | the public one of the same notes |
-# | `text_pooling` | [CLS] | [CLS], pooled | the paper's |
+# | `region_context`, `cells_after` | a region sees all | all; unused | the paper's; cut cells are for small studies (7) |
+# | `local_stage` | block 5, 4×4×512 | block 5, 8×8×128, not used | the same numbers, folded (6) |
+# | `text_encoder` | clinical BERT | a clinical BERT of its own link | Bio_ClinicalBERT, which is public |
+# | `text_pooling` | [CLS] | [CLS], through BERT's pooler | the paper's |
 # | `sentences` | one (Fig. 2), all (Eq. 5) | whole reports, 320 tokens | one: it is a bound, and costs less |
-# | `critic`, `critic_hidden` | concat, 1024, 512 | concat, 1024, 512 | the paper's; first layer split (chapter 6) |
-# | `region_select` | a max, which is not said | no regions | `soft`, ever harder: learns faster (4, 7.2) |
+# | `critic`, `critic_hidden` | concat, 1024, 512 | concat, 1024, 512 | the paper's; its first layer is split (6) |
+# | `region_select` | a max, which is not said | no regions | `soft`, ever harder: learns faster (4, 7) |
 # | `temperature`, `temperature_end` | none | none | from 1 to nearly the hard max |
-# | `direction` | image to text | image to text | both: each asks for something else (2) |
+# | `direction` | image to text (Eq. 4) | neither: one sum over all mismatched pairs | both: each asks for something else (2, 7) |
 # | `same_text_is_mismatch` | no exception | only the same study | no: "no effusion" is true of others (5) |
-# | `batch_size` | not said | 8 | 64: the cap is log 64, and it fits one GPU |
-# | `steps` | 5 epochs | 100 epochs | 5 × 243,334 / 64, rounded |
+# | `batch_size` | not said | 8 | 64: the cap is then log 64 |
+# | `steps` | 5 epochs | 100 epochs | 5 epochs: 5 × 243,334 / 64, rounded |
 # | `learning_rate` | 5e-4 | 5e-4 | the paper's |
 # | `learning_rate_end` | not said ("initial") | constant | 1: constant |
-# | `text_learning_rate` | 5e-4 | 2e-5, 10 % warm-up, falling | the code's: 5e-4 is high for a pretrained BERT |
+# | `text_learning_rate` | 5e-4, as all | 2e-5, 10 % warm-up, then falling | the code's: 5e-4 is high for a pretrained BERT |
 # | `weight_decay` | not said | 0; of BERT .1 | the code's |
-# | `smallest_crop` | crops, no size | none but the centre | .9: mild |
+# | `smallest_crop` | crops, of no size named | of the centre only | .9: mild; rotation and shift are the code's |
 # | `evaluate_every` | not said | each epoch | a look and a checkpoint |
 #
 # What the file says is read from the file, so that this page cannot lag behind it:
@@ -135,10 +136,10 @@ sizes = pd.DataFrame(
 sizes
 
 # %% [markdown]
-# Two rows of the paper need a word. **Five epochs of what?** An image counts once an epoch, with one
-# of its sentences: five epochs show a study of six sentences less than once in full. And **the rate
-# of BERT**: with 5e-4 for a pretrained BERT we follow the public code against the print, for there
-# it was run. Neither choice was tried out on MIMIC-CXR here; both are open.
+# Two rows need a word. *Five epochs* of what? An image counts once an epoch, with one of its sentences
+# drawn at random: after five epochs a study of six sentences has not shown all of them. And *the rate
+# of BERT*: there we follow the code against the print, for the code was run. Neither choice has been
+# tried out on MIMIC-CXR by us; both are open.
 #
 # More images a step raise the cap, $\log K$, and need fewer steps for the five epochs. The files of
 # eight GPUs and of two nodes do that, and leave the learning rate alone; whether it should grow with
@@ -217,9 +218,9 @@ else:
     print("no boxes: section 7 goes without the pointing game")
 
 # %% [markdown]
-# **What could go wrong**: to point at what was trained on. The images of MS-CXR were not taken from
-# MIMIC-CXR's test split, and its own column `split` knows nothing of yours. The cell above counts. If
-# most lie in `train`, move their patients to `test` in the split table *before* you prepare and train.
+# **What could go wrong**: to point at what was trained on. Images of MS-CXR can lie in any split of
+# MIMIC-CXR, and its own column `split` knows nothing of yours. The cell above counts. If most lie in
+# `train`, move their patients to `test` in the split table *before* you prepare and train.
 #
 # ## 3 What will it cost?
 #
@@ -393,7 +394,7 @@ for P in (1, 2, 3):
 # | what happens | what the run does | how it goes on |
 # |---|---|---|
 # | SIGTERM (Slurm's end of time), Ctrl-C | ends the step, saves, stops with exit code 0 | the same command, with `--out` |
-# | a process dies | torchrun ends the others; its notebook lies in `ranks/` | by itself, `--max-restarts` times; else the same command |
+# | a process dies | torchrun ends the others; where an error ended it, its notebook lies in `ranks/` | by itself, `--max-restarts` times; else the same command |
 # | one hangs | after 25 s the others end (`--patience`) | as above |
 # | kill −9, power | nothing; the last checkpoint is whole | the same command |
 # | the newest checkpoint is damaged | the one before is taken, and said | by itself |
@@ -621,10 +622,16 @@ for name in table:
     print(f"{name}: " + "; ".join(f"{sign} {words}" for sign, words in verdicts(table[name])))
 
 # %% [markdown]
-# The kept run spreads its sentences over the regions and is well above 0. No sign alone tells the
-# untrained weights: their spread and gradient are not remarkable, their control is 0 as it must be;
-# but their bound is 0. A rate that is too high shows in the bound first. The toy run has seen too
-# little to have learnt, and says so.
+# Read it by columns. The *kept run* spreads its sentences over the regions where lungs and heart lie,
+# and its bound is well above 0. *Untrained* weights have an ordinary spread too, and a control of 0, as
+# they must: only the bound, 0, gives them away, and so it does with this toy of 80 steps. With a rate a
+# hundred times *too fast* all goes wrong at once: one region wins for every sentence, the bound is far
+# below 0, and even the control has left it. Nearly half of a batch's texts are repeated here: the
+# generator has few phrases, and each image brings all its sentences. Expect another share of
+# MIMIC-CXR, and look whether it stays.
+#
+# No sign is enough alone. A spread near 0 is a collapse; one in between says little. A bound of 0 at
+# step 500 may be a slow start: in the kept run it was small there, but its interval was above 0.
 #
 # The curves say the rest. A held-out curve that turns down while training goes up is the most common
 # fault of a small study; with MIMIC-CXR's 243,334 images and five epochs it is not expected, but
@@ -720,7 +727,8 @@ if len(phrases):
     owners = phrases["patient_id"].to_numpy()
 print(f"{len(phrases)} phrases with boxes on test images")
 if len(phrases):
-    print(f"a box covers {masks.mean():.2f} of the image; chance of the pointing game {game.chance.mean():.2f}")
+    area, blind = masks.mean(), game.chance.mean()
+    print(f"a box covers {area:.2f} of the image; a region drawn blindly hits {blind:.2f} of them")
 
 # %% tags=["nbval-ignore-output"]
 if pointed:
@@ -818,9 +826,9 @@ for direction in ("image_to_text", "text_to_image"):
 
 # %% [markdown]
 # The toy has learnt next to nothing, and the rulers say so, if one reads what stands beside them. Its
-# pointing is well above blind chance, with an interval that leaves no doubt. So is the control's: the
-# toy points where findings usually are, whatever the words. Who had reported pointing beside blind
-# chance alone would have reported a success.
+# pointing lies above blind chance, and so does the whole interval. But so does the control's: both point
+# where findings usually are, whatever the words say: the maps of figure 14.3 are nearly one map. Whoever
+# reports pointing beside blind chance alone would report a success here.
 #
 # **What could go wrong**: labels that were read off the reports by rules (CheXpert's) are no truth.
 # They share the reports' mistakes with the model, which was trained on these reports.
@@ -848,9 +856,8 @@ scratch.cleanup()
 
 # %% [markdown]
 # On MIMIC-CXR the section on sharing says: weights that were trained on credentialed data fall under
-# their data use agreement, for a network can hold what it has read (a rare sentence, word by word).
-# That also holds for the run folder, whose notebook stores no outputs on such data, and for the maps
-# of section 7. The card itself may go anywhere.
+# their data use agreement, for a network can hold what it has read. So do the maps of section 7, and
+# all in the run folder but its figures and this page (its notebook stores no outputs on such data).
 #
 # **What could go wrong**: a card that is written by hand, once, and outlives the model it speaks of.
 #
