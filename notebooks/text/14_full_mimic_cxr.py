@@ -262,6 +262,7 @@ def size_of(*files):  # in GB
     return sum(file.stat().st_size for file in files if file.is_file()) / 1e9
 
 
+cost = {}  # for the record
 if not init:
     looks = -(-config.steps // config.evaluate_every)
     hours = (config.steps * t_step + looks * (t_look + t_save)) / 3600
@@ -269,6 +270,7 @@ if not init:
     print(f"time:   {hours:.3f} h for {config.steps:,} steps of {config.batch_size}, {looks} looks")
     print(f"memory: {peak / 1e9:.1f} GB {'of the GPU' if on_gpu else 'of this process'}")
     print(f"disk:   cache {size_of(*cache.folder.rglob('*')):.3f} GB, run {3 * kept:.3f} GB")
+    cost = {"seconds_a_step": t_step, "seconds_a_look": t_look, "peak_gb": peak / 1e9, "hours": hours}
     five = 5 * (243_334 // config.batch_size)
     print(f"Five epochs of MIMIC-CXR at these sizes: {five:,} steps, {five * t_step / 3600:.1f} h here")
     del trial
@@ -276,8 +278,9 @@ if not init:
 # %% [markdown]
 # The run folder holds two checkpoints, the newest and the one before, and a third while one is being
 # written. In the rehearsal all of it is for toys and says nothing of the paper's sizes; with
-# `-f notebooks/parameters/14_one_gpu.yaml -p steps 20` it does, in minutes. We have not run them on
-# a GPU, so there is no time here to compare yours with. These are the commands:
+# `-f notebooks/parameters/14_one_gpu.yaml -p steps 20` it does, on the machine that you ask. The same
+# numbers go into `results.json`. We have not run them on a GPU, so there is no time here to compare
+# yours with. These are the commands:
 
 # %%
 what = "notebooks/14_full_mimic_cxr.ipynb -f notebooks/parameters/{}.yaml"
@@ -415,7 +418,7 @@ if init:  # a look at a run that is going on, or has ended: nothing is trained
 else:
     shown = Pretraining(config, cache)
     log = fit(shown, validate, run_dir=Path(run_dir) if run_dir else None, resume=resume)
-config = shown.config
+config, metrics = shown.config, {}  # name -> Result, for the card and the record
 print(f"{config.objective} MI by {config.bound}: step {shown.step:,} of {config.steps:,}")
 print(f"{len(log.column('training')[0])} steps, {len(log.column('held_out')[0])} looks in the log")
 
@@ -456,8 +459,8 @@ check.exercise_14_1(my_rows)
 #   -p data_dir ../mimic-256
 # ```
 #
-# With `init` nothing is trained, and the sections from here on speak of that checkpoint. Six signs,
-# all on the validation split but the second:
+# (`CUDA_VISIBLE_DEVICES=` before it, and it looks on the CPU.) With `init` nothing is trained, and the
+# sections from here on speak of that checkpoint. Six signs, all on the validation split but the second:
 #
 # | sign | well | wrong |
 # |---|---|---|
@@ -540,6 +543,7 @@ def signs(model, data, training=np.nan):  # a model -> name of a sign -> number
         "gradient norm": gradient_norm(model, data),
         "held-out bound, nats": held_out.value,
         "its interval, low": held_out.low,
+        "its interval, high": held_out.high,
         "its cap": cap,
         "shuffled control, nats": found.shuffled.bound.value,
         "training - held-out, nats": training - held_out.value,
@@ -600,6 +604,28 @@ show(
     alt="For each model the grid of regions, with the share of the sentences for which each wins.",
     caption="Figure 14.1: which region wins, by share of the sentences of the validation split.",
 )
+
+# %% [markdown]
+# On credentialed data `localmi run` stores no outputs (chapter 13), so neither this table nor the cost
+# of section 3 can be read in its notebook. They are numbers of the run and of nobody in it: so they go
+# into `results.json` and onto the card of section 8, and the curves below stand in `metrics.jsonl`. In
+# JupyterLab you see all of it; clear the outputs before you save.
+
+# %%
+from localmi.record import Result
+from localmi.statistics import Interval
+
+mine = table["this run"]
+nats, low, high = (mine[name] for name in ("held-out bound, nats", "its interval, low", "its interval, high"))
+beside = {
+    "cap": mine["its cap"],
+    "shuffled": mine["shuffled control, nats"],
+    "training": mine["training - held-out, nats"] + nats,
+    "spread": mine["spread of the winning regions"],
+    "repeated_texts": mine["repeated texts in a batch"],
+    "gradient_norm": mine["gradient norm"],
+}
+metrics["validation_mi_nats"] = Result(Interval(nats, low, high), "validate", beside)
 
 # %%
 def verdicts(numbers):  # what a sign says by itself
@@ -691,14 +717,12 @@ print(f"best {max(nats):.2f}, last {nats[-1]:.2f}, standard deviation {sigma:.2f
 # Four rulers, all on the test split: nats, boxes, labels, retrieval. First nats, as in chapter 7.
 
 # %%
-from localmi.record import Result
-
 measured = shown.evaluate(test)
 held_out, shuffled = measured.held_out.bound, measured.shuffled.bound
 beside = {"cap": measured.held_out.cap, "shuffled": shuffled.value}
 if truth:  # the rehearsal knows how much there is
     beside["truth_at_most"] = truth.summary["true_mi_nats"][shown.objective.unit]
-metrics = {f"{config.objective}_mi_nats": Result(held_out, "test", beside)}
+metrics[f"{config.objective}_mi_nats"] = Result(held_out, "test", beside)
 fits = "ok" if held_out.low <= beside["cap"] and abs(shuffled.value) < 0.05 else "not ok"
 print(f"{fits}: below the cap, control within .05 of 0")
 
@@ -889,5 +913,8 @@ scratch.cleanup()
 from localmi.record import record_metrics
 
 record = record_metrics(
-    metrics, data=cache.describe(), run_dir=run_dir, computed_in=shown.computed_in
+    metrics,
+    data=cache.describe() | {"cost": {name: round(float(value), 4) for name, value in cost.items()}},
+    run_dir=run_dir,
+    computed_in=shown.computed_in,
 )

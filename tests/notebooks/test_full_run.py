@@ -67,10 +67,13 @@ def test_the_full_run_and_a_look_at_it(
     tests = len(names["test"])
     assert f"{tests} phrases with boxes on test images" in told
     assert {"train", "validate", "test"} == set(names["where"].index)
-    figures = {"local_mi_nats", "box_pointing", "box_contrast", "probe_auc"}
+    figures = {"validation_mi_nats", "local_mi_nats", "box_pointing", "box_contrast", "probe_auc"}
     assert figures <= names["metrics"].keys()
     assert "truth_at_most" not in names["metrics"]["local_mi_nats"].beside
     assert list(names["table"]) == ["this run"]  # what is wrong is shown in the rehearsal
+    told_without_outputs = names["record"]["metrics"]["validation_mi_nats"]
+    assert {"spread", "repeated_texts", "gradient_norm", "cap"} <= told_without_outputs.keys()
+    assert names["record"]["data"]["cost"]["seconds_a_step"] > 0
     card = (run_dir / MODEL_CARD).read_text(encoding="utf-8")
     assert "4 of 4 (finished)" in card
     looked_at = execute(data_dir=str(prepared), init=str(run_dir / "checkpoint.pt"), steps=9)

@@ -129,7 +129,7 @@ def _figures(metrics: Mapping[str, Result]) -> str:
     for name, result in metrics.items():
         found = result.interval
         beside = (
-            f"{word} {round(value, 2):g}"
+            f"{word} {round(value, 2) + 0.0:g}"
             for word, value in result.beside.items()
             if value is not None
         )
