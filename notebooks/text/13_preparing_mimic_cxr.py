@@ -545,6 +545,8 @@ scratch.cleanup()
 # - A notebook takes the cache's folder as `data_dir`, and `cache_dir` stays empty.
 # - No outputs of credentialed data: an agreement was signed.
 #
+# What the cache is for: [the full run](14_full_mimic_cxr.ipynb), rehearsed on a generated study first.
+#
 # ## References
 #
 # - Liao et al. 2021, Multimodal Representation Learning via Maximization of Local Mutual

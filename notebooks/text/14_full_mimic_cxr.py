@@ -17,8 +17,8 @@
 #
 # **You will be able to** say of every size of the paper's run whose it is and why; compute what the
 # run will cost before you start it; run it on one GPU, eight, or several machines, and say why the
-# numbers stay the same; see at step 500 that it goes wrong; measure a model where nobody knows the
-# truth; and write the card that goes with its weights.
+# numbers stay the same; see at step 500 that it goes wrong; say what a larger batch buys; measure a
+# model where nobody knows the truth; and write the card that goes with its weights.
 #
 # **Before this**: [training by local MI](07_train_local_mi.ipynb) (the step, the loop, the control),
 # [reading the model](09_reading_the_model.ipynb) (pointing, contrast, retrieval), and
@@ -44,7 +44,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from localmi.course import check, set_up, show
+from localmi.course import COLOURS, check, set_up, show
 
 set_up()
 
@@ -112,6 +112,7 @@ further: dict = {  # any other field of localmi.train.config.TrainConfig, here t
 # What the file says is read from the file, so that this page cannot lag behind it:
 
 # %%
+from localmi.evaluate import read_boxes
 from localmi.files import REPOSITORY
 from localmi.notebook.parameter_files import read_yaml
 from localmi.train import TrainConfig, read_config
@@ -122,6 +123,7 @@ config = TrainConfig.checked(**chosen, evaluate_every=evaluate_every, **further)
 if init:  # a checkpoint knows its own
     config = read_config(init)
 config.check()  # that the encoders can be built, before any image is decoded
+drawn = read_boxes(boxes) if boxes else None
 
 # %%
 names = "07_paper", "07_mimic", "14_one_gpu"
@@ -187,16 +189,16 @@ print(f"data {cache.data_hash[:12]}, {len(test)} test images, {len(test.texts)} 
 
 # %% [markdown]
 # Where a finding is, no file of MIMIC-CXR says. For 1,162 pairs of an image and a phrase radiologists
-# have drawn it: MS-CXR. `boxes` takes its table as it is. It is read now, not after a day of
-# training. The rehearsal draws its own from what it knows: a box around each part of a finding.
+# have drawn it: MS-CXR. `boxes` takes its table as it is; it was read in section 1, not after a day
+# of training. The rehearsal draws its own from what it knows: a box around each part of a finding.
 
 # %%
 from scipy.ndimage import find_objects, label
 
-from localmi.evaluate import box_masks, read_boxes
+from localmi.evaluate import box_masks
 from localmi.phantom import finding_sentences
 
-if rehearsal and not boxes:
+if rehearsal and drawn is None:
     spoken = finding_sentences(truth, test)
     lines = []
     for row in spoken[spoken["polarity"] == "present"].itertuples():
@@ -205,17 +207,16 @@ if rehearsal and not boxes:
             place = {"x": x.start, "y": y.start, "w": x.stop - x.start, "h": y.stop - y.start}
             lines.append({"dicom_id": row.image_id, "category_name": row.finding} | place)
             lines[-1] |= {"label_text": row.text}
-    boxes = work / "boxes.csv"
-    pd.DataFrame(lines).to_csv(boxes, index=False)
+    pd.DataFrame(lines).to_csv(work / "boxes.csv", index=False)
+    drawn = read_boxes(work / "boxes.csv")
 
 # %%
-drawn = read_boxes(boxes) if boxes else None
 if drawn is not None:
     split_of = cache.manifest.set_index("image_id")["split"]
     where = drawn["image_id"].map(split_of).fillna("not in these data").value_counts()
     print(f"{len(drawn)} boxes: {where.to_dict()}. Those in test count.")
 else:
-    print("no boxes: section 7 goes without the pointing game")
+    print("no boxes: section 8 goes without the pointing game")
 
 # %% [markdown]
 # **What could go wrong**: to point at what was trained on. Images of MS-CXR can lie in any split of
@@ -280,7 +281,18 @@ if not init:
 # written. In the rehearsal all of it is for toys and says nothing of the paper's sizes; with
 # `-f notebooks/parameters/14_one_gpu.yaml -p steps 20` it does, on the machine that you ask. The same
 # numbers go into `results.json`. We have not run them on a GPU, so there is no time here to compare
-# yours with. These are the commands:
+# yours with. If the answer is too much, each of these takes less (`-p`), and then asks its price:
+#
+# | parameter | takes less | its price |
+# |---|---|---|
+# | `text_frozen_layers` 9 | time: BERT's lower layers are computed once a text | they do not learn; disk |
+# | `text_checkpointing` true | memory of BERT | its layers are computed twice |
+# | `critic_chunk` 65536 | memory of the critic over regions | its layers are computed twice |
+# | `critic` separable | time and memory of the critic | another critic than the paper's |
+# | `precision` bfloat16 | time and memory | three digits; auto takes it where it is fast |
+# | `batch_size` | memory | the cap, and the look of a step (section 6) |
+#
+# And these are the commands:
 
 # %%
 what = "notebooks/14_full_mimic_cxr.ipynb -f notebooks/parameters/{}.yaml"
@@ -314,7 +326,7 @@ for title, start, file in (
 # | scores | of its images with all texts, then has the whole $[M, M]$ |
 # | bound | computes the same number |
 # | weights, optimisers | all of them, the same |
-# | BatchNorm | mean and variance over the images of all |
+# | BatchNorm | mean and variance over the images of all (`batch_statistics` own: of its share) |
 # | dropout | draws its own |
 # | control, looks | likewise; at a look each scores its share of the split |
 #
@@ -466,9 +478,9 @@ check.exercise_14_1(my_rows)
 # |---|---|---|
 # | spread of the winning regions | between | 0: one region wins for everything; 1: no preference |
 # | repeated texts in a batch | few | many: there is little to tell apart |
-# | gradient norm | steady, of the size it had | 0, or growing without end |
+# | gradient norm | steady, of the size it had | 0, growing without end, or no number |
 # | held-out bound | above 0, rising, below its cap | 0; negative: worse than knowing nothing |
-# | shuffled control | 0 | above 0: something leaks |
+# | shuffled control | 0 | above 0: something leaks; far below: its critic falls apart too |
 # | training − held-out | small | growing: it learns its images by heart |
 #
 # The first is an entropy. If region $n$ wins for a share $p_n$ of the sentences,
@@ -575,7 +587,7 @@ if rehearsal:
     del kept_run
     seen["untrained"] = signs(Pretraining(config, cache), validate)
 
-# %%
+# %% tags=["nbval-ignore-output"]
 if rehearsal:
     too_fast = config.model_copy(update={"learning_rate": 100 * config.learning_rate})
     wrong, nats = Pretraining(too_fast, cache), []
@@ -608,7 +620,7 @@ show(
 # %% [markdown]
 # On credentialed data `localmi run` stores no outputs (chapter 13), so neither this table nor the cost
 # of section 3 can be read in its notebook. They are numbers of the run and of nobody in it: so they go
-# into `results.json` and onto the card of section 8, and the curves below stand in `metrics.jsonl`. In
+# into `results.json` and onto the card of section 9, and the curves below stand in `metrics.jsonl`. In
 # JupyterLab you see all of it; clear the outputs before you save.
 
 # %%
@@ -628,36 +640,43 @@ beside = {
 metrics["validation_mi_nats"] = Result(Interval(nats, low, high), "validate", beside)
 
 # %%
-def verdicts(numbers):  # what a sign says by itself
+def verdicts(numbers):  # what a sign says by itself; the limits are ours, set your own
     spread, gradient = numbers["spread of the winning regions"], numbers["gradient norm"]
     nats, cap = numbers["held-out bound, nats"], numbers["its cap"]
     yield "spread", "one region wins" if spread < 0.2 else "even" if spread > 0.98 else "ok"
     yield "gradient", "ok" if np.isfinite(gradient) and gradient > 1e-6 else "none, or not finite"
     learnt = "ok, something is learnt" if numbers["its interval, low"] > 0 else "nothing yet"
-    yield "bound", "worse than nothing" if nats < -0.05 else learnt
-    yield "cap", "ok, below" if nats <= cap else "above: impossible"
+    yield "bound", learnt if nats >= -0.05 else "worse than nothing, or no number"
+    yield "cap", "above: impossible" if nats > cap else "ok, not above"
     control = numbers["shuffled control, nats"]
     yield "control", "ok, within .05 of 0" if abs(control) < 0.05 else "not ok"
 
 
-for name in [name for name in ("kept run", "untrained") if name in table] or ["this run"]:
-    print(f"{name}: " + "; ".join(f"{sign} {words}" for sign, words in verdicts(table[name])))
+def told(name):
+    return f"{name}: " + "; ".join(f"{sign} {words}" for sign, words in verdicts(table[name]))
+
+
+for name in ("kept run", "untrained") if rehearsal else ():
+    print(told(name))
 
 # %% tags=["nbval-ignore-output"]
-for name in table:
-    print(f"{name}: " + "; ".join(f"{sign} {words}" for sign, words in verdicts(table[name])))
+for name in ("this run", "too fast") if rehearsal else table:
+    print(told(name))
 
 # %% [markdown]
-# Read it by columns. The *kept run* spreads its sentences over the regions where lungs and heart lie,
-# and its bound is well above 0. *Untrained* weights have an ordinary spread too, and a control of 0, as
-# they must: only the bound, 0, gives them away, and so it does with this toy of 80 steps. With a rate a
-# hundred times *too fast* all goes wrong at once: one region wins for every sentence, the bound is far
-# below 0, and even the control has left it. Nearly half of a batch's texts are repeated here: the
-# generator has few phrases, and each image brings all its sentences. Expect another share of
-# MIMIC-CXR, and look whether it stays.
+# Read it by columns, each with its verdict. The *kept run* spreads its sentences over the regions where
+# lungs and heart lie, and the whole interval of its bound lies above 0. *Untrained* weights have an
+# ordinary spread too, and a control of 0, as they must: only the bound gives them away. *This run* has
+# taken a few steps. Whether its bound has left 0 yet is a matter of the seed, even of how a processor
+# rounds; so look at the interval before you say that it has learnt, and before you say that it has not.
+# *Too fast* tends to go wrong in several ways at once: a bound far below 0, one region for nearly
+# every sentence, a gradient of another size than its neighbours', a control that has left 0. Which of
+# them you see is up to chance, and a run may end in numbers that are none. The share of repeated texts
+# is the batches' alone, no weight decides it: large here, since the generator has few phrases, and each
+# image brings all its sentences. Expect another share of MIMIC-CXR, and look whether it stays.
 #
 # No sign is enough alone. A spread near 0 is a collapse; one in between says little. A bound of 0 at
-# step 500 may be a slow start: in the kept run it was small there, but its interval was above 0.
+# step 500 may be a slow start: the curve of the kept run shows how little there was at its first look.
 #
 # The curves say the rest. A held-out curve that turns down while training goes up is the most common
 # fault of a small study; with MIMIC-CXR's 243,334 images and five epochs it is not expected, but
@@ -681,14 +700,182 @@ show(
     figure,
     alt="Training, held-out and shuffled bound over the steps, of this run and, in the rehearsal, of "
     "a run that is well: there held-out rises beside training, and shuffled stays at zero.",
-    caption="Figure 14.2: this run, and one that is well. Caps lie above both panels.",
+    caption="Figure 14.2: this run and, in the rehearsal, one that is well.",
 )
 
 # %% [markdown]
 # **What could go wrong**: to watch one number. The loss of a run with a leak falls beautifully; its
 # control does not stay at 0. The bound of a collapsed run may rise by what the words alone say.
 #
-# ## 6 Which checkpoint?
+# ## 6 What does a larger batch buy?
+#
+# More GPUs, more images a step. What for? The two bounds of the paper on a batch of $K$ pairs
+# (chapter 2):
+#
+# $$\hat I_{\text{InfoNCE}} = \log K + \frac1K\sum_i \log\frac{e^{f_{ii}}}{\sum_j e^{f_{ij}}}
+# \qquad\qquad
+# \hat I_{\text{DV}} = \frac1K\sum_i f_{ii} - \log\frac{1}{K(K-1)}\sum_{i \ne j} e^{f_{ij}}$$
+
+# %%
+def my_infonce(scores):                       # [K, K]
+    return np.log(len(scores)) + scores.log_softmax(dim=1).diagonal().mean()
+
+
+def my_dv(scores):                            # [K, K]
+    K = len(scores)
+    others = scores.masked_fill(torch.eye(K, dtype=torch.bool), -torch.inf)
+    return scores.diagonal().mean() - others.flatten().logsumexp(dim=0) + np.log(K * (K - 1))
+
+
+from localmi.mi import dv
+
+scores = torch.randn(9, 9, generator=torch.Generator().manual_seed(seed))
+assert torch.isclose(my_infonce(scores), infonce(scores, direction="image_to_text"))
+assert torch.isclose(my_dv(scores), dv(scores))
+
+# %% [markdown]
+# *InfoNCE*: each term of its sum is the log of a share, so at most 0. Nothing lifts a batch above
+# $\log K$, neither the critic nor the data. *DV* has no such cap. But its mean of $e^f$ over the
+# mismatched pairs lives on rare ones that look matched: with the best critic, which has
+# $E\,e^{f^*} = 1$ there, its variance over batches is
+#
+# $$\mathrm{Var}\Big(\frac{1}{K(K-1)}\sum_{i \ne j} e^{f^*_{ij}}\Big) \ge \frac{e^{I} - 1}{K(K-1)}, \qquad
+# \text{and for Gaussians about}\quad \frac{e^{2I}}{K^2} .$$
+#
+# (chapter 2, section 4). So either way $K$ has to be several times $e^I$: else InfoNCE is too low, and
+# DV scatters and, being the log of that mean, is too high.
+#
+# A run has two of these $K$: that of its steps, `batch_size`, and that of a look, 128 images whatever
+# the steps had. A look needs no gradient, so its $K$ is cheap: `shown.evaluate(test, batch_size=512)`.
+# To tell the two apart, take four nats that are known; train by either bound with several $K$, as many
+# steps each; and look at each critic twice on fresh pairs, with its own $K$ and with 512. The critic
+# is quadratic, so it can be the best one, and no pair comes twice: whatever is missing is the fault of
+# $K$, or of too few steps.
+
+# %%
+from localmi.mi import QuadraticCritic
+from localmi.mi.distributions import staircase
+from localmi.statistics import mean_interval
+
+known, SIZES, BOUNDS = staircase(4.0, dim=5), (8, 32, 128, 512), {"InfoNCE": infonce, "DV": dv}
+fresh = known.sample(8192, 1000 + seed)
+
+
+def trained_critic(bound, K, number, own_seed):
+    critic = QuadraticCritic(5, 5)
+    optimiser = torch.optim.Adam(critic.parameters(), lr=0.01)
+    x, y = known.sample(number * K, own_seed)
+    for batch in zip(x.split(K), y.split(K)):
+        optimiser.zero_grad()
+        (-bound(critic(*batch))).backward()
+        optimiser.step()
+    return critic.requires_grad_(False)
+
+
+# %%
+def look(critic, bound, K):  # nats of each batch of K fresh pairs
+    batches = zip(fresh.x.split(K), fresh.y.split(K))
+    return np.array([float(bound(critic(*batch))) for batch in batches])
+
+
+looks = {}  # bound, K, which -> nats of each batch of one run, runs after one another
+for name, bound in BOUNDS.items():
+    for K in SIZES:
+        critics = [trained_critic(bound, K, 300, seed + run) for run in range(3)]
+        looks[name, K, "its own K"] = [look(critic, bound, K) for critic in critics]
+        looks[name, K, "K = 512"] = [look(critic, bound, 512) for critic in critics]
+        looks[name, K, "best critic"] = [look(known.log_ratio, bound, K)]
+    critics = [trained_critic(bound, 512, 75, seed + run) for run in range(3)]
+    looks[name, 512, "a quarter of the steps"] = [look(critic, bound, 512) for critic in critics]
+
+# %%
+def interval(name, K, which):  # over the batches of fresh pairs, which the runs share
+    nats = np.mean(looks[name, K, which], axis=0)
+    return mean_interval(nats, np.arange(len(nats)))
+
+
+def spread(name, K, which="its own K"):  # of one batch, what a step sees
+    return np.std(looks[name, K, which], axis=1, ddof=1).mean()
+
+
+# %%
+for K in SIZES:
+    best = {name: interval(name, K, "best critic").value for name in BOUNDS}
+    scatter = spread("DV", K, "best critic")
+    print(f"K = {K:3}: cap {np.log(K):.2f}; the best critic: InfoNCE {best['InfoNCE']:.2f}, "
+          f"DV {best['DV']:.2f}, a batch of DV scatters by {scatter:.2f}; truth 4.00")  # fmt: skip
+over = [np.max(looks["InfoNCE", K, "its own K"]) - np.log(K) for K in SIZES]
+print("InfoNCE of a batch above its cap:", "never" if max(over) < 1e-5 else "somewhere, a fault")
+
+# %% tags=["nbval-ignore-output"]
+held_out = {}
+for name in BOUNDS:
+    for K in SIZES:
+        held_out[name, K] = {which: str(interval(name, K, which)) for which in ("its own K", "K = 512")}
+        held_out[name, K]["a batch scatters by"] = f"{spread(name, K):.2f}"
+    held_out[name, 512]["a quarter of the steps"] = interval(name, 512, "a quarter of the steps")
+pd.DataFrame(held_out).T.rename_axis(["trained by", "with K"]).fillna("")
+
+# %%
+figure, panels = plt.subplots(1, 2, figsize=(11, 4.2))
+for axes, name in zip(panels, BOUNDS):
+    axes.axhline(4, color=COLOURS["truth"], linestyle="--", label="true MI")
+    for which, colour in (("best critic", "other"), ("its own K", "held-out"), ("K = 512", "training")):
+        found = np.array([np.mean(looks[name, K, which], axis=1) for K in SIZES])
+        axes.plot(SIZES, found, "o", color=COLOURS[colour], markersize=4)
+        axes.plot(SIZES, found.mean(axis=1), color=COLOURS[colour], label=which)
+    own, scatter = np.transpose([(np.mean(looks[name, K, "its own K"]), spread(name, K)) for K in SIZES])
+    axes.fill_between(SIZES, own - scatter, own + scatter, color=COLOURS["held-out"], alpha=0.15)
+    axes.set(xscale="log", xlabel="K of training", ylabel="held-out nats", title=name)
+    axes.set_xticks(SIZES, SIZES)
+    axes.minorticks_off()
+panels[0].plot(SIZES, np.log(SIZES), color=COLOURS["cap"], linestyle=":", label="cap, log K")
+panels[0].legend()
+show(
+    figure,
+    alt="Nats against K, InfoNCE left and DV right: the true MI, the best critic, and trained critics "
+    "looked at with their own K and with a large one. InfoNCE with its own K stays under its cap.",
+    caption="Figure 14.3: critics trained with K, looked at with it and with 512; band: scatter of a batch.",
+)
+
+# %% tags=["nbval-ignore-output"]
+def says(words, holds):
+    print(f"{'so it is here' if holds else 'NOT SO HERE'}: {words}")
+
+
+low, high = (
+    {which: interval("InfoNCE", K, which) for which in ("its own K", "K = 512")} for K in (8, 512)
+)
+says("trained with 8, looked at with 512: InfoNCE shows more than log 8", low["K = 512"].low > np.log(8))
+says("and less than trained with 512", low["K = 512"].high < high["K = 512"].low)
+scatter = [spread("DV", K) for K in SIZES]
+says("DV of a batch scatters less with each K", all(np.diff(scatter) < 0))
+gap = [interval("DV", K, "its own K").value - interval("DV", K, "K = 512").value for K in SIZES[:2]]
+says("trained and looked at with few pairs, DV shows more than its critic is worth", min(gap) > 0)
+quarter = interval("InfoNCE", 512, "a quarter of the steps")
+says("512 in a quarter of the steps is behind 128", quarter.high < interval("InfoNCE", 128, "K = 512").low)
+
+# %% [markdown]
+# *InfoNCE, left.* With its own $K$ the best critic itself stays under $\log K$: at 8 pairs nearly half
+# of the information cannot be shown, by anybody. The same trained critics, looked at with 512, show
+# what they have really learnt; what is missing there is the price of training with few. So the cap is
+# a matter of the look first. *DV, right.* Even the best critic reads too high on few pairs, and no two batches read
+# alike. That scatter is what each step climbs. A critic that was trained on it, and is looked at with as
+# few pairs, may show anything; read it with many.
+#
+# Equal steps are not an equal price: a step of 512 has seen 64 times the pairs of a step of 8. In the
+# run the images are given, five epochs, and a larger batch has fewer steps. The last verdict asks for
+# that: as many pairs as 128 had, in batches of 512, at the same learning rate. Here it is behind, if the
+# line says so, for want of steps, not of $K$: the question that `14_eight_gpus.yaml` leaves open.
+#
+# So how large? Where a held-out bound comes within a nat of its cap, raise $K$, of the look first.
+# The example study shares 1.1 nats at most, and 64 images do. What MIMIC-CXR shares nobody knows. For
+# DV and MINE take the largest batch that fits, and many pairs in the look.
+#
+# **What could go wrong**: to compare two bounds of different $K$. Eight GPUs seem to have found more
+# than one, and have a higher cap.
+#
+# ## 7 Which checkpoint?
 #
 # The last. Each look measures the bound on the validation patients with an error; who takes the best
 # of $k$ looks takes the luckiest one too. If nothing changed between the looks and their errors were
@@ -712,19 +899,19 @@ print(f"best {max(nats):.2f}, last {nats[-1]:.2f}, standard deviation {sigma:.2f
 # choose, say so in the card, and report on the test split alone. That is what it is for: nothing has
 # been chosen on it.
 #
-# ## 7 What is it worth, without a truth?
+# ## 8 What is it worth, without a truth?
 #
 # Four rulers, all on the test split: nats, boxes, labels, retrieval. First nats, as in chapter 7.
 
-# %%
+# %% tags=["nbval-ignore-output"]
 measured = shown.evaluate(test)
 held_out, shuffled = measured.held_out.bound, measured.shuffled.bound
 beside = {"cap": measured.held_out.cap, "shuffled": shuffled.value}
 if truth:  # the rehearsal knows how much there is
     beside["truth_at_most"] = truth.summary["true_mi_nats"][shown.objective.unit]
 metrics[f"{config.objective}_mi_nats"] = Result(held_out, "test", beside)
-fits = "ok" if held_out.low <= beside["cap"] and abs(shuffled.value) < 0.05 else "not ok"
-print(f"{fits}: below the cap, control within .05 of 0")
+print(f"{held_out}; " + ", ".join(f"{name} {value:.2f}" for name, value in beside.items()))
+print("something is learnt:", held_out.low > 0, "- control within .05 of 0:", abs(shuffled.value) < 0.05)
 
 # %% [markdown]
 # **Boxes.** A phrase points at the region that wins; a hit is a region whose centre lies in a box, or
@@ -747,7 +934,7 @@ if len(phrases):
     for name, each in zip(("critic", "control"), maps):
         winner = each.reshape(len(each), -1).argmax(axis=1)
         game = pointing_game(winner, masks, grid=config.grid)
-        pointed[name] = [game.hit, contrast_to_noise(each, masks)]
+        pointed[name] = [game.hit.astype(float), contrast_to_noise(each, masks)]
     owners = phrases["patient_id"].to_numpy()
 print(f"{len(phrases)} phrases with boxes on test images")
 if len(phrases):
@@ -758,10 +945,12 @@ if len(phrases):
 if pointed:
     chances = {"box_pointing": float(game.chance.mean()), "box_contrast": 0.0}
     for (name, chance), own, control in zip(chances.items(), pointed["critic"], pointed["control"]):
-        found, knows_nothing = mean_interval(own, owners), mean_interval(control, owners)
-        beside = {"chance": chance, "control": knows_nothing.value}
-        metrics[name] = Result(found, "test", beside)
-        print(f"{name}: {found}; chance {chance:.2f}, control {knows_nothing}")
+        found, blind = mean_interval(own, owners), mean_interval(control, owners)
+        more = mean_interval(own - control, owners)  # phrase by phrase
+        metrics[name] = Result(found, "test", {"chance": chance, "control": blind.value})
+        metrics[f"{name}_over_control"] = Result(more, "test", {})
+        print(f"{name}: {found}; chance {chance:.2f}, control {blind}, more than it {more}")
+        print("  above chance:", found.low > chance, "- above the control:", more.low > 0)
 
 # %%
 from textwrap import fill
@@ -782,12 +971,12 @@ if len(phrases):
     show(
         figure,
         alt="Test images with the scores of their regions for a phrase as colour, and its boxes.",
-        caption="Figure 14.3: where a phrase looks; yellow: the boxes.",
+        caption="Figure 14.4: where a phrase looks; yellow: the boxes.",
     )
 
 # %% [markdown]
 # **Labels.** Can a linear probe read the findings off the frozen features? Beside it the same with
-# weights that nobody has trained, for these reach more than .5 too. (Chapter 8 trains the classifiers
+# weights that nobody has trained, for these can reach more than .5 too. (Chapter 8 trains the classifiers
 # of the paper; give it the run's checkpoint as `init`.)
 
 # %%
@@ -849,15 +1038,19 @@ for direction in ("image_to_text", "text_to_image"):
     print(f"{direction}: R@5 {found.recall[5]}, chance {found.chance[5]:.2f} (pool {pool})")
 
 # %% [markdown]
-# The toy has learnt next to nothing, and the rulers say so, if one reads what stands beside them. Its
-# pointing lies above blind chance, and so does the whole interval. But so does the control's: both point
-# where findings usually are, whatever the words say: the maps of figure 14.3 are nearly one map. Whoever
-# reports pointing beside blind chance alone would report a success here.
+# How to read them? Each ruler with what stands beside it, the nearest to it last. Pointing above blind
+# chance shows little: a control that knows no word can do that, by pointing where findings usually are
+# (in figure 14.4 the maps of different phrases then look alike). So ask whether the critic hits *more*
+# than its control, phrase by phrase, with the interval of that difference above 0; whether the probe of
+# trained features lies above the one of random weights; whether recall lies above the chance of its pool.
+# At 80 steps of a toy each may come out either way, with the seed and even with the rounding of a
+# processor; so no number of this section is compared when the course is tested. Whatever you see:
+# an interval that holds the number beside it has shown nothing, and one control is one run too.
 #
 # **What could go wrong**: labels that were read off the reports by rules (CheXpert's) are no truth.
 # They share the reports' mistakes with the model, which was trained on these reports.
 #
-# ## 8 What goes with the weights?
+# ## 9 What goes with the weights?
 #
 # A model card (Mitchell et al. 2019): what it is, what it saw, how it did and on whom, what it is for
 # and not for, and what must not be passed on. Everything in it is known to the run, so the run writes
@@ -880,7 +1073,7 @@ scratch.cleanup()
 
 # %% [markdown]
 # On MIMIC-CXR the section on sharing says: weights that were trained on credentialed data fall under
-# their data use agreement, for a network can hold what it has read. So do the maps of section 7, and
+# their data use agreement, for a network can hold what it has read. So do the maps of section 8, and
 # all in the run folder but its figures and this page (its notebook stores no outputs on such data).
 #
 # **What could go wrong**: a card that is written by hand, once, and outlives the model it speaks of.
@@ -893,6 +1086,7 @@ scratch.cleanup()
 # - The batch is a function of (seed, step), each process takes its rows, scores are gathered, and the
 #   gather sums the gradient, whose mean over the processes is that of one.
 # - Look at step 500: spread of the winning regions, repeated texts, gradient, bound, cap, control.
+# - A larger batch raises InfoNCE's cap and steadies DV; the $K$ of a look is another, and cheap.
 # - The last checkpoint; a look does not choose. Four rulers without a truth, each with its chance.
 # - The card goes with the weights, and says what may not be shared.
 # - Open: the run itself on MIMIC-CXR and on a GPU.

@@ -511,7 +511,7 @@ def test_a_cache_may_be_new_and_a_checkpoint_may_not(tmp_path: Path) -> None:
     ):
         with pytest.raises(DataError, match=f"{name} names .*does not exist.*{advice}"):
             resolve(known, {}, {name: str(new)})
-        assert resolve(known, {}, {name: str(tmp_path)})[name] == str(tmp_path)
+    assert resolve(known, {}, {"compare": str(tmp_path)})["compare"] == str(tmp_path)
     with pytest.raises(DataError, match="names random, which does not exist"):
         resolve(known, {}, {"init": "random"})  # which only the comment of a parameter allows
     assert resolve(known, {}, {"compare": "random"})["compare"] == "random"
@@ -598,3 +598,42 @@ def test_what_a_classifier_cannot_start_from_is_refused_at_the_door(tmp_path: Pa
     assert torch.equal(torch.get_rng_state(), state)
     with pytest.raises(ConfigError, match="region_context='region', but .* whole images"):
         resolve(known, {}, {"init": str(init), "region_context": "region"})
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("boxes", None, 'boxes names .*does not exist. Give a CSV file of boxes, or ""'),
+        ("boxes", "a,b\n1,2\n", "have no column image_id, text"),
+        ("boxes", "dicom_id,label_text,x,y,w,h\na,Edema.,1,1,0,9\n", "no box of numbers"),
+        ("boxes", "\0\0", "boxes"),
+        ("init", None, 'init names .*does not exist. Give a checkpoint, or ""'),
+        ("init", "no checkpoint", "cannot be read"),
+    ],
+)
+def test_what_the_full_run_cannot_read_is_refused_at_the_door(
+    name: str, text: str | None, said: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "file"
+    if text is not None:
+        file.write_text(text, encoding="utf-8")
+    with pytest.raises((DataError, CheckpointError), match=said):
+        resolve(of_course("14_full_mimic_cxr.ipynb"), {name: str(file)}, {})
+
+
+@pytest.mark.parametrize("name", ["09_reading_the_model.ipynb", "14_full_mimic_cxr.ipynb"])
+def test_a_model_of_another_kind_is_refused_at_the_door(name: str, tmp_path: Path) -> None:
+    torch.save({"model": {}}, tmp_path / "model.pt")
+    for wrong in (tmp_path / "model.pt", tmp_path):
+        with pytest.raises(CheckpointError, match="no checkpoint of notebook 07|No checkpoint"):
+            resolve(of_course(name), {}, {"init": str(wrong)})
+    kept = REPOSITORY / "data/example/results/main_run/networks.pt"
+    assert resolve(of_course(name), {}, {"init": str(kept)})["init"] == str(kept)
+
+
+def test_a_path_may_begin_at_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    (tmp_path / "boxes.csv").write_text("image_id,text,x,y,w,h\na,Edema.,1,1,5,9\n", "utf-8")
+    found = resolve(of_course("14_full_mimic_cxr.ipynb"), {"boxes": "~/boxes.csv"}, {})["boxes"]
+    assert Path(found) == tmp_path / "boxes.csv"

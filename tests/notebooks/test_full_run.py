@@ -12,6 +12,8 @@ from places import NOTEBOOKS
 
 from localmi import course
 from localmi.data import build_cache, read_pairs
+from localmi.errors import CheckpointError, DataError
+from localmi.phantom import write
 from localmi.phantom.config import PhantomConfig
 from localmi.phantom.write import write_study
 from localmi.train.model_card import MODEL_CARD
@@ -83,6 +85,19 @@ def test_the_full_run_and_a_look_at_it(
     assert "no boxes" in told
     before, now = (found["metrics"]["local_mi_nats"].interval for found in (names, looked_at))
     assert now.value == pytest.approx(before.value, abs=0.005)
+
+
+@pytest.mark.parametrize("name", ["boxes", "init"])
+def test_a_wrong_file_stops_it_before_anything_is_generated(
+    name: str, execute, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    generated: list[Any] = []
+    monkeypatch.setattr(write, "write_study", lambda *given: generated.append(given))
+    (tmp_path / "file").write_text("of another kind\n", "utf-8")
+    for file in (tmp_path / "file", tmp_path / "none"):
+        with pytest.raises((DataError, CheckpointError), match=str(file)):
+            execute(**{name: str(file)})
+    assert not generated
 
 
 def test_every_size_of_the_paper_has_a_row() -> None:

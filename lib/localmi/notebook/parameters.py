@@ -34,7 +34,11 @@ WORDS = {"true": True, "false": False}
 RANGE = re.compile(r"\b(at least|above) (\d+(?:\.\d+)?)")  # in a comment
 QUOTED = re.compile(r'"(\w*)"')  # in a comment: a word with a meaning of its own
 WHOLE = 2**63  # numpy and torch count up to here
-PATHS = {"init": "a checkpoint", "compare": "the folder of a run"}  # parameters that name one
+PATHS = {  # parameters that name one
+    "init": "a checkpoint",
+    "compare": "the folder of a run",
+    "boxes": "a CSV file of boxes",
+}
 FURTHER = "further"  # the parameter that holds the other fields of a notebook's configuration
 CHOICES = re.compile(r"(?:^|: )((?:\w+, )*\w+ or \w+)(?:$|;)")  # "tuned, frozen or probe"
 CONFIGURATION = re.compile(r"\b([a-z_]\w*(?:\.[a-z_]\w*)+)\.([A-Z]\w*)\b")  # module and class
@@ -207,7 +211,8 @@ def resolve(
     Raises:
         ConfigError: an unknown name (with the closest known one), a wrong type, a value that
             the notebook's configuration does not allow, or what it describes cannot be built.
-        DataError: a folder named by a parameter `*_dir` does not exist.
+        DataError: a folder named by a parameter `*_dir` does not exist, or other data named.
+        CheckpointError: `init` names no checkpoint of a run.
     """
     known = {**parameters.cell, **parameters.further}
     for name in [*from_file, *from_command]:
@@ -226,6 +231,7 @@ def resolve(
     kind = parameters.configuration
     configured = None if kind is None else configure(kind, values)
     values = {name: _existing(parameters.cell[name], value) for name, value in values.items()}
+    _read_once(parameters, values)
     if configured is not None:
         configured.check()
     return values
@@ -334,11 +340,12 @@ def _check_numbers(parameter: Parameter, least: float, each: Sequence[float]) ->
 def _existing(parameter: Parameter, value: Any) -> Any:
     """The path that a parameter names, where it exists; what the comment quotes is no path."""
     name, words = parameter.name, QUOTED.findall(parameter.comment)
-    if name in PATHS and value not in words and not Path(value).expanduser().exists():
-        others = "".join(f', or "{word}"' for word in words)
-        raise DataError(
-            f"Parameter {name} names {value}, which does not exist. Give {PATHS[name]}{others}."
-        )
+    if name in PATHS and value not in words:
+        path, others = Path(value).expanduser(), "".join(f', or "{word}"' for word in words)
+        if not path.exists():
+            advice = f"Give {PATHS[name]}{others}."
+            raise DataError(f"Parameter {name} names {value}, which does not exist. {advice}")
+        return str(path)
     if not name.endswith("_dir") or name == "run_dir" or not value:
         return value  # "" means the notebook's own default
     folder = Path(value).expanduser().resolve()
@@ -352,6 +359,23 @@ def _existing(parameter: Parameter, value: Any) -> Any:
             'data, or "" for the example study.'
         )
     return str(folder)
+
+
+def _read_once(parameters: Parameters, values: Mapping[str, Any]) -> None:
+    """Files that a notebook itself will read; a configuration reads its own."""
+    named = {
+        name
+        for name in PATHS.keys() & parameters.own
+        if values[name] not in QUOTED.findall(parameters.cell[name].comment)
+    }
+    if "boxes" in named:
+        from localmi.evaluate.boxes import read_boxes
+
+        read_boxes(values["boxes"])
+    if "init" in named:
+        from localmi.train.trained_model import read_config
+
+        read_config(values["init"])
 
 
 def table(parameters: Parameters) -> str:
