@@ -163,8 +163,13 @@ pd.DataFrame(rows).T
 # The real run opens the cache of chapter 13, which takes seconds. The rehearsal makes a study first:
 # patients with their images and reports, in MIMIC-CXR's layout, from a seed. Then come the two steps
 # that chapter 13 teaches: one table of pairs, one checked cache. A rehearsal can be as large as you
-# like: `python -m localmi phantom --out ../big --patients 11000` writes 20,000 images, `prepare`
-# makes them a cache, and `data_dir` names it.
+# like, and take the very way of the real data. This one has about 20,000 images:
+#
+# ```
+# python -m localmi phantom --out ../big --patients 11000
+# python -m localmi prepare --source mimic --data-dir ../big --out ../big-64 --image-size 64
+# python -m localmi run notebooks/14_full_mimic_cxr.ipynb -p data_dir ../big-64
+# ```
 
 # %%
 import tempfile
@@ -286,7 +291,7 @@ if not init:
 # | parameter | takes less | its price |
 # |---|---|---|
 # | `text_frozen_layers` 9 | time: BERT's lower layers are computed once a text | they do not learn; disk |
-# | `text_checkpointing` true | memory of BERT | its layers are computed twice |
+# | `text_checkpointing`, `image_checkpointing` true | memory of the encoder | its layers are computed twice |
 # | `critic_chunk` 65536 | memory of the critic over regions | its layers are computed twice |
 # | `critic` separable | time and memory of the critic | another critic than the paper's |
 # | `precision` bfloat16 | time and memory | three digits; auto takes it where it is fast |
@@ -601,7 +606,7 @@ wins = {name: map_ for name, (map_, _) in seen.items()}
 table = pd.DataFrame({name: numbers for name, (_, numbers) in seen.items()})
 
 # %% tags=["nbval-ignore-output"]
-table.round(3)
+table.round(3) + 0.0  # no -0
 
 # %%
 figure, panels = plt.subplots(1, len(wins), figsize=(2.7 * len(wins), 2.9), squeeze=False)

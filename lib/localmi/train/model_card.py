@@ -129,13 +129,18 @@ def _figures(metrics: Mapping[str, Result]) -> str:
     for name, result in metrics.items():
         found = result.interval
         beside = (
-            f"{word} {round(value, 2) + 0.0:g}"
+            f"{word} {_rounded(value):g}"
             for word, value in result.beside.items()
             if value is not None
         )
-        interval = f"{found.low:.2f} to {found.high:.2f}"
-        rows.append((name, f"{found.value:.2f}", interval, result.split, ", ".join(beside)))
+        value, low, high = (f"{_rounded(one):.2f}" for one in (found.value, found.low, found.high))
+        rows.append((name, value, f"{low} to {high}", result.split, ", ".join(beside)))
     return _table(rows)
+
+
+def _rounded(value: float) -> float:
+    """To two decimals, and no -0."""
+    return round(value, 2) + 0.0
 
 
 def _configuration(config: TrainConfig) -> str:
