@@ -880,6 +880,26 @@ says("512 in a quarter of the steps is behind 128", quarter.high < interval("Inf
 # **What could go wrong**: to compare two bounds of different $K$. Eight GPUs seem to have found more
 # than one, and have a higher cap.
 #
+# ### Exercise 14.3
+#
+# How many pairs must a look have, so that its cap lies at least `room` above a bound of `nats`? Give
+# the smallest power of two (2, 4, 8, ...).
+
+# %%
+def my_pairs(nats, room):  # -> K, a power of two
+    ...
+
+
+check.exercise_14_3(my_pairs)
+
+# %% jupyter={"source_hidden": true} tags=["solution"]
+def my_pairs(nats, room):  # -> K, a power of two
+    return max(2, 2 ** int(np.ceil((nats + room) / np.log(2))))
+
+
+check.exercise_14_3(my_pairs)
+
+# %% [markdown]
 # ## 7 Which checkpoint?
 #
 # The last. Each look measures the bound on the validation patients with an error; who takes the best

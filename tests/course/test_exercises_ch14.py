@@ -1,5 +1,6 @@
 """Exercises of chapter 14: a stub fails, every right answer passes, wrong ones are told why."""
 
+import math
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +13,7 @@ from answers import refused, stub
 from localmi.course import check
 
 
-@pytest.mark.parametrize("name", ["exercise_14_1", "exercise_14_2"])
+@pytest.mark.parametrize("name", ["exercise_14_1", "exercise_14_2", "exercise_14_3"])
 def test_a_stub_is_not_tried(name: str) -> None:
     assert getattr(check, name)(stub).status == "not tried yet"
 
@@ -215,7 +216,46 @@ def test_spreads_that_are_wrong(answer: Callable[..., Any], words: str) -> None:
     refused("exercise_14_2", answer, words)
 
 
+# 14.3
+
+
+def my_pairs(nats: float, room: float) -> int:
+    return max(2, 2 ** math.ceil((nats + room) / math.log(2)))
+
+
+def by_doubling(nats: float, room: float) -> int:
+    pairs = 2
+    while math.log(pairs) < nats + room:
+        pairs *= 2
+    return pairs
+
+
+def by_exp(nats: float, room: float) -> float:
+    return float(np.exp2(np.ceil(np.log2(max(2.0, np.exp(nats + room))))))
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (lambda nats, room: math.ceil(math.exp(nats + room)), "a power of two"),
+        (lambda nats, room: 2 ** math.ceil((nats + room) / math.log(2)), "2 at least; yours is 1"),
+        (lambda nats, room: max(2, 2 ** math.ceil(nats + room)), "32 pairs have a cap of 3.47"),
+        (lambda nats, room: my_pairs(nats, 0), "64 pairs have a cap of 4.16"),
+        (lambda nats, room: 2 * my_pairs(nats, room), "half of them would do"),
+        (lambda nats, room: 512, "half of them would do"),
+        (lambda nats, room: 0, "a power of two"),
+        (lambda nats, room: -8, "a power of two"),
+        (lambda nats, room: math.nan, "a power of two"),
+        (lambda nats, room: math.inf, "a power of two"),
+        (lambda nats, room: [2, 4], "one number"),
+    ],
+)
+def test_pairs_that_are_wrong(answer: Callable[..., Any], words: str) -> None:
+    refused("exercise_14_3", answer, words)
+
+
 ANSWERS = {
     "exercise_14_1": [my_rows, in_turn, by_torch],
     "exercise_14_2": [my_spread, in_bits, by_loop, by_torch_too],
+    "exercise_14_3": [my_pairs, by_doubling, by_exp],
 }

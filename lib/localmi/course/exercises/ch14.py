@@ -121,3 +121,24 @@ def exercise_14_2(my_spread: Callable[[np.ndarray, int], Any]) -> None:
         ):
             expect(abs(found - wrong) > FAR, words)
         expect_close(found, nats / np.log(regions), f"winners {winners} of {regions} regions")
+
+
+@exercise
+def exercise_14_3(my_pairs: Callable[[float, float], Any]) -> None:
+    """Pairs of a look whose cap leaves room above a bound: nats, room -> a power of two."""
+    for nats, room in ((4.0, 1.0), (1.1, 0.5), (6.0, 0.0), (0.45, 2.3), (-0.3, 0.2)):
+        pairs = expect_number(my_pairs(nats, room))
+        asked = f"{nats} nats and {room} above them"
+        expect(
+            pairs >= 2 and float(np.log2(pairs)).is_integer(),
+            f"{asked}: a power of two is asked for, 2 at least; yours is {pairs:g}",
+        )
+        cap = float(np.log(pairs))
+        expect(
+            cap >= nats + room,
+            f"{asked}: {pairs:g} pairs have a cap of {cap:.2f}, the natural logarithm: too few",
+        )
+        expect(
+            pairs == 2 or np.log(pairs / 2) < nats + room,
+            f"{asked}: {pairs:g} pairs have a cap of {cap:.2f}: half of them would do",
+        )
