@@ -62,6 +62,14 @@ def test_other_data_is_not_mimic(tmp_path: Path, tiny_cache) -> None:  # type: i
 def test_data_that_parameters_name() -> None:
     values = {"data_dir": "a", "cache_dir": "", "run_dir": "b", "seed": 1, "reports_dir": "c"}
     assert list(folders(values)) == [Path("a"), Path("c")]
+    assert list(folders({"boxes": "b.csv", "data_dir": ""})) == [Path("b.csv")]
+
+
+def test_a_table_of_boxes_on_credentialed_images_is_too(tmp_path: Path) -> None:
+    path = tmp_path / "boxes.csv"
+    row = f"x,files/p10/p{A_PATIENT}/s{A_STUDY}/x.jpg,1,2,3,4,Effusion."
+    path.write_text(f"dicom_id,path,x,y,w,h,label_text\n{row}\n")
+    assert is_credentialed(path)
 
 
 def test_parameters_of_a_stored_notebook() -> None:

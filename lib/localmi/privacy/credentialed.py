@@ -49,9 +49,10 @@ def _file_has_ids(path: Path) -> bool:
 
 
 def folders(values: Mapping[str, Any]) -> Iterator[Path]:
-    """The folders and files of data that parameters name: `*_dir`, the run's own excepted."""
+    """Folders and files of data that parameters name: `*_dir` but for the run's own, `boxes`."""
     for name, value in values.items():
-        if name.endswith("_dir") and name != "run_dir" and isinstance(value, str) and value:
+        is_data = name == "boxes" or (name.endswith("_dir") and name != "run_dir")
+        if is_data and isinstance(value, str) and value:
             yield Path(value)
 
 
