@@ -19,6 +19,7 @@ from localmi.files import write_json
 from localmi.processes import Processes
 from localmi.record import MetricsLog, keeps_record
 from localmi.train.checkpoint_files import CHECKPOINT
+from localmi.train.checkpoint_writer import beside_training
 from localmi.train.stop import noticed
 
 NOT_FINITE = "not_finite.json"  # in the folder of a run: the batch whose bound is not a number
@@ -45,7 +46,8 @@ def fit(
     """All steps of a run, with a look at the validation split every `evaluate_every`.
 
     Nothing is chosen by what the looks find: the model is that of the last step. With a run folder
-    SIGTERM and Ctrl-C end the step, save, and stop.
+    SIGTERM and Ctrl-C end the step, save, and stop. Checkpoints are written while the steps go on;
+    when this returns, or says that it has saved, the last one is whole.
 
     Args:
         training: is trained to its last step.
@@ -59,7 +61,8 @@ def fit(
         "shuffled".
 
     Raises:
-        CheckpointError: nothing to resume from, another run's checkpoint, or a full disk.
+        CheckpointError: nothing to resume from, another run's checkpoint, or a full disk, of which
+            a later step may be the first to know.
         TrainingError: the bound is not a number (then `not_finite.json` in `run_dir` says of which
             images), or no batch had texts that differ.
         StoppedError: it was asked to stop, and has saved.
@@ -71,8 +74,13 @@ def fit(
     log = MetricsLog(run_dir, resume_at=training.step)
     steps = training.config.steps
     bar = tqdm(training.run(), total=steps, initial=training.step, desc="steps")
-    with noticed() if run_dir else nullcontext(bool) as asked_to_stop, kept_batch(run_dir):
+    with (
+        noticed() if run_dir else nullcontext(bool) as asked_to_stop,
+        kept_batch(run_dir),
+        beside_training(training.processes) as checkpoints,
+    ):
         for step, nats in bar:
+            checkpoints.check()
             done = step + 1
             log.write(done, **({"skipped": 1} if math.isnan(nats) else {"training": nats}))
             if done % training.config.evaluate_every == 0 or done == steps:
@@ -85,6 +93,7 @@ def fit(
                     training.save(run_dir / CHECKPOINT)
             elif run_dir and done == training.step and training.processes.any(asked_to_stop()):
                 training.save(run_dir / CHECKPOINT)
+                checkpoints.finish()
                 raise StoppedError(f"Stopped as asked at step {done} of {steps}, and saved.")
     if not log.column("training")[0]:
         raise TrainingError(

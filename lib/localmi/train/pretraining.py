@@ -257,7 +257,7 @@ class Pretraining(ScoringNetworks):
     def save(self, path: Path) -> None:
         """Write everything that a later `load` needs to go on to the same numbers.
 
-        Of several processes the first one writes; the others wait for it.
+        Of several processes the first one writes; the others wait for it. See `save_checkpoint`.
 
         Raises:
             TrainingError: weights that are not numbers, of which the bound does not tell before
@@ -320,6 +320,5 @@ class Pretraining(ScoringNetworks):
 
 def _step_seed(seed: int, step: int, *, purpose: int) -> int:
     """A seed of its own for every (seed, step, purpose)."""
-    # Dropout: 0, of further processes -1, -2, ...; augmentation: 1.
-    purpose = purpose if purpose >= 0 else 1 - purpose
+    purpose = purpose if purpose >= 0 else 1 - purpose  # dropout: 0, -1, ...; augmentation: 1
     return int(np.random.SeedSequence([seed, step, purpose]).generate_state(1, np.uint64)[0] >> 1)
