@@ -94,6 +94,7 @@ CASES: dict[str, dict[str, Any]] = {
     "one way": {"direction": "image_to_text", "same_text_is_mismatch": False},
     "checkpointing": {"image_checkpointing": True, "sentences": "all"},
     "cells": {"region_context": "region", "cells_after": 2, "sentences": "all"},
+    "channels last": {"channels_last": True},
     "centred": {"critic": "centred", "bound": "mine", "sentences": "all"},
     "global centred": {"critic": "centred", "bound": "mine", "objective": "global"},
     "separable": {"critic": "separable"},
@@ -244,3 +245,9 @@ def test_a_batch_smaller_than_the_processes_is_refused(build, monkeypatch) -> No
     monkeypatch.setattr(scoring, "join", lambda device: Processes(rank=1, size=6))
     with pytest.raises(ConfigError, match="batch_size=5 images for 6 processes: each needs one"):
         build(batch_size=5)
+
+
+def test_several_processes_do_not_compile(build, monkeypatch) -> None:
+    monkeypatch.setattr(scoring, "join", lambda device: Processes(rank=1, size=2))
+    with pytest.raises(ConfigError, match="compile=True on 2 processes: .*Use compile=False"):
+        build(compile=True)

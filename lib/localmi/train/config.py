@@ -66,6 +66,8 @@ class TrainConfig(Configuration):
     smallest_crop: float = Field(0.9, gt=0, le=1)  # of the augmentation, as a share of the side
     precision: names.Precision = "auto"  # auto: bfloat16 where it is fast
     device: names.Device = "auto"  # auto: the GPU, where there is one
+    channels_last: bool = False  # the image encoder's weights and maps have that layout of memory
+    compile: bool = False  # the image encoder, by torch.compile: at first it takes a minute
     batch_statistics: names.BatchStatistics = "all"  # BatchNorm's, on several processes
     seed: int = Field(0, ge=0)
 
@@ -132,6 +134,8 @@ class TrainConfig(Configuration):
     def _fits_together(self) -> Self:
         if self.winners_only and self.region_select != "per_pair_max":
             raise ValueError("winners_only needs region_select='per_pair_max', the hard max")
+        if self.compile and self.image_checkpointing:
+            raise ValueError("compile does not take image_checkpointing: use one of the two")
         if self.cells_after > self.local_stage:
             raise ValueError(
                 f"cells_after={self.cells_after} comes after local_stage={self.local_stage}, the "

@@ -4,6 +4,7 @@ import torch
 
 from localmi.mi.critics import build_critic
 from localmi.model.alignment import Alignment, Objective, build_objective
+from localmi.model.image import ImageEncoder
 from localmi.train.config import TrainConfig
 
 
@@ -27,3 +28,15 @@ def build_alignment(config: TrainConfig, objective: Objective) -> Alignment:
         chunk=config.critic_chunk or None,
     )
     return Alignment(image_encoder, text_encoder, critic)
+
+
+def compute_as_configured(encoder: ImageEncoder, config: TrainConfig) -> None:
+    """Layout of memory and compilation: the same weights, names and numbers up to rounding.
+
+    Compiled are the two functions that are called, so the state dict knows nothing of it.
+    """
+    if config.channels_last:
+        encoder.to(memory_format=torch.channels_last)
+    if config.compile:
+        for function in ("regions", "pooled"):
+            setattr(encoder, function, torch.compile(getattr(encoder, function)))

@@ -17,7 +17,7 @@ from localmi.names import Bound
 from localmi.processes import join
 from localmi.train.config import TrainConfig
 from localmi.train.device import autocast, choose_device, choose_dtype, computed_in
-from localmi.train.networks import build_alignment, objective_of
+from localmi.train.networks import build_alignment, compute_as_configured, objective_of
 from localmi.train.text_features import TextFeatures
 
 PAIRS_AT_ONCE = 2**19  # regions x texts in a look: the paper's critic needs 3 GB for them on a GPU
@@ -33,7 +33,7 @@ class ScoringNetworks:
         processes: that compute together; `ALONE` unless torchrun has started several.
 
     Raises:
-        ConfigError: a batch has fewer images than there are processes.
+        ConfigError: a batch has fewer images than there are processes, or several would compile.
         TrainingError: they have not begun alike.
     """
 
@@ -47,6 +47,7 @@ class ScoringNetworks:
         self.alignment = build_alignment(config, self.objective).to(self.device)
         if config.batch_statistics == "all":
             synchronise(self.alignment, self.processes, self.device)
+        compute_as_configured(self.alignment.image_encoder, config)
         self.alignment.critic.processes = self.processes
         self.control = copy.deepcopy(self.alignment.critic)
         self.estimator = self._estimator(config.bound)
@@ -70,6 +71,11 @@ class ScoringNetworks:
             raise ConfigError(
                 f"batch_size={images} images for {size} processes: each needs one at least. Raise "
                 "batch_size, or start fewer."
+            )
+        if self.config.compile:
+            raise ConfigError(
+                f"compile=True on {size} processes: BatchNorm then waits for others within the "
+                "image encoder, and only one process was tested. Use compile=False."
             )
         self.processes.meet("the first step")  # some may have had data to read
         weights = sum(one.detach().double().sum().item() for one in self.alignment.parameters())

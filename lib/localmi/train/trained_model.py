@@ -35,6 +35,7 @@ from localmi.train.pretraining import Pretraining
 
 NETWORKS = ("image_encoder", "critic", "control")
 TEXT_ENCODER = "text_encoder"  # is there too where it was trained
+READ_AS = {"device": "auto", "precision": "float32", "channels_last": False, "compile": False}
 MEMORY = ("mine", "control_mine")  # of the estimators: TUBA reports with its log a
 
 
@@ -102,7 +103,7 @@ def load_trained_model(path: Path | str, cache: Cache) -> TrainedModel:
     """
     path = Path(path)
     state, config = _read(path)
-    here = config.model_copy(update={"device": "auto", "precision": "float32"})
+    here = config.model_copy(update=READ_AS)
     training = Pretraining(here, cache)
     for name, network in _networks(training).items():
         _fill(network, state.get(name, {}), training, where=f"{name} of {path}")
