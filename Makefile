@@ -16,13 +16,14 @@ PARAMETERS ?= notebooks/parameters/07_main.yaml
 GRID ?= grid/small.yaml
 PROFILE ?= grid/local
 
-.PHONY: help run tables test check lab kept render example bench hooks clean environment
+.PHONY: help run tables test check gpu-check lab kept render example bench hooks clean environment
 
 help:
 	@echo "make run      train a local-MI model on the example study, into runs/ (ARGS='-p seed 1' to change)"
 	@echo "make tables   the paper's tables: 180 runs on a study of their own, 3 hours; goes on after a kill"
 	@echo "make test     everything: check, then every notebook's stored outputs, then the slow tests"
 	@echo "make check    style, types, notebook lint, unit tests: three minutes at most"
+	@echo "make gpu-check is training on this GPU right, and how fast: eight minutes with 16 cores"
 	@echo "make lab      open the course in JupyterLab"
 	@echo "make render   execute the notebooks again and store their outputs (ARGS='notebooks/05*.ipynb' for some)"
 	@echo "make kept     make the run anew that chapters 7 and 9 show: 20 minutes, then make render"
@@ -61,6 +62,10 @@ test: check
 	@$(ONE_THREAD) $(PY) -m pytest -q -m slow -n 2 --dist loadscope
 	@echo "== Notebooks: every stored output, strictly"
 	@$(ONE_THREAD) $(PY) -m pytest -q -n 2 --dist loadscope --nbval --nbval-current-env notebooks
+
+gpu-check: environment
+	@echo "== GPU check: a study drawn on the spot, local and global MI at the paper's sizes"
+	@$(ONE_THREAD) $(PY) benchmarks/gpu_check.py $(ARGS)
 
 lab: environment
 	@echo "== JupyterLab on notebooks/ (Ctrl-C twice ends it)"

@@ -102,7 +102,8 @@ def test_the_lock_names_each_package_once(version: str) -> None:
 
 def test_the_make_targets_are_there() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    for target in ("run", "tables", "test", "check", "lab", "render", "example", "bench", "hooks"):
+    targets = ("run", "tables", "test", "check", "gpu-check", "lab", "render", "example")
+    for target in (*targets, "bench", "hooks"):
         assert re.search(rf"^{target}: (environment|check)$", makefile, flags=re.MULTILINE), target
         assert f'"make {target} ' in makefile
     assert "make test" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
