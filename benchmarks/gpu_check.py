@@ -219,9 +219,9 @@ def kernel_seconds(training: Pretraining) -> float | None:
     if training.device.type != "cuda":
         return None
     with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as found:
-        run_steps(training, at_once := STEPS_AT_ONCE["cuda"])
+        run_steps(training, CONTROL_EVERY)
         torch.cuda.synchronize()
-    return on_gpu(found.events()) / at_once
+    return on_gpu(found.events()) / CONTROL_EVERY
 
 
 def on_gpu(events: Iterable[Any]) -> float:
