@@ -50,7 +50,7 @@ class Processes:
         own = (self.holders(total) == self.rank).nonzero().flatten().tolist()
         return slice(own[0], own[-1] + 1) if own else slice(0, 0)
 
-    def gather(self, rows: Tensor, holders: Tensor) -> Tensor:
+    def gather(self, rows: Tensor, holders: Tensor, *, alike: bool = False) -> Tensor:
         """The rows of all processes, with their gradient.
 
         Every process goes on to compute the same loss from them. Its gradient with regard to a row
@@ -60,6 +60,8 @@ class Processes:
         Args:
             rows: [m, ...], those of this process.
             holders: [M] which process has each of the M rows, in order within a process.
+            alike: from the rows all compute the same, as from scores the loss; then all have the
+                same gradient, and none has to be sent.
 
         Returns:
             [M, ...], the same on every process.
@@ -72,7 +74,7 @@ class Processes:
         for rank in range(self.size):
             place[holders == rank] = rank * most + torch.arange(int(counts[rank]))
         padded = nn.functional.pad(rows, (0, 0) * (rows.ndim - 1) + (0, most - len(rows)))
-        everyones: Tensor = _Gather.apply(padded, self)
+        everyones: Tensor = _Gather.apply(padded, self, alike)
         return everyones[place.to(rows.device)]
 
     def sum(self, values: Tensor) -> Tensor:
@@ -185,14 +187,17 @@ class _Gather(torch.autograd.Function):
     """[c, ...] of each process -> [size * c, ...]; the gradient of a row is summed over all."""
 
     @staticmethod
-    def forward(ctx: Any, rows: Tensor, processes: Processes) -> Tensor:
-        ctx.size, ctx.group = processes.size, processes.group
+    def forward(ctx: Any, rows: Tensor, processes: Processes, alike: bool) -> Tensor:
+        ctx.rank, ctx.size, ctx.group = processes.rank, processes.size, processes.group
+        ctx.alike = alike
         everyones = rows.new_empty(ctx.size * len(rows), *rows.shape[1:])
         distributed.all_gather(list(everyones.chunk(ctx.size)), rows.contiguous(), group=ctx.group)
         return everyones
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        if ctx.alike:  # the sum of equal ones
+            return ctx.size * gradient.chunk(ctx.size)[ctx.rank], None, None
         from_all = torch.empty_like(gradient, memory_format=torch.contiguous_format)
         distributed.all_to_all_single(from_all, gradient.contiguous(), group=ctx.group)
-        return from_all.unflatten(0, (ctx.size, -1)).sum(dim=0), None
+        return from_all.unflatten(0, (ctx.size, -1)).sum(dim=0), None, None

@@ -378,6 +378,10 @@ for method in (processes._Gather.forward, processes._Gather.backward):
 # \qquad \frac1P \sum_r g_r = \sum_r \Big(\frac{\partial s_r}{\partial\theta}\Big)^{\!\top}
 # \frac{\partial L}{\partial s_r} = \frac{\partial L}{\partial\theta}.$$
 #
+# From the scores all compute the same, so $\partial L / \partial s_r$ is the same number on each, and
+# its sum is $P$ times one's own: `alike`, nothing is sent. From the text features each computes other
+# scores: those gradients travel.
+#
 # In numbers, three processes played by one: each has rows of its own, and those of the others arrive
 # as numbers without a past.
 

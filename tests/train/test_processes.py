@@ -43,7 +43,7 @@ cache, found = open_cache(folder), {}
 out, normalise, backward = Path(out), stepping.normalise, processes._Gather.backward
 
 def only_own(ctx, gradient):  # each process keeps the gradient of its own rows: a common mistake
-    return gradient.unflatten(0, (ctx.size, -1))[training.processes.rank], None
+    return gradient.unflatten(0, (ctx.size, -1))[training.processes.rank], None, None
 
 for name, fields in json.loads(cases).items():
     exact = not name.startswith("float32")  # in float32 a ReLU that flips by rounding is enough

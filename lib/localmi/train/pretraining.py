@@ -192,7 +192,7 @@ class Pretraining(ScoringNetworks):
             matched=rows,
             temperature=annealed_temperature(self.config, self.step),
         )
-        return self.processes.gather(own, holders)
+        return self.processes.gather(own, holders, alike=True)
 
     def _read(self, values: list[tuple[int, Tensor | None]]) -> list[tuple[int, float]]:
         """The bounds of some steps in nats: all that they copy from the device.
