@@ -236,7 +236,8 @@ else:
 #
 # $$T = S\,t_{\text{step}} + \frac{S}{E}\,(t_{\text{look}} + t_{\text{checkpoint}})$$
 #
-# with $S$ steps and a look every $E$. (These steps are thrown away; the run starts anew.)
+# with $S$ steps and a look every $E$. (These steps are thrown away; the run starts anew. In the run a
+# checkpoint is written while the steps go on, so $T$ is the most that it takes.)
 
 # %% tags=["nbval-ignore-output"]
 import time

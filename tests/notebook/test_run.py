@@ -553,7 +553,7 @@ class Training:
     def evaluate(self, data):
         found = SimpleNamespace(bound=Interval(0.5, 0.4, 0.6), cap=1.0)
         return SimpleNamespace(held_out=found, shuffled=found)
-    def save(self, path):
+    def save(self, path, write):
         torch.save({"step": self.step}, path)
     def load(self, path):
         self.step = torch.load(path)["step"]

@@ -20,9 +20,9 @@ from localmi.data.cache.cache import Cache
 from localmi.errors import CheckpointError, NotFiniteError, StoppedError
 from localmi.processes import Processes
 from localmi.record import MetricsLog
-from localmi.train.checkpoint import load_checkpoint, save_checkpoint
+from localmi.train.checkpoint import load_checkpoint
 from localmi.train.checkpoint_files import CHECKPOINT, is_whole, kept_before
-from localmi.train.checkpoint_writer import beside_training, on_host
+from localmi.train.checkpoint_writer import on_host
 from localmi.train.loop import fit
 from localmi.train.pretraining import Pretraining
 
@@ -222,21 +222,11 @@ def test_a_disk_that_is_full_for_a_while_costs_nothing(
     assert "No space left on device. Another try" in capsys.readouterr().out
 
 
-def test_afterwards_checkpoints_are_written_at_once_again(run_dir: Path, monkeypatch) -> None:
-    state = {"config": {}, "data_hash": "", "step": 1}
-    with pytest.raises(ZeroDivisionError), beside_training(Processes()):
-        raise ZeroDivisionError
-    monkeypatch.setattr(torch, "save", fails)
-    with pytest.raises(CheckpointError, match="No space left"):
-        save_checkpoint(state, run_dir / CHECKPOINT)
-
-
 KILLED = """
 import os, signal, sys
 from pathlib import Path
 import torch
 from localmi.processes import ALONE
-from localmi.train.checkpoint import save_checkpoint
 from localmi.train.checkpoint_writer import beside_training
 
 path, save = Path(sys.argv[1]), torch.save
@@ -250,10 +240,10 @@ def half(state, file):
 
 
 torch.save = half
-with beside_training(ALONE):
+with beside_training(ALONE) as writer:
     for step in (1, 2, 3):
         state = {"config": {}, "data_hash": "", "step": step, "w": torch.full((99, 99), step)}
-        save_checkpoint(state, path)
+        writer.save_checkpoint(state, path)
 """
 
 

@@ -19,7 +19,7 @@ from localmi.evaluate.held_out import HeldOutBound, SplitResult
 from localmi.processes import ALONE, Processes
 from localmi.record import METRICS, MetricsLog
 from localmi.statistics import Interval
-from localmi.train.checkpoint import load_checkpoint
+from localmi.train.checkpoint import Write, load_checkpoint
 from localmi.train.checkpoint_files import CHECKPOINT, kept_before
 from localmi.train.config import TrainConfig
 from localmi.train.loop import NOT_FINITE, fit
@@ -57,7 +57,7 @@ class Counted:
         )
         return SplitResult(own, control, scores=None)  # type: ignore[arg-type]
 
-    def save(self, path: Path) -> None:
+    def save(self, path: Path, write: object = None) -> None:
         self.saved.append((self.step, path))
 
     def load(self, path: Path) -> None:
@@ -296,8 +296,8 @@ def test_a_bound_that_is_no_number_leaves_the_last_checkpoint(
 ) -> None:
     run = build(steps=6, evaluate_every=2)
 
-    def saved(path: Path) -> None:
-        Pretraining.save(run, path)
+    def saved(path: Path, write: Write) -> None:
+        Pretraining.save(run, path, write)
         if run.step == 4:
             with torch.no_grad():
                 run.alignment.critic.mlp[0].weight[0, 0] = math.nan

@@ -8,7 +8,6 @@ import warnings
 import zipfile
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +31,10 @@ from localmi.train.checkpoint_files import (
     last_whole,
     name_by_step,
 )
-from localmi.train.checkpoint_writer import write_now_or_beside
 from localmi.train.config import TrainConfig
 
 ALWAYS_THERE = ("config", "data_hash", "step")
+Write = Callable[[dict[str, Any], Path], None]  # of a state to a path
 COMPUTED_IN = "computed_in"  # device and precision; checkpoints of earlier versions do not say
 
 
@@ -45,8 +44,6 @@ def save_checkpoint(state: dict[str, Any], path: Path, *, keep: int = KEEP) -> N
     Killed at any moment, it leaves a whole one. One that is damaged, or of a later step (the run
     fell back, or began anew), has to go when the new one stands, and is not counted.
 
-    Within `beside_training` a thread writes a copy; what goes wrong then is raised later.
-
     Args:
         state: with its "step".
         path: of the newest; those before lie beside it: see `checkpoint_files`.
@@ -55,10 +52,6 @@ def save_checkpoint(state: dict[str, Any], path: Path, *, keep: int = KEEP) -> N
     Raises:
         CheckpointError: as `write_state`.
     """
-    write_now_or_beside(partial(_save, path=path, keep=keep), state)
-
-
-def _save(state: dict[str, Any], path: Path, keep: int) -> None:
     step = state["step"]
     write_state(state, path, before=lambda: _keep_old(path, step))
     if _step_of(path) == step:  # it can be opened

@@ -5,17 +5,16 @@ checkpoint: at the paper's sizes 1.3 GB.
 """
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from contextvars import ContextVar
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from localmi.processes import Processes
-
-_WRITER: ContextVar["Writer | None"] = ContextVar("writer", default=None)
+from localmi.train.checkpoint import save_checkpoint
 
 
 class Writer:
@@ -28,10 +27,10 @@ class Writer:
         self._pool, self._processes = pool, processes
         self._under_way: Future[None] | None = None
 
-    def start(self, write: Callable[[dict[str, Any]], None], state: dict[str, Any]) -> None:
+    def save_checkpoint(self, state: dict[str, Any], path: Path) -> None:
         """Copies `state` and returns; first waits for the one before."""
         self._wait()
-        self._under_way = self._pool.submit(write, on_host(state))
+        self._under_way = self._pool.submit(save_checkpoint, on_host(state), path)
 
     def check(self) -> None:
         """Raises what has gone wrong; waits for nothing."""
@@ -51,24 +50,11 @@ class Writer:
 
 @contextmanager
 def beside_training(processes: Processes) -> Iterator[Writer]:
-    """Within it `save_checkpoint` writes beside what goes on; at its end all is written."""
+    """Gives a writer; at the end all is written."""
     with ThreadPoolExecutor(1, "checkpoint") as pool:  # waits for its thread, whatever was raised
         writer = Writer(pool, processes)
-        token = _WRITER.set(writer)
-        try:
-            yield writer
-            writer.finish()
-        finally:
-            _WRITER.reset(token)
-
-
-def write_now_or_beside(write: Callable[[dict[str, Any]], None], state: dict[str, Any]) -> None:
-    """`write(state)`: within `beside_training` by its thread, elsewhere at once."""
-    writer = _WRITER.get()
-    if writer is None:
-        write(state)
-    else:
-        writer.start(write, state)
+        yield writer
+        writer.finish()
 
 
 def on_host(state: Any) -> Any:

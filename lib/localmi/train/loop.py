@@ -18,6 +18,7 @@ from localmi.evaluate.held_out import SplitResult
 from localmi.files import write_json
 from localmi.processes import Processes
 from localmi.record import MetricsLog, keeps_record
+from localmi.train.checkpoint import Write
 from localmi.train.checkpoint_files import CHECKPOINT
 from localmi.train.checkpoint_writer import beside_training
 from localmi.train.stop import noticed
@@ -36,7 +37,7 @@ class Run(Protocol):
     def config(self) -> Any: ...  # with `steps` and `evaluate_every`
     def run(self) -> Iterator[tuple[int, float]]: ...  # (step, nats), NaN: it was skipped
     def evaluate(self, data: SplitData) -> SplitResult: ...
-    def save(self, path: Path) -> None: ...
+    def save(self, path: Path, write: Write = ...) -> None: ...
     def load(self, path: Path) -> None: ...
 
 
@@ -90,9 +91,9 @@ def fit(
                 log.write(done, shuffled=found.shuffled.bound.value, cap=found.held_out.cap)
                 bar.set_postfix(held_out=str(bound), shuffled=str(found.shuffled.bound))
                 if run_dir:
-                    training.save(run_dir / CHECKPOINT)
+                    training.save(run_dir / CHECKPOINT, checkpoints.save_checkpoint)
             elif run_dir and done == training.step and training.processes.any(asked_to_stop()):
-                training.save(run_dir / CHECKPOINT)
+                training.save(run_dir / CHECKPOINT, checkpoints.save_checkpoint)
                 checkpoints.finish()
                 raise StoppedError(f"Stopped as asked at step {done} of {steps}, and saved.")
     if not log.column("training")[0]:

@@ -28,6 +28,7 @@ from localmi.model.text import TokenTable
 from localmi.record import keeps_record
 from localmi.train.checkpoint import (
     COMPUTED_IN,
+    Write,
     check_same_run,
     check_weights,
     load_last_whole,
@@ -254,10 +255,14 @@ class Pretraining(ScoringNetworks):
 
     # --- Checkpoints ---
 
-    def save(self, path: Path) -> None:
+    def save(self, path: Path, write: Write = save_checkpoint) -> None:
         """Write everything that a later `load` needs to go on to the same numbers.
 
-        Of several processes the first one writes; the others wait for it. See `save_checkpoint`.
+        Of several processes the first one writes; the others wait for it.
+
+        Args:
+            path: of the newest checkpoint, see `save_checkpoint`.
+            write: what writes the state to it: at once, or beside the training.
 
         Raises:
             TrainingError: weights that are not numbers, of which the bound does not tell before
@@ -266,13 +271,13 @@ class Pretraining(ScoringNetworks):
         """
         self.share_statistics()
         if keeps_record():
-            self._save(path)
+            self._save(path, write)
         self.processes.meet(f"the checkpoint of step {self.step}")
 
-    def _save(self, path: Path) -> None:
+    def _save(self, path: Path, write: Write) -> None:
         networks = self.alignment.state_dict() | self.control.state_dict(prefix="control.")
         check_weights(networks, self.step, if_it_diverges(self.config.learning_rate, self.dtype))
-        save_checkpoint(
+        write(
             {
                 "config": self.config.as_record(),
                 "data_hash": self.cache.data_hash,
