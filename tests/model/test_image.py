@@ -141,6 +141,7 @@ def test_blocks_in_two_parts_are_the_whole(small_vit, name: str) -> None:
     network, images = network_of(name), torch.randn(2, 1, 64, 64)
     last = network.num_blocks
     whole = network.blocks(images, 1, last)
+    assert torch.equal(network.blocks(images, 1, 0), network.stem(images))
     for block in range(1, last):
         part = network.blocks(images, 1, block)
         assert not (part.shape == whole.shape and torch.equal(part, whole))

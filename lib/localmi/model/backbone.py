@@ -1,6 +1,6 @@
 """What image encoders and classifiers are made of: networks of numbered blocks."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -27,14 +27,21 @@ class Backbone(nn.Module):
     checkpointing: bool = False
 
     def blocks(self, x: Tensor, first: int, last: int) -> Tensor:
-        """Blocks `first` ... `last` of images [B, 1, H, W] (first = 1), or of what block
-        `first` - 1 gave."""
+        """Blocks `first` ... `last` of images [B, 1, H, W] (first = 1; last = 0: the stem alone),
+        or of what block `first` - 1 gave."""
+        steps: list[Callable[[Tensor], Tensor]] = [self.stem] * (first == 1)
+        for number in range(first, last + 1):
+            steps += self.steps(number)
         again = self.checkpointing and torch.is_grad_enabled()
-        for step in (step for number in range(first, last + 1) for step in self.steps(number)):
+        for step in steps:
             x = computed_again(self, step, x) if again else step(x)
         return x
 
-    def steps(self, block: int) -> Iterable[Callable[[Tensor], Tensor]]:
+    def stem(self, x: Tensor) -> Tensor:
+        """What comes before block 1."""
+        raise NotImplementedError
+
+    def steps(self, block: int) -> list[Callable[[Tensor], Tensor]]:
         """What this block does, one after the other."""
         raise NotImplementedError
 

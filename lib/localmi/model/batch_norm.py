@@ -129,12 +129,13 @@ def computed_again(network: nn.Module, step: Callable[[Tensor], Tensor], x: Tens
     """`step(x)`, a part of a network, of which only x is kept until the backward pass.
 
     There it is computed again, with the same dropout; BatchNorm's running statistics are not
-    moved a second time.
+    moved a second time. Of a sequence each part does so for itself.
     """
-    found: Tensor = checkpoint(
-        step, x, use_reentrant=False, context_fn=lambda: (nullcontext(), _still(network))
-    )
-    return found
+    for part in step if isinstance(step, nn.Sequential) else (step,):
+        x = checkpoint(
+            part, x, use_reentrant=False, context_fn=lambda: (nullcontext(), _still(network))
+        )
+    return x
 
 
 @contextmanager

@@ -5,7 +5,7 @@ features, block 6 the global one. Any torchvision ResNet or ViT can stand in its
 """
 
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import get_args
 
 import torch
@@ -82,9 +82,9 @@ class ResNet256(Backbone):
     def stem(self, x: Tensor) -> Tensor:
         return functional.relu(self.bn1(self.conv1(x)), inplace=True)
 
-    def steps(self, block: int) -> Iterable[Callable[[Tensor], Tensor]]:
+    def steps(self, block: int) -> list[Callable[[Tensor], Tensor]]:
         """Block k gives [B, width, H / 2**k, W / 2**k]."""
-        return [self.stem] * (block == 1) + [*self.get_submodule(f"layer{block}").children()]
+        return [self.get_submodule(f"layer{block}")]
 
     def stride(self, block: int) -> int:
         return 2**block

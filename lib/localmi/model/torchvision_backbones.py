@@ -1,6 +1,6 @@
 """Torchvision's ResNets and ViTs in the place of the paper's network."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -25,9 +25,8 @@ class TorchvisionResNet(Backbone):
         net = self.features
         return net.maxpool(net.relu(net.bn1(net.conv1(x.expand(-1, 3, -1, -1)))))
 
-    def steps(self, block: int) -> Iterable[Callable[[Tensor], Tensor]]:
-        layers = self.features.get_submodule(f"layer{block}").children()
-        return [self.stem] * (block == 1) + [*layers]
+    def steps(self, block: int) -> list[Callable[[Tensor], Tensor]]:
+        return [self.features.get_submodule(f"layer{block}")]
 
     def stride(self, block: int) -> int:
         return 2 ** (block + 1) if block else 1  # the stem has two strides of 2
@@ -62,11 +61,10 @@ class TorchvisionViT(Backbone):
         x = torch.cat([net.class_token.expand(len(patches), -1, -1), patches], dim=1)
         return encoder.dropout(x + encoder.pos_embedding)
 
-    def steps(self, block: int) -> Iterable[Callable[[Tensor], Tensor]]:
+    def steps(self, block: int) -> list[Callable[[Tensor], Tensor]]:
         """Tokens, normalised after the last block."""
-        layers, last = self.features.encoder.layers, self.features.encoder.ln
-        steps = [self.stem] * (block == 1) + [layers[block - 1]]
-        return steps + [last] * (block == self.num_blocks)
+        encoder = self.features.encoder
+        return [encoder.layers[block - 1]] + [encoder.ln] * (block == self.num_blocks)
 
     def stride(self, block: int) -> int:
         return int(self.features.patch_size) if block else 1
