@@ -31,7 +31,7 @@ from localmi.notebook.run import (
     STOPPED_ERROR,
     execute_notebook,
 )
-from localmi.notebook.stopping import ends_with_its_parent
+from localmi.notebook.stopping import GRACE, ends_with_its_parent
 from localmi.ranks import LAUNCHER, STEP_SECONDS, rank
 from localmi.record import RESULTS
 from localmi.signals import handled_by
@@ -107,6 +107,7 @@ def launch(
     threads = max(1, (os.cpu_count() or 1) // torchrun["processes"])
     environment = {"OMP_NUM_THREADS": str(threads)} | os.environ
     environment |= {STEP_SECONDS: str(patience), LAUNCHER: str(os.getpid())}
+    environment["TORCH_ELASTIC_SHUTDOWN_TIMEOUT"] = str(2 * GRACE)  # before torchrun kills
     print(shlex.join(line), flush=True)
     code, stopped = _wait_for(
         subprocess.Popen(

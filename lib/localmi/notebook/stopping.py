@@ -18,7 +18,9 @@ import psutil
 from localmi.ranks import LAUNCHER, one_of_several
 from localmi.signals import ASKS, handled_by, in_main_thread
 
-GRACE = 18  # seconds that one of several processes has: another one may be dead, and it wait
+# Seconds that one of several processes has to save: another one may be dead, and it wait. With
+# `ranks.PATIENCE`, which the others have with one that hangs, less than a minute.
+GRACE = 24
 PR_SET_PDEATHSIG = 1  # of prctl.h
 
 
