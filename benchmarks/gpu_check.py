@@ -59,6 +59,8 @@ from localmi.train.pretraining import CONTROL_EVERY, Pretraining
 
 RESULTS = Path(__file__).parent / "results"
 NO_GPU = 2
+# In a container not all of the machine.
+CORES = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 FRACTIONS = (0.9, 0.05, 0.05)  # of the patients
 FROM_NOTHING = 1e-4  # learning rate of a BERT of random weights
 STEPS_AT_ONCE = {"cuda": 20, "cpu": 2}  # between two looks at the clock
@@ -409,7 +411,7 @@ def parse(words: Iterable[str] | None = None) -> argparse.Namespace:
     add("--measure", type=float, default=8, help="seconds of steps for each measured speed")
     add("--drawing", type=float, default=150, help="seconds for drawing the study")
     add("--budget", type=float, default=480, help="seconds that all of it should take")
-    add("--workers", type=int, default=os.cpu_count() or 1, help="processes that draw")
+    add("--workers", type=int, default=CORES, help="processes that draw")
     add("--ways", nargs="+", choices=WAYS, default=[*WAYS], help="options that are compared")
     add("--text-encoder", help="a BERT's folder or hub name; a BERT-base of random weights")
     add("--out", type=Path, default=RESULTS)

@@ -5,6 +5,7 @@ found). 2: refused, or it could not be done; the words say why. 130: stopped by 
 """
 
 import io
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -14,7 +15,7 @@ from typer.core import TyperCommand, TyperGroup
 
 import localmi
 from localmi.errors import ConfigError, LocalMIError
-from localmi.ranks import PATIENCE, one_of_several, rank
+from localmi.ranks import LAUNCHER, PATIENCE, one_of_several, rank
 
 REFUSED, STOPPED = 2, 130  # exit codes; the latter is what a shell says of Ctrl-C
 
@@ -130,7 +131,7 @@ def run(
         return
     asked = _asked(pairs, file) | {"out": out, "allow_outputs": allow_outputs}
     if one_of_several():
-        ends_with_its_parent()
+        ends_with_its_parent(os.environ.get(LAUNCHER))
     if rank():
         raise typer.Exit(follow(notebook, **asked))
     if once:

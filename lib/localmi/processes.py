@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, distributed, nn
 
 from localmi import ranks
-from localmi.errors import TrainingError
+from localmi.errors import ConfigError, TrainingError
 
 # A process that keeps the others waiting for longer, within a step, has hung.
 STEP_SECONDS = float(os.environ.get(ranks.STEP_SECONDS, ranks.PATIENCE))
@@ -155,10 +155,15 @@ ALONE = Processes()
 
 
 def join(device: torch.device) -> Processes:
-    """The processes that torchrun has started, of which this is one; `ALONE` without torchrun."""
+    """The processes that torchrun has started, of which this is one; `ALONE` without torchrun.
+
+    Raises ConfigError: there are fewer GPUs than processes.
+    """
     if not {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"} <= os.environ.keys():
         return ALONE
     if not distributed.is_initialized():
+        if device.type == "cuda":
+            take_own_gpu()
         timeout = timedelta(seconds=MEETING_SECONDS)
         store, rank, size = next(distributed.rendezvous("env://", timeout=timeout))
         # torchrun keeps one store for all its attempts; without this the addresses in it are those
@@ -172,6 +177,21 @@ def join(device: torch.device) -> Processes:
             timeout=timeout,
         )
     return _joined()
+
+
+def take_own_gpu() -> None:
+    """The GPU that has the number of this process on its machine is what "cuda" means from now on.
+
+    Raises:
+        ConfigError: there is none of this number.
+    """
+    own, there = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+    if own >= there:
+        raise ConfigError(
+            f"Process {own + 1} of this machine has no GPU of its own: there are {there}. "
+            f"Start at most as many: --nproc {there}."
+        )
+    torch.cuda.set_device(own)
 
 
 @functools.cache

@@ -220,7 +220,9 @@ if drawn is not None:
     split_of = cache.manifest.set_index("image_id")["split"]
     where = drawn["image_id"].map(split_of).fillna("not in these data").value_counts()
     print(f"{len(drawn)} boxes: {where.to_dict()}. Those in test count.")
+    phrases, masks = box_masks(drawn, test.manifest, size=cache.image_size)
 else:
+    phrases = []
     print("no boxes: section 8 goes without the pointing game")
 
 # %% [markdown]
@@ -237,7 +239,7 @@ else:
 # $$T = S\,t_{\text{step}} + \frac{S}{E}\,(t_{\text{look}} + t_{\text{checkpoint}})$$
 #
 # with $S$ steps and a look every $E$. (These steps are thrown away; the run starts anew. In the run a
-# checkpoint is written while the steps go on, so $T$ is the most that it takes.)
+# checkpoint is written while the steps go on.)
 
 # %% tags=["nbval-ignore-output"]
 import time
@@ -428,7 +430,8 @@ for P in (1, 2, 3):
 # | another version, data or parameter | refused before the first step | with its own, or anew |
 #
 # With `run` (one process) "the same command" is `run --resume --out`. At most the steps since the last
-# look are lost. Now the loop of chapter 7:
+# look are lost; where a process is killed while the checkpoint of that look is still being written, those
+# since the look before. Now the loop of chapter 7:
 
 # %%
 from localmi.record import MetricsLog
@@ -630,7 +633,7 @@ show(
 # %% [markdown]
 # On credentialed data `localmi run` stores no outputs (chapter 13), so neither this table nor the cost
 # of section 3 can be read in its notebook. They are numbers of the run and of nobody in it: so they go
-# into `results.json` and onto the card of section 9, and the curves below stand in `metrics.jsonl`. In
+# into `results.json`, the signs onto the card of section 9 too, and the curves below stand in `metrics.jsonl`. In
 # JupyterLab you see all of it; clear the outputs before you save.
 
 # %%
@@ -955,9 +958,9 @@ from localmi.evaluate import contrast_to_noise, pointing_game
 from localmi.statistics import mean_interval
 from localmi.train import TrainedModel
 
-phrases, pointed = [], {}
-if drawn is not None and config.objective == "local":
-    phrases, masks = box_masks(drawn, test.manifest, size=cache.image_size)
+pointed = {}
+if config.objective != "local":
+    phrases = []  # a whole image has no regions to point with
 if len(phrases):
     texts = phrases["text"].tolist()
     maps = TrainedModel(shown, same_data=True).maps(test.images(phrases["image"].to_numpy()), texts)
@@ -1092,10 +1095,13 @@ from localmi.privacy.credentialed import is_credentialed
 from localmi.train import write_model_card
 
 credentialed = is_credentialed(cache.folder)
-card = write_model_card(shown, metrics, credentialed=credentialed, run_dir=run_dir)
+card = "" if init else write_model_card(shown, metrics, credentialed=credentialed, run_dir=run_dir)
 page, _, fields = card.partition("\n## Configuration")
-print(f"credentialed: {credentialed}; {len(fields.splitlines())} lines of configuration follow")
-print("sections:", ", ".join(line.strip("# ") for line in card.splitlines() if line.startswith("#")))
+if init:
+    print("a look at a run: its card is written by the run itself, which knows what it saw")
+else:
+    print(f"credentialed: {credentialed}; {len(fields.splitlines())} lines of configuration follow")
+    print("sections:", ", ".join(line.strip("# ") for line in card.splitlines() if line.startswith("#")))
 
 # %% tags=["nbval-ignore-output"]
 print(page)

@@ -187,6 +187,16 @@ def test_blocks_that_are_computed_again_give_the_same_with_less_memory(
         assert torch.equal(again.pooled(images), plain.eval().pooled(images))
 
 
+def test_blocks_are_computed_again_with_the_statistics_of_several_gpus_too() -> None:
+    plain, images = network_of(PAPERS), torch.randn(8, 1, 64, 64)
+    again = torch.nn.SyncBatchNorm.convert_sync_batchnorm(copy.deepcopy(plain))
+    again.checkpointing = True
+    (expected, _), (found, _) = (passed(one, images) for one in (plain, again))
+    torch.testing.assert_close(found, expected)
+    for one, other in zip(plain.buffers(), again.buffers(), strict=True):
+        torch.testing.assert_close(other, one)
+
+
 @pytest.mark.parametrize("name", KINDS)
 def test_each_part_belongs_to_the_block_it_changes(small_vit, name: str) -> None:
     network, images = network_of(name), torch.randn(2, 1, 64, 64)

@@ -254,8 +254,13 @@ def test_without_its_launcher_or_torchrun_a_run_saves_and_ends(start, victim: st
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel of Linux tells of a parent's end")
 def test_a_process_whose_torchrun_had_ended_before_it_listened_ends(tmp_path: Path) -> None:
-    code = "from localmi.notebook.stopping import ends_with_its_parent; ends_with_its_parent()"
-    for launcher, returned in ((os.getppid(), 0), (2**22, -signal.SIGTERM)):
-        environment = os.environ | {LAUNCHER: str(launcher)}
-        done = subprocess.run([sys.executable, "-c", code], env=environment)
+    code = "from localmi.notebook.stopping import ends_with_its_parent as e; e({})"
+    for launcher, returned in (
+        (f"'{os.getppid()}'", 0),
+        (f"'{2**22}'", -signal.SIGTERM),
+        ("", 0),
+    ):
+        # a launcher that runs within another's run is not asked for that one
+        environment = os.environ | {LAUNCHER: "1"}
+        done = subprocess.run([sys.executable, "-c", code.format(launcher)], env=environment)
         assert done.returncode == returned

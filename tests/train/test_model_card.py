@@ -46,8 +46,8 @@ def test_every_figure_has_its_interval_and_what_stands_beside_it(
     build: Callable[..., Pretraining],
 ) -> None:
     card = write_model_card(build(), METRICS, credentialed=False)
-    assert "| local_mi_nats | 0.46 | 0.40 to 0.51 | test | cap 4.85, shuffled 0 |" in card
-    assert "| pointing | 0.74 | 0.70 to 0.78 | validate | chance 0.14, pool 100 |" in card
+    assert "| local_mi_nats | 0.46 | 0.40 to 0.51 | test | cap 4.85, shuffled -0.001 |" in card
+    assert "| pointing | 0.74 | 0.70 to 0.78 | validate | chance 0.141, pool 100 |" in card
     assert "| nothing | 0.00 | 0.00 to 0.00 | test |  |" in card
     assert "None was measured." in write_model_card(build(), {}, credentialed=False)
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from localmi.data.cache.cache import Cache
 from localmi.errors import ConfigError
 from localmi.names import Bound
-from localmi.processes import Processes
+from localmi.processes import Processes, take_own_gpu
 from localmi.train import scoring
 from localmi.train.config import TrainConfig
 
@@ -251,3 +251,15 @@ def test_several_processes_do_not_compile(build, monkeypatch) -> None:
     monkeypatch.setattr(scoring, "join", lambda device: Processes(rank=1, size=2))
     with pytest.raises(ConfigError, match="compile=True on 2 processes: .*Use compile=False"):
         build(compile=True)
+
+
+def test_each_process_takes_the_gpu_of_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[int] = []
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", taken.append)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    take_own_gpu()
+    assert taken == [1]
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    with pytest.raises(ConfigError, match="Process 3 of this machine .*: --nproc 2"):
+        take_own_gpu()

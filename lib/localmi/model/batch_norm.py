@@ -117,7 +117,7 @@ def synchronise(network: nn.Module, processes: Processes, device: torch.device) 
     if processes.size == 1:
         return
     if device.type == "cuda":
-        nn.SyncBatchNorm.convert_sync_batchnorm(network)
+        nn.SyncBatchNorm.convert_sync_batchnorm(network, processes.group)
         return
     for parent in list(network.modules()):
         for name, module in list(parent.named_children()):
@@ -144,7 +144,8 @@ def _still(network: nn.Module) -> Iterator[None]:
     norms = [module for module in network.modules() if isinstance(module, _BatchNorm)]
     before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm in norms:
-        norm.momentum, norm.num_batches_tracked = 0.0, None
+        counted = norm.num_batches_tracked
+        norm.momentum, norm.num_batches_tracked = 0.0, None if counted is None else counted.clone()
     try:
         yield
     finally:

@@ -15,7 +15,7 @@ from types import FrameType
 
 import psutil
 
-from localmi.ranks import LAUNCHER, one_of_several
+from localmi.ranks import one_of_several
 from localmi.signals import ASKS, handled_by, in_main_thread
 
 # Seconds that one of several processes has to save: another one may be dead, and it wait. With
@@ -38,7 +38,7 @@ def passed_on(say: Callable[[str], object]) -> Iterator[Callable[[], bool]]:
             end_kernels(signal.SIGKILL)
             return
         asked = True
-        say("Asked to stop: at the end of the step it saves. (Once more ends it at once.)")
+        say("Asked to stop: at the end of the step it saves. (Once more, later, ends it at once.)")
         end_kernels(signal.SIGTERM)
         if one_of_several():
             timer = threading.Timer(GRACE, end_kernels, [signal.SIGKILL])
@@ -73,14 +73,15 @@ def end_kernels(number: signal.Signals) -> None:
             continue
 
 
-def ends_with_its_parent() -> None:
+def ends_with_its_parent(launcher: str | None = None) -> None:
     """This process is asked to stop when the one that has started it ends, however that ends.
 
-    One of several asks itself where torchrun had ended before: the launcher has started that.
+    Args:
+        launcher: number of the process that has started its parent, where that is known: if it
+            has not started what is the parent now, the parent has ended before this call.
     """
     if sys.platform != "linux":
         return
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-    launcher = os.environ.get(LAUNCHER)
     if launcher and psutil.Process(os.getppid()).ppid() != int(launcher):
         os.kill(os.getpid(), signal.SIGTERM)

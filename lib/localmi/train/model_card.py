@@ -129,7 +129,7 @@ def _figures(metrics: Mapping[str, Result]) -> str:
     for name, result in metrics.items():
         found = result.interval
         beside = (
-            f"{word} {_rounded(value):g}"
+            f"{word} {round(value, 4) + 0.0:.3g}"
             for word, value in result.beside.items()
             if value is not None
         )
