@@ -18,7 +18,8 @@
 # #SBATCH --partition=...     as the cluster has them
 # #SBATCH --account=...
 set -euo pipefail
-first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+nodes=$(scontrol show hostnames "$SLURM_JOB_NODELIST")
+first=${nodes%%$'\n'*}  # not `head`, which may end before scontrol does: a broken pipe
 port=$((20000 + SLURM_JOB_ID % 20000))
 exec srun --kill-on-bad-exit=1 .venv/bin/python -m localmi launch \
   --nnodes "$SLURM_JOB_NUM_NODES" --nproc "${SLURM_GPUS_ON_NODE:-1}" \
