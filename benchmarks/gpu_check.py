@@ -35,7 +35,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from rows import PROFILES, count_flop
+from rows import PROFILES, count_flop, product
 from step import PAPER
 from text import bert_base
 from timing import highest_resident, in_turn, timed
@@ -239,10 +239,8 @@ def on_gpu(events: Iterable[Any]) -> float:
 
 def matmul_peak(device: str, dtype: torch.dtype) -> float:
     """Operations a second of a product of large square matrices: the best of some."""
-    side = PROFILES[device]["side"]
-    one, other = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
-    seconds = in_turn({"product": partial(torch.mm, one, other)}, 9, device=device)["product"]
-    return 2 * side**3 / min(seconds)
+    work, flop = product(PROFILES[device]["side"], dtype, device)
+    return flop / min(in_turn({"product": work}, 9, device=device)["product"])
 
 
 def speed(config: TrainConfig, cache: Cache, seconds: float) -> dict[str, Any]:

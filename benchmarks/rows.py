@@ -82,11 +82,12 @@ class Bench:
         """What products of matrices and copies reach at best, on one thread and on all."""
         found = []
         source = torch.ones(self.sizes.copied_mib * 2**18, device=self.device)
-        square = torch.randn(self.sizes.side, self.sizes.side, device=self.device)
-        of_each = [2 * self.sizes.side**3] * 2 + [2 * source.nbytes]
+        in_float32, flop = product(self.sizes.side, torch.float32, self.device)
+        in_bfloat16, _ = product(self.sizes.side, torch.bfloat16, self.device)
+        of_each = [flop, flop, 2 * source.nbytes]
         ways = {
-            "float32, GFLOP/s": partial(torch.mm, square, square),
-            "bfloat16, GFLOP/s": partial(torch.mm, *[square.bfloat16()] * 2),
+            "float32, GFLOP/s": in_float32,
+            "bfloat16, GFLOP/s": in_bfloat16,
             "copy, GB/s": partial(torch.empty_like(source).copy_, source),
         }
         for threads in sorted({1, self.threads} if self.device == "cpu" else {self.threads}):
@@ -167,6 +168,12 @@ class Bench:
         row |= {"peaks_mib": peaks, "exponent_of_peak": exponent(sizes, peaks)}
         self.growth.append(row)
         print(f"growth of {what} over {over}: exponent {row['exponent']:.2f}")
+
+
+def product(side: int, dtype: torch.dtype, device: str) -> tuple[Work, int]:
+    """A product of square matrices, and its multiplications and additions."""
+    square = torch.randn(side, side, device=device).to(dtype)
+    return partial(torch.mm, square, square), 2 * side**3
 
 
 def processor() -> str:

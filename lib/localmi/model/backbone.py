@@ -5,8 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from localmi.model.batch_norm import computed_again
 from localmi.model.cells import from_cells, to_cells
+from localmi.model.checkpointing import computed_again
 
 
 class Backbone(nn.Module):

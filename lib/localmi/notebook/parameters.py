@@ -337,12 +337,18 @@ def _check_numbers(parameter: Parameter, least: float, each: Sequence[float]) ->
                 )
 
 
+def _names_a_path(parameter: Parameter, value: Any) -> bool:
+    """Whether it is one of `PATHS`, and the value no word that the comment quotes."""
+    return parameter.name in PATHS and value not in QUOTED.findall(parameter.comment)
+
+
 def _existing(parameter: Parameter, value: Any) -> Any:
-    """The path that a parameter names, where it exists; what the comment quotes is no path."""
-    name, words = parameter.name, QUOTED.findall(parameter.comment)
-    if name in PATHS and value not in words:
-        path, others = Path(value).expanduser(), "".join(f', or "{word}"' for word in words)
+    """The path that a parameter names, where it exists."""
+    name = parameter.name
+    if _names_a_path(parameter, value):
+        path = Path(value).expanduser()
         if not path.exists():
+            others = "".join(f', or "{word}"' for word in QUOTED.findall(parameter.comment))
             advice = f"Give {PATHS[name]}{others}."
             raise DataError(f"Parameter {name} names {value}, which does not exist. {advice}")
         return str(path)
@@ -363,11 +369,8 @@ def _existing(parameter: Parameter, value: Any) -> Any:
 
 def _read_once(parameters: Parameters, values: Mapping[str, Any]) -> None:
     """Files that a notebook itself will read; a configuration reads its own."""
-    named = {
-        name
-        for name in PATHS.keys() & parameters.own
-        if values[name] not in QUOTED.findall(parameters.cell[name].comment)
-    }
+    own = parameters.own
+    named = {name for name in own if _names_a_path(parameters.cell[name], values[name])}
     if "boxes" in named:
         from localmi.evaluate.boxes import read_boxes
 
