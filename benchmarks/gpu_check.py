@@ -14,7 +14,7 @@ step in float32 with the CPU's; of the trained networks the bounds and gradients
 those in float32; and the options of the step with the plain step. Prints a table, and writes it
 with all figures to benchmarks/results. Fewer images where the cores would take too long to draw.
 
-Exit: 0, all is within its tolerance; 1, something is not; 2, there is no GPU.
+Exit: 0, all is within its tolerance; 1, something is not, or an option failed; 2, no GPU.
 """
 
 import argparse
@@ -27,6 +27,7 @@ import statistics
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -86,6 +87,7 @@ class Report:
     study: dict[str, Any] = field(default_factory=dict)
     agreement: dict[str, dict[str, float]] = field(default_factory=dict)
     ways: dict[str, float] = field(default_factory=dict)  # seconds a step
+    failed: dict[str, str] = field(default_factory=dict)  # options of the step, and why
     runs: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @contextlib.contextmanager
@@ -262,13 +264,20 @@ def speed(config: TrainConfig, cache: Cache, seconds: float) -> dict[str, Any]:
 
 
 def compare_ways(
-    config: TrainConfig, cache: Cache, options: argparse.Namespace
-) -> dict[str, float]:
-    """Seconds a step with each option; all take turns."""
-    trainings = {
-        name: Pretraining(config.model_copy(update=WAYS[name]), cache) for name in options.ways
-    }
-    return step_seconds(trainings, options.measure)
+    config: TrainConfig, cache: Cache, options: argparse.Namespace, report: Report
+) -> None:
+    """Seconds a step with each option, all in turns; one that fails in its first step says why."""
+    trainings: dict[str, Pretraining] = {}
+    for name in options.ways:
+        try:
+            training = Pretraining(config.model_copy(update=WAYS[name]), cache)
+            run_steps(training, 1)
+        except Exception as error:  # a compiler has many
+            traceback.print_exc()
+            report.failed[name] = f"{type(error).__name__}: {error}".splitlines()[0]
+        else:
+            trainings[name] = training
+    report.ways = step_seconds(trainings, options.measure) if trainings else {}
 
 
 # --- The run ---
@@ -328,7 +337,7 @@ def table(report: Report, budget: float) -> str:
         *(f"| {name} | {' | '.join(map(say, runs))} |" for name, say in ROWS.items()),
         "",
         *_agreement_lines(report.agreement),
-        *_way_lines(report.ways),
+        *_way_lines(report.ways, report.failed),
         *_time_lines(report.seconds, budget),
     ]
     return "\n".join(lines) + "\n"
@@ -373,11 +382,12 @@ def _agreement_lines(found: Mapping[str, Mapping[str, float]]) -> list[str]:
     return [*lines, ""]
 
 
-def _way_lines(ways: Mapping[str, float]) -> list[str]:
-    first, plain = next(iter(ways.items()))
+def _way_lines(ways: Mapping[str, float], failed: Mapping[str, str]) -> list[str]:
+    first, plain = next(iter(ways.items()), ("none", 0.0))
     lines = [f"| option of the step | ms | times as fast as {first} |", "|---|---|---|"]
     for name, seconds in ways.items():
         lines.append(f"| {name} | {1e3 * seconds:.1f} | {plain / seconds:.2f} |")
+    lines += [f"| {name} | failed | {why.replace('|', ' ')} |" for name, why in failed.items()]
     return [*lines, ""]
 
 
@@ -471,7 +481,7 @@ def check(options: argparse.Namespace, folder: Path, bert: str, report: Report) 
     for name, config in configs.items():
         report.runs[name] = one_run(name, config, cache, truth, options, report)
     with report.part("options of the step"):
-        report.ways = compare_ways(configs["local"], cache, options)
+        compare_ways(configs["local"], cache, options, report)
 
 
 def main(words: Iterable[str] | None = None) -> int:
@@ -491,7 +501,9 @@ def main(words: Iterable[str] | None = None) -> int:
     text = table(report, options.budget)
     write(options.out, report, "md", text)
     print(f"\n{text}\nAll figures: {path}")
-    wrong = too_far(report.agreement)
+    wrong = too_far(report.agreement) + [
+        f"{name} failed: {why}" for name, why in report.failed.items()
+    ]
     print("\n".join(wrong) or "All is within its tolerance.")
     return 1 if wrong else 0
 

@@ -119,3 +119,27 @@ def test_the_gpu_check_keeps_what_it_found_before_it_failed(
         gpu_check["main"](words)
     found = json.loads((tmp_path / "gpu_check-cpu.json").read_text())
     assert found["runs"] == {"local": {"step_s": 0.5}}
+
+
+def test_an_option_of_the_step_that_fails_takes_nothing_with_it(
+    gpu_check, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others are measured; the table has its reason in the row."""
+
+    def build(config: Any, _: None) -> SimpleNamespace:
+        if config.compile:
+            raise RuntimeError("no compiler | here\nat all")
+        return SimpleNamespace(config=config)
+
+    compare_ways, report = gpu_check["compare_ways"], gpu_check["Report"]()
+    scope = compare_ways.__globals__
+    monkeypatch.setitem(scope, "Pretraining", build)
+    monkeypatch.setitem(scope, "run_steps", lambda training, number: None)
+    monkeypatch.setitem(scope, "step_seconds", lambda ways, seconds: dict.fromkeys(ways, 0.5))
+    options = SimpleNamespace(ways=["plain", "compile"], measure=1)
+    compare_ways(gpu_check["TrainConfig"](), None, options, report)
+    assert report.ways == {"plain": 0.5}
+    assert report.failed == {"compile": "RuntimeError: no compiler | here"}
+    lines = gpu_check["_way_lines"](report.ways, report.failed)
+    assert lines[-2] == "| compile | failed | RuntimeError: no compiler   here |"
+    assert "| none |" not in "".join(gpu_check["_way_lines"]({}, report.failed))

@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # the runner does not wait for scipy
 
 METRICS = "metrics.jsonl"
 RESULTS = "results.json"
+MODEL_CARD = "model_card.md"
 MEASURED = "measured.json"  # what a notebook has found, until its run is finished
 
 

@@ -139,3 +139,17 @@ def test_a_table_without_boxes_is_refused(write, tmp_path: Path) -> None:
         read_boxes(write("a,b,1,1,1", header="image_id,text,x,y,width"))
     with pytest.raises(DataError, match="cannot be read"):
         read_boxes(tmp_path / "none.csv")
+    with pytest.raises(DataError, match="dicom_id and image_id, two names of one column"):
+        read_boxes(write("a,a,b,1,1,1,1", header="dicom_id,image_id,text,x,y,w,h"))
+
+
+@pytest.mark.parametrize("width", ['"3,056"', "", "wide"])
+def test_a_size_of_the_image_must_be_a_number(width: str, write) -> None:
+    header = f"{HEADER},image_width,image_height"
+    with pytest.raises(DataError, match=r"1 rows .* image_width, image_height .* line 3"):
+        read_boxes(write("a,b,,0,0,5,5,60,100", f"a,b,,0,0,5,5,{width},100", header=header))
+
+
+def test_words_that_pandas_takes_for_nothing_are_words(write) -> None:
+    table = read_boxes(write("NA,None,nan,0,0,5,5"))
+    assert table.loc[0, ["image_id", "text", "label"]].tolist() == ["NA", "None", "nan"]

@@ -818,7 +818,10 @@ def test_what_was_measured_is_masked_as_the_record_is(tmp_path: Path) -> None:
     assert private_run.mask_records(tmp_path) == []
     records[0].unlink()
     records[1].write_text(f'{{"of": "{A_STUDY}"}}')
-    assert private_run.mask_records(tmp_path) == records[1:]
+    card = tmp_path / "model_card.md"
+    card.write_text(f"- name: {A_STUDY}\n- weights: 12,345,678\n")
+    assert private_run.mask_records(tmp_path) == [records[1], card]
+    assert card.read_text() == "- name: [id]\n- weights: 12,345,678\n"
 
 
 def test_a_run_says_what_is_other_than_in_the_notebook(

@@ -16,7 +16,7 @@ from localmi.errors import CheckpointError, DataError
 from localmi.phantom import write
 from localmi.phantom.config import PhantomConfig
 from localmi.phantom.write import write_study
-from localmi.train.model_card import MODEL_CARD
+from localmi.record import MODEL_CARD
 
 FULL_RUN = NOTEBOOKS / "14_full_mimic_cxr.ipynb"
 SMALL = {"image_size": 64, "batch_size": 4, "steps": 4, "evaluate_every": 2}

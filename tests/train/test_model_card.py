@@ -8,9 +8,9 @@ import pytest
 
 from localmi.data.cache.cache import Cache
 from localmi.privacy.rules import find
-from localmi.record import Result
+from localmi.record import MODEL_CARD, Result
 from localmi.statistics import Interval
-from localmi.train.model_card import MODEL_CARD, write_model_card
+from localmi.train.model_card import write_model_card
 from localmi.train.pretraining import Pretraining
 
 METRICS = {
@@ -74,10 +74,17 @@ def test_it_holds_no_id_no_sentence_and_no_path(
     assert Path(training.config.text_encoder).name in card
 
 
-def test_a_name_on_the_hub_stays(build: Callable[..., Pretraining]) -> None:
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("somebody/A_BERT", "somebody/A_BERT"), ("../of/ours", "ours"), ("~/of/ours", "ours")],
+)
+def test_a_name_on_the_hub_stays_and_of_a_folder_the_last_part(
+    name: str, said: str, build: Callable[..., Pretraining]
+) -> None:
     training = build()
-    training.config = training.config.model_copy(update={"text_encoder": "somebody/A_BERT"})
-    assert "`text_encoder`: somebody/A_BERT" in write_model_card(training, {}, credentialed=False)
+    training.config = training.config.model_copy(update={"text_encoder": name})
+    card = write_model_card(training, {}, credentialed=False)
+    assert f"`text_encoder`: {said}\n" in card
 
 
 def test_weights_of_credentialed_data_are_not_passed_on(

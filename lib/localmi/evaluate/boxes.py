@@ -26,32 +26,40 @@ def read_boxes(path: Path | str) -> pd.DataFrame:
         the split of the images that a model was trained on.
 
     Raises:
-        DataError: no such file, a column is missing, or a row without image, text or a box.
+        DataError: no such file, a column is missing or stands there under both of its names, or a
+            row without image, text or a box.
 
     Source: Boecking et al. 2022, https://doi.org/10.1007/978-3-031-20059-5_1.
     """
     try:
-        table = pd.read_csv(path, dtype=dict.fromkeys((*MS_CXR, *MS_CXR.values()), str))
+        kinds = dict.fromkeys((*MS_CXR, *MS_CXR.values()), str)
+        table = pd.read_csv(path, dtype=kinds, keep_default_na=False, na_values=[""])
     except (OSError, ValueError) as error:
         raise DataError(f"The boxes {path} cannot be read: {error}. Give a CSV file.") from error
+    if twice := [
+        f"{theirs} and {ours}" for theirs, ours in MS_CXR.items() if {theirs, ours} <= {*table}
+    ]:
+        raise DataError(
+            f"The boxes {path} have {', '.join(twice)}, two names of one column. Keep one."
+        )
     table = table.rename(columns=MS_CXR)
     if missing := [name for name in ("image_id", "text", *NUMBERS) if name not in table]:
         raise DataError(
             f"The boxes {path} have no column {', '.join(missing)}; there are "
             f"{', '.join(map(str, table))}. Name them so, or as MS-CXR does."
         )
-    numbers = table[NUMBERS].apply(pd.to_numeric, errors="coerce")
+    drawn_on = [name for name in DRAWN_ON if name in table]
+    numbers = table[NUMBERS + drawn_on].apply(pd.to_numeric, errors="coerce")
     is_box = numbers.notna().all(axis=1) & (numbers[["w", "h"]] > 0).all(axis=1)
     usable = is_box & table[["image_id", "text"]].notna().all(axis=1)
     if not usable.all():
         raise DataError(
-            f"{(~usable).sum()} rows of the boxes {path} have no image, no text, or no box of "
-            f"numbers with w and h above 0; the first is line {int(usable.argmin()) + 2}. Mend or "
-            "remove them."
+            f"{(~usable).sum()} rows of the boxes {path} have no image, no text, or no plain "
+            f"numbers in {', '.join(numbers)} with w and h above 0; the first is line "
+            f"{int(usable.argmin()) + 2}. Mend or remove them."
         )
     label = table["label"].fillna("") if "label" in table else ""
     table = table.assign(**numbers, label=label)
-    drawn_on = [name for name in DRAWN_ON if name in table]
     return table[["image_id", "text", "label", *NUMBERS, *drawn_on]]
 
 

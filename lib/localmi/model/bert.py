@@ -30,12 +30,18 @@ POINTER = b"version https://git-lfs"  # what git keeps of a large file, where it
 NOT_USED = "pooler."  # these weights may be missing: the text feature is taken before them
 
 
+def names_a_folder(name: str) -> bool:
+    """Whether the name of a text encoder is that of a folder, there or not; else the hub's."""
+    folder = Path(name).expanduser()
+    return folder.is_dir() or name.startswith((".", "/", "~")) or "\\" in name
+
+
 def model_location(name: str) -> str:
     """Where the weights of a text encoder are: the packaged one, a folder, or a hub name."""
     if name != PACKAGED:
-        folder = Path(name).expanduser()
-        if not (folder.is_dir() or name.startswith((".", "/", "~")) or "\\" in name):
+        if not names_a_folder(name):
             return name
+        folder = Path(name).expanduser()
         if not any((folder / config).is_file() for config in CONFIGS):
             raise ConfigError(
                 f"text_encoder={name!r}: no folder with a config.json there. Give the folder of a "

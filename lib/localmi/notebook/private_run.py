@@ -21,7 +21,7 @@ from localmi.notebook.prepare import with_parameters
 from localmi.notebook.render import KERNEL_CONFIG
 from localmi.notebook.stopping import own_handlers
 from localmi.privacy.rules import ID_COLUMN, MIMIC_ID, masked
-from localmi.record import MEASURED, RESULTS
+from localmi.record import MEASURED, MODEL_CARD, RESULTS
 
 NOT_STORED = """**The outputs of this run are not stored.** Its data has ids of MIMIC-CXR, which is
 credentialed: no text, pixel or id of it may be passed on. Metrics stand in `metrics.jsonl` and
@@ -81,12 +81,12 @@ def execute_without_outputs(
 
 def mask_records(run_dir: Path) -> list[Path]:
     """Masks the ids in the records of a run; those that had some."""
-    records = (run_dir / name for name in (RESULTS, MEASURED))
+    records = (run_dir / name for name in (RESULTS, MEASURED, MODEL_CARD))
     return [record for record in records if record.is_file() and mask_ids(record)]
 
 
 def mask_ids(record: Path) -> bool:
-    """Puts [id] for each id in a JSON file, where it has any; whether it had."""
+    """Puts [id] for each id in a JSON file, or in a text, where it has any; whether it had."""
     text = record.read_text(encoding="utf-8")
     try:
         found = json.loads(text)
@@ -95,7 +95,7 @@ def mask_ids(record: Path) -> bool:
             if without_ids(found) == found
             else json.dumps(without_ids(found), indent=1) + "\n"
         )
-    except ValueError:  # not JSON after all
+    except ValueError:  # a text, or not JSON after all
         without = masked(text)
     if without == text:
         return False

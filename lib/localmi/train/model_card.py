@@ -14,11 +14,10 @@ import localmi
 from localmi.data.cache.cache import Cache
 from localmi.data.splits import SPLITS
 from localmi.files import write_text
-from localmi.record import Result, keeps_record
+from localmi.model.bert import names_a_folder
+from localmi.record import MODEL_CARD, Result, keeps_record
 from localmi.train.config import TrainConfig
 from localmi.train.pretraining import Pretraining
-
-MODEL_CARD = "model_card.md"  # in the folder of a run
 
 USE = """\
 Research on learning from images and text: a start for image classifiers, retrieval, and maps of
@@ -152,8 +151,7 @@ def _configuration(config: TrainConfig) -> str:
 
 def _without_folders(name: str) -> str:
     """The name of a folder of this machine; a name on the hub has one slash, and stays."""
-    path = Path(name).expanduser()
-    return path.name if path.is_absolute() or path.is_dir() else name
+    return Path(name).expanduser().name if names_a_folder(name) else name
 
 
 def _list(lines: Mapping[str, Any]) -> str:
