@@ -138,13 +138,13 @@ def test_a_value_that_is_not_finite_is_null(run_dir: Path) -> None:
 
 
 def test_a_log_is_read_without_being_changed(run_dir: Path) -> None:
-    log = MetricsLog(run_dir)
+    log = MetricsLog(str(run_dir))
     log.write(0, bound=0.5)
     log.write(10, bound=0.75)
     with (run_dir / "metrics.jsonl").open("a") as file:
         file.write('{"step": 2')
     before = (run_dir / "metrics.jsonl").read_bytes()
-    read = MetricsLog.read(run_dir)
+    read = MetricsLog.read(str(run_dir))
     assert read.rows == log.rows
     read.write(20, bound=1.0)  # in memory
     assert (run_dir / "metrics.jsonl").read_bytes() == before

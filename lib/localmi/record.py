@@ -46,8 +46,8 @@ class MetricsLog:
         CheckpointError: the file could not be written.
     """
 
-    def __init__(self, run_dir: Path | None, *, resume_at: int = 0) -> None:
-        self._path = run_dir / METRICS if run_dir else None
+    def __init__(self, run_dir: Path | str | None, *, resume_at: int = 0) -> None:
+        self._path = Path(run_dir) / METRICS if run_dir else None
         self.rows: list[dict[str, Any]] = []
         if run_dir is not None and self._path is not None and self._path.exists():
             rows = MetricsLog.read(run_dir).rows
@@ -55,13 +55,13 @@ class MetricsLog:
             self._keep(write_text, *self.rows)
 
     @classmethod
-    def read(cls, run_dir: Path) -> "MetricsLog":
+    def read(cls, run_dir: Path | str) -> "MetricsLog":
         """What a run has logged; its file stays as it is.
 
         Raises:
             DataError: there is none.
         """
-        path = run_dir / METRICS
+        path = Path(run_dir) / METRICS
         if not path.is_file():
             raise DataError(f"{run_dir} has no {METRICS}: name the folder of a run.")
         log = cls(None)

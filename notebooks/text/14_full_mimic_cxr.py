@@ -163,12 +163,14 @@ pd.DataFrame(rows).T
 # The real run opens the cache of chapter 13, which takes seconds. The rehearsal makes a study first:
 # patients with their images and reports, in MIMIC-CXR's layout, from a seed. Then come the two steps
 # that chapter 13 teaches: one table of pairs, one checked cache. A rehearsal can be as large as you
-# like, and take the very way of the real data. This one has about 20,000 images:
+# like, and take the very way of the real data. This one has about 20,000 images, nine minutes of one
+# core to draw and six for the rest, and learns: .47 nats on test patients, of 1.10 at most.
 #
 # ```
 # python -m localmi phantom --out ../big --patients 11000
 # python -m localmi prepare --source mimic --data-dir ../big --out ../big-64 --image-size 64
-# python -m localmi run notebooks/14_full_mimic_cxr.ipynb -p data_dir ../big-64
+# python -m localmi run notebooks/14_full_mimic_cxr.ipynb -p data_dir ../big-64 \
+#   -p steps 3000 -p evaluate_every 500
 # ```
 
 # %%
@@ -353,7 +355,8 @@ trained = sum(weights.numel() for part in parts for weights in part.parameters()
 E = network.text_encoder.dim
 norms = [layer.num_features for layer in network.modules() if hasattr(layer, "running_mean")]
 print(f"text features [{M}, {E}]: {4 * M * E:,} bytes; scores [{M}, {M}]: {4 * M * M:,} bytes")
-print(f"BatchNorm: {len(norms)} layers, two numbers a channel each way: {4 * 4 * sum(norms):,} bytes")
+sums = sum(8 * (2 * channels + 1) + 4 * 2 * channels for channels in norms)  # float64, then float32
+print(f"BatchNorm: {len(norms)} layers, two numbers a channel each way: {sums:,} bytes")
 print(f"gradients: one message of at most {4 * trained:,} bytes")
 shares = [Processes(rank=rank, size=3).share(M) for rank in range(3)]
 print("rows of three processes:", ", ".join(f"{own.start} to {own.stop - 1}" for own in shares))
@@ -614,7 +617,7 @@ wins = {name: map_ for name, (map_, _) in seen.items()}
 table = pd.DataFrame({name: numbers for name, (_, numbers) in seen.items()})
 
 # %% tags=["nbval-ignore-output"]
-table.round(3) + 0.0  # no -0
+table.map("{:.3g}".format)
 
 # %%
 figure, panels = plt.subplots(1, len(wins), figsize=(2.7 * len(wins), 2.9), squeeze=False)
@@ -902,7 +905,10 @@ check.exercise_14_3(my_pairs)
 
 # %% jupyter={"source_hidden": true} tags=["solution"]
 def my_pairs(nats, room):  # -> K, a power of two
-    return max(2, 2 ** int(np.ceil((nats + room) / np.log(2))))
+    K = 2
+    while np.log(K) < nats + room:
+        K = 2 * K
+    return K
 
 
 check.exercise_14_3(my_pairs)

@@ -605,7 +605,7 @@ def test_what_a_classifier_cannot_start_from_is_refused_at_the_door(tmp_path: Pa
     [
         ("boxes", None, 'boxes names .*does not exist. Give a CSV file of boxes, or ""'),
         ("boxes", "a,b\n1,2\n", "have no column image_id, text"),
-        ("boxes", "dicom_id,label_text,x,y,w,h\na,Edema.,1,1,0,9\n", "no box of numbers"),
+        ("boxes", "dicom_id,label_text,x,y,w,h\na,Edema.,1,1,0,9\n", "no plain numbers in x, y, w, h"),
         ("boxes", "\0\0", "boxes"),
         ("init", None, 'init names .*does not exist. Give a checkpoint, or ""'),
         ("init", "no checkpoint", "cannot be read"),
@@ -622,13 +622,17 @@ def test_what_the_full_run_cannot_read_is_refused_at_the_door(
 
 
 @pytest.mark.parametrize("name", ["09_reading_the_model.ipynb", "14_full_mimic_cxr.ipynb"])
-def test_a_model_of_another_kind_is_refused_at_the_door(name: str, tmp_path: Path) -> None:
+def test_a_model_of_another_kind_is_refused_at_the_door(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     torch.save({"model": {}}, tmp_path / "model.pt")
     for wrong in (tmp_path / "model.pt", tmp_path):
         with pytest.raises(CheckpointError, match="no checkpoint of notebook 07|No checkpoint"):
             resolve(of_course(name), {}, {"init": str(wrong)})
     kept = REPOSITORY / "data/example/results/main_run/networks.pt"
     assert resolve(of_course(name), {}, {"init": str(kept)})["init"] == str(kept)
+    monkeypatch.chdir(kept.parent)  # a run that goes on may be started from another folder
+    assert resolve(of_course(name), {}, {"init": kept.name})["init"] == str(kept)
 
 
 def test_a_path_may_begin_at_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -123,7 +123,7 @@ def test_the_library_reads_it(folder: Path) -> None:
 
 
 def test_label_tables_follow_report_or_state(folder: Path) -> None:
-    truth = read_truth(folder)
+    truth = read_truth(str(folder))
     latents = truth.latents.set_index("study_id")
     chexpert = table(folder, "mimic-cxr-2.0.0-chexpert.csv.gz").astype({"study_id": str})
     assert list(chexpert) == ["subject_id", "study_id", *CHEXPERT_COLUMNS]

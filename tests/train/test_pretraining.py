@@ -115,10 +115,10 @@ def test_every_bound_is_measured_and_goes_on_from_a_checkpoint(
     data = SplitData(tiny_cache, "validate")
     whole, second = (build(bound=bound) for _ in range(2))
     expected = values(whole, until=3)  # the control has made one of its two steps
-    whole.save(tmp_path / "checkpoint.pt")
+    whole.save(str(tmp_path / "checkpoint.pt"))
     expected += values(whole)
     assert all(math.isfinite(value) for value in expected)
-    second.load(tmp_path / "checkpoint.pt")
+    second.load(str(tmp_path / "checkpoint.pt"))
     assert values(second) == expected[3:]
     assert same(weights(whole), weights(second))
     assert same(whole.control.state_dict(), second.control.state_dict())

@@ -343,7 +343,7 @@ def _names_a_path(parameter: Parameter, value: Any) -> bool:
 
 
 def _existing(parameter: Parameter, value: Any) -> Any:
-    """The path that a parameter names, where it exists."""
+    """The path that a parameter names, absolute, where it exists."""
     name = parameter.name
     if _names_a_path(parameter, value):
         path = Path(value).expanduser()
@@ -351,7 +351,7 @@ def _existing(parameter: Parameter, value: Any) -> Any:
             others = "".join(f', or "{word}"' for word in QUOTED.findall(parameter.comment))
             advice = f"Give {PATHS[name]}{others}."
             raise DataError(f"Parameter {name} names {value}, which does not exist. {advice}")
-        return str(path)
+        return str(path.resolve())
     if not name.endswith("_dir") or name == "run_dir" or not value:
         return value  # "" means the notebook's own default
     folder = Path(value).expanduser().resolve()

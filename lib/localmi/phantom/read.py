@@ -53,12 +53,13 @@ class Truth:
         return np.stack([self.mask(image, finding) for image, finding in pairs])
 
 
-def read_truth(folder: Path) -> Truth:
+def read_truth(folder: Path | str) -> Truth:
     """The truth of the synthetic study in `folder`.
 
     Raises:
         DataError: a file of truth/ is missing, as in every real study.
     """
+    folder = Path(folder)
     missing = [name for name in TRUTH_FILES if not (folder / name).is_file()]
     if missing:
         raise DataError(

@@ -255,7 +255,7 @@ class Pretraining(ScoringNetworks):
 
     # --- Checkpoints ---
 
-    def save(self, path: Path, write: Write = save_checkpoint) -> None:
+    def save(self, path: Path | str, write: Write = save_checkpoint) -> None:
         """Write everything that a later `load` needs to go on to the same numbers.
 
         Of several processes the first one writes; the others wait for it.
@@ -271,7 +271,7 @@ class Pretraining(ScoringNetworks):
         """
         self.share_statistics()
         if keeps_record():
-            self._save(path, write)
+            self._save(Path(path), write)
         self.processes.meet(f"the checkpoint of step {self.step}")
 
     def _save(self, path: Path, write: Write) -> None:
@@ -288,13 +288,13 @@ class Pretraining(ScoringNetworks):
             path,
         )
 
-    def load(self, path: Path) -> None:
+    def load(self, path: Path | str) -> None:
         """Go on from a checkpoint of the same configuration on the same data.
 
         Raises:
             CheckpointError: missing, all damaged, of another run or version, or the data changed.
         """
-        state, path = load_last_whole(path, map_location=self.device)
+        state, path = load_last_whole(Path(path), map_location=self.device)
         check_same_run(
             state,
             config=self.config,
