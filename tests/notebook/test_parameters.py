@@ -605,7 +605,11 @@ def test_what_a_classifier_cannot_start_from_is_refused_at_the_door(tmp_path: Pa
     [
         ("boxes", None, 'boxes names .*does not exist. Give a CSV file of boxes, or ""'),
         ("boxes", "a,b\n1,2\n", "have no column image_id, text"),
-        ("boxes", "dicom_id,label_text,x,y,w,h\na,Edema.,1,1,0,9\n", "no plain numbers in x, y, w, h"),
+        (
+            "boxes",
+            "dicom_id,label_text,x,y,w,h\na,Edema.,1,1,0,9\n",
+            "no plain numbers in x, y, w, h",
+        ),
         ("boxes", "\0\0", "boxes"),
         ("init", None, 'init names .*does not exist. Give a checkpoint, or ""'),
         ("init", "no checkpoint", "cannot be read"),
