@@ -26,7 +26,7 @@ help:
 	@echo "make gpu-check is training on this GPU right, and how fast: eight minutes with 16 cores"
 	@echo "make lab      open the course in JupyterLab"
 	@echo "make render   execute the notebooks again and store their outputs (ARGS='notebooks/05*.ipynb' for some)"
-	@echo "make kept     make the run anew that chapters 7 and 9 show: 20 minutes, then make render"
+	@echo "make kept     make the run anew that chapters 7 and 9 show: 12 minutes, then make render"
 	@echo "make example  generate data/example again, byte for byte"
 	@echo "make bench    speed and memory, each beside a named baseline: 12 minutes, into benchmarks/results"
 	@echo "make hooks    refuse every commit that holds ids or reports of MIMIC-CXR, from now on"

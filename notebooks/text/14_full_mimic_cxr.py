@@ -617,7 +617,7 @@ wins = {name: map_ for name, (map_, _) in seen.items()}
 table = pd.DataFrame({name: numbers for name, (_, numbers) in seen.items()})
 
 # %% tags=["nbval-ignore-output"]
-table.map("{:.3g}".format)
+(table + 0.0).map("{:.3g}".format)  # no -0
 
 # %%
 figure, panels = plt.subplots(1, len(wins), figsize=(2.7 * len(wins), 2.9), squeeze=False)
