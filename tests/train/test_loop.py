@@ -347,6 +347,17 @@ def test_asked_to_stop_it_ends_the_step_and_saves(
     assert signal.getsignal(sent) == before
 
 
+@pytest.mark.parametrize(("steps", "every"), [(9, 1), (9, 3), (3, 9)])
+def test_asked_to_stop_at_a_look_it_looks_saves_once_and_stops(
+    ctrl_c, validate, run_dir: Path, steps: int, every: int
+) -> None:
+    run = Asked(TrainConfig.checked(steps=steps, evaluate_every=every))
+    with pytest.raises(StoppedError, match=f"at step 3 of {steps}, and saved"):
+        fit(run, validate, run_dir=run_dir)
+    assert run.looked[-1] == 3
+    assert [step for step, _ in run.saved] == run.looked
+
+
 def test_without_a_folder_ctrl_c_is_what_it_always_is(ctrl_c, validate) -> None:
     run = Asked(TrainConfig.checked(steps=9), sent=signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):

@@ -84,16 +84,19 @@ def fit(
             checkpoints.check()
             done = step + 1
             log.write(done, **({"skipped": 1} if math.isnan(nats) else {"training": nats}))
-            if done % training.config.evaluate_every == 0 or done == steps:
+            look = done % training.config.evaluate_every == 0 or done == steps
+            if look:
                 found = training.evaluate(validate)
                 bound = found.held_out.bound
                 log.write(done, held_out=bound.value, low=bound.low, high=bound.high)
                 log.write(done, shuffled=found.shuffled.bound.value, cap=found.held_out.cap)
                 bar.set_postfix(held_out=str(bound), shuffled=str(found.shuffled.bound))
-                if run_dir:
-                    training.save(run_dir / CHECKPOINT, checkpoints.save_checkpoint)
-            elif run_dir and done == training.step and training.processes.any(asked_to_stop()):
+            if not run_dir or done < training.step:
+                continue
+            stop = training.processes.any(asked_to_stop())
+            if look or stop:
                 training.save(run_dir / CHECKPOINT, checkpoints.save_checkpoint)
+            if stop:
                 checkpoints.finish()
                 raise StoppedError(f"Stopped as asked at step {done} of {steps}, and saved.")
     if not log.column("training")[0]:
