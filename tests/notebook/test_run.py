@@ -24,7 +24,7 @@ from typer.testing import CliRunner
 
 from localmi.__main__ import REFUSED, app
 from localmi.errors import ConfigError
-from localmi.notebook import private_run, run
+from localmi.notebook import prepare, private_run, run
 from localmi.notebook.open_run import Tee
 from localmi.notebook.plan import plan_run
 from localmi.privacy.scan import scan_files
@@ -904,3 +904,21 @@ def test_asked_to_stop_where_nothing_saves_it_says_that_it_failed(
     assert stopped.exit_code == run.INTERRUPTED
     assert "Failed" in stopped.output
     assert not (out / run.STOPPED).exists()
+
+
+@pytest.mark.slow
+def test_asked_to_stop_before_the_kernel_starts_it_does_not_go_on(
+    make: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What runs a notebook is imported first, which takes seconds."""
+    prepared = prepare.with_parameters
+
+    def asked(*given: Any, **named: Any) -> nbformat.NotebookNode:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return prepared(*given, **named)
+
+    monkeypatch.setattr(prepare, "with_parameters", asked)
+    out = tmp_path / "out"
+    stopped = call(make("import time\ntime.sleep(20)"), "--out", out)
+    assert stopped.exit_code == run.INTERRUPTED, stopped.output
+    assert not (out / "results.json").exists()

@@ -30,7 +30,11 @@ def passed_on(say: Callable[[str], object]) -> Iterator[Callable[[], bool]]:
 
     A second signal, or, of one of several processes, `GRACE` seconds, end the kernel.
     """
-    asked = False
+    asked = over = False
+
+    def ask() -> None:
+        if not over and not end_kernels(signal.SIGTERM):  # it has not started yet
+            _later(0.1, ask)
 
     def handle(number: int, frame: FrameType | None) -> None:
         nonlocal asked
@@ -39,14 +43,21 @@ def passed_on(say: Callable[[str], object]) -> Iterator[Callable[[], bool]]:
             return
         asked = True
         say("Asked to stop: at the end of the step it saves. (Once more, later, ends it at once.)")
-        end_kernels(signal.SIGTERM)
+        ask()
         if one_of_several():
-            timer = threading.Timer(GRACE, end_kernels, [signal.SIGKILL])
-            timer.daemon = True
-            timer.start()
+            _later(GRACE, end_kernels, signal.SIGKILL)
 
     with handled_by(handle):
-        yield lambda: asked
+        try:
+            yield lambda: asked
+        finally:
+            over = True
+
+
+def _later(seconds: float, do: Callable[..., object], *given: object) -> None:
+    timer = threading.Timer(seconds, do, given)
+    timer.daemon = True
+    timer.start()
 
 
 def own_handlers() -> Callable[[], None]:
@@ -63,14 +74,17 @@ def own_handlers() -> Callable[[], None]:
     return put_back
 
 
-def end_kernels(number: signal.Signals) -> None:
-    """Sends a signal to the kernels that this process has started."""
+def end_kernels(number: signal.Signals) -> int:
+    """Sends a signal to the kernels that this process has started; how many there were."""
+    sent = 0
     for child in psutil.Process().children():
         try:
             if any("ipykernel" in word for word in child.cmdline()):
                 child.send_signal(number)
+                sent += 1
         except psutil.Error:  # it has ended by itself
             continue
+    return sent
 
 
 def ends_with_its_parent(launcher: str | None = None) -> None:
