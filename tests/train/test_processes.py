@@ -1,6 +1,7 @@
 """N processes compute what one does: losses, gradients, weights, held-out bounds, checkpoints."""
 
 import json
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, get_args
@@ -10,6 +11,7 @@ import torch
 from several_processes import run_processes, start_processes
 from torch import Tensor
 
+from localmi import ranks
 from localmi.data.cache.cache import Cache
 from localmi.errors import ConfigError
 from localmi.names import Bound
@@ -229,6 +231,40 @@ def test_killed_and_resumed_by_two_processes_it_ends_where_one_does(
     whole["trained texts"]["losses"] = whole["trained texts"]["losses"][-5:]
     for found in trained(tiny_cache, made, 2, out):
         assert differences(whole, found, most=1e-9) == {}
+
+
+SLOW = """
+import json, os, sys, time
+from localmi.data.cache.cache import open_cache
+from localmi.train import text_features
+from localmi.train.config import TrainConfig
+from localmi.train.pretraining import Pretraining
+
+def slow(of, name):  # the second process takes longer than a step may
+    work = getattr(of, name)
+    def slowly(*given):
+        time.sleep(4 * int(os.environ["RANK"]))
+        return work(*given)
+    setattr(of, name, slowly)
+
+slow(text_features, "kept_rows")
+slow(text_features.TextFeatures, "_kept")
+training = Pretraining(TrainConfig.of_record(json.loads(sys.argv[2])), open_cache(sys.argv[1]))
+print(len(list(training.run())))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("texts", [{"text_frozen_layers": 1, "text_learning_rate": 1e-4}, {}])
+def test_what_is_made_once_of_the_texts_may_take_longer_than_a_step(
+    texts: dict[str, Any], tiny_cache: Cache, tiny_bert, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.setenv(ranks.STEP_SECONDS, "2")
+    cache = shutil.copytree(tiny_cache.folder, tmp_path / "cache")  # nothing of it is kept yet
+    changes = texts | {"text_encoder": tiny_bert(0.0, 2)}
+    (made,) = cases(tiny_bert, ["local infonce"], **changes | {"steps": 2}).values()
+    told = run_processes(SLOW, [str(cache), json.dumps(made)], size=2)
+    assert told == ["2\n", "2\n"]
 
 
 def test_each_process_has_rows_in_order_and_evenly() -> None:

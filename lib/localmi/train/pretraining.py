@@ -95,6 +95,7 @@ class Pretraining(ScoringNetworks):
         self.frozen_texts: Tensor | None = None
         if config.text_is_frozen:
             self.frozen_texts = self.encode_texts(self.train_data.texts)
+            self.processes.meet("the first step")  # of many texts some may take minutes longer
         self.step = 0
 
     @functools.cached_property
@@ -104,10 +105,14 @@ class Pretraining(ScoringNetworks):
 
     @functools.cached_property
     def training_texts(self) -> TrainingTexts:
-        """z^R of the training texts, as a step needs it; made when it is first asked for."""
-        return TrainingTexts(
+        """z^R of the training texts, as a step needs it; made in the first step, for which nobody
+        has to be as fast as for others."""
+        made = TrainingTexts(
             self.text_features, self.train_data.texts, self.tokens, config=self.config
         )
+        _ = made.kept
+        self.processes.meet("the first step")
+        return made
 
     # --- The step ---
 
