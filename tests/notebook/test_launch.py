@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 from localmi.__main__ import REFUSED, app
 from localmi.data.cache.cache import Cache
 from localmi.errors import ConfigError
+from localmi.notebook import launch
 from localmi.notebook.launch import RANKS, follow, torchrun_words
 from localmi.notebook.plan import PARAMETERS_FILE
 from localmi.notebook.run import DONE, FAILED, STOPPED
@@ -166,6 +167,31 @@ def test_parameters_are_refused_before_anything_starts(notebook: Path, tmp_path:
     other = CliRunner().invoke(app, [*words[:4], "-p", "steps", "7"])
     assert other.exit_code == REFUSED
     assert "steps" in other.output
+
+
+def test_a_folder_of_something_else_is_refused_before_anything_starts(
+    notebook: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").touch()
+    refused = CliRunner().invoke(app, ["launch", str(notebook), "--out", str(tmp_path / "mine")])
+    assert refused.exit_code == REFUSED
+    assert "holds no run" in refused.output
+
+
+def test_a_further_rank_that_fails_leaves_nothing_where_no_run_has_begun(
+    notebook: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its notebook would be taken for something else by the same command."""
+    monkeypatch.setattr(launch, "execute_notebook", lambda plan, executed, *_: ("ill", False))
+    out = tmp_path / "run"
+    given = {"from_file": {}, "from_command": {}, "allow_outputs": False}
+    assert follow(notebook, out=out, **given) == FAILED
+    assert not out.exists()
+    out.mkdir()
+    (out / PARAMETERS_FILE).write_text("steps: 5\n")
+    assert follow(notebook, out=out, **given) == FAILED
+    assert [path.name for path in (out / RANKS).iterdir()] == ["rank0.log"]
 
 
 def test_a_further_rank_needs_the_folder_of_the_first(notebook: Path) -> None:

@@ -21,7 +21,7 @@ from typing import Any
 
 from localmi.errors import ConfigError
 from localmi.notebook.open_run import Tee
-from localmi.notebook.plan import check_once, follower_plan, next_folder
+from localmi.notebook.plan import PARAMETERS_FILE, check_once, follower_plan, next_folder
 from localmi.notebook.run import (
     DONE,
     FAILED,
@@ -172,9 +172,10 @@ def follow(
         if not failed or STOPPED_ERROR in failed:
             return DONE
         kept = plan.run_dir / RANKS
-        kept.mkdir(parents=True, exist_ok=True)
-        for file in Path(own).iterdir():
-            shutil.copy(file, kept)
+        if (plan.run_dir / PARAMETERS_FILE).is_file():  # else no run has begun in that folder
+            kept.mkdir(exist_ok=True)
+            for file in Path(own).iterdir():
+                shutil.copy(file, kept)
         told = failed.replace(str(executed), str(kept / executed.name))
         print(f"Rank {rank()}: {told}", file=sys.stderr, flush=True)
     return INTERRUPTED if asked else FAILED

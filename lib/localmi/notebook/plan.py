@@ -8,6 +8,7 @@ from typing import Any
 
 from localmi.configuration import differences
 from localmi.errors import ConfigError
+from localmi.files import ASIDE
 from localmi.notebook import parameters as notebook_parameters
 from localmi.notebook.parameter_files import read_yaml
 from localmi.notebook.parameters import Parameters
@@ -163,7 +164,7 @@ def check_once(
     """Whether the run in `out` was begun before; then it has these parameters.
 
     Raises:
-        ConfigError: it has others, or those asked for are refused.
+        ConfigError: it has others, those asked for are refused, or `out` holds something else.
         DataError: as `plan_run`.
     """
     known = _parameters(notebook)
@@ -171,7 +172,14 @@ def check_once(
     begun = (out / PARAMETERS_FILE).is_file()
     if begun:
         check_same(known, read_yaml(out / PARAMETERS_FILE), asked, out)
+    elif out.exists() and not _left_before_it_began(out):
+        raise ConfigError(f"{out} exists, and holds no run. Give another --out, or remove it.")
     return begun
+
+
+def _left_before_it_began(out: Path) -> bool:
+    """Whether a folder is empty, or that of a run that was killed before it had begun."""
+    return out.is_dir() and all(path.name.endswith(ASIDE) for path in out.iterdir())
 
 
 def follower_plan(

@@ -22,7 +22,7 @@ import yaml
 from filelock import BaseFileLock, FileLock, Timeout
 
 from localmi.errors import CheckpointError, ConfigError, StoppedError
-from localmi.files import ASIDE, whole_file, write_text
+from localmi.files import whole_file, write_text
 from localmi.notebook import parameters as notebook_parameters
 from localmi.notebook.open_run import Tee, execute_with_outputs
 from localmi.notebook.parameters import FURTHER
@@ -96,10 +96,10 @@ def run_once(
     out.parent.mkdir(parents=True, exist_ok=True)
     with _held(out, wait=True):
         begun = check_once(notebook, out, from_file=from_file, from_command=from_command)
-        if not begun and out.is_dir() and all(path.name.endswith(ASIDE) for path in out.iterdir()):
-            for path in out.iterdir():  # of a run that was killed before it began
+        if not begun and out.is_dir():  # workflow managers make the folder of what they expect
+            for path in out.iterdir():
                 path.unlink()
-            out.rmdir()  # workflow managers make the folder of what they expect
+            out.rmdir()
         plan = plan_run(
             notebook,
             from_file=from_file,
