@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 
 import psutil
 import pytest
+from filelock import FileLock
 from typer.testing import CliRunner
 
 from localmi.__main__ import REFUSED, app
@@ -192,6 +194,25 @@ def test_a_further_rank_that_fails_leaves_nothing_where_no_run_has_begun(
     (out / PARAMETERS_FILE).write_text("steps: 5\n")
     assert follow(notebook, out=out, **given) == FAILED
     assert [path.name for path in (out / RANKS).iterdir()] == ["rank0.log"]
+
+
+def test_the_second_of_two_starts_no_process_before_the_first_has_ended(
+    notebook: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held, waits, started = FileLock(tmp_path / ".run.lock"), threading.Event(), threading.Event()
+    held.acquire()
+    monkeypatch.setattr("builtins.print", lambda *words, **_: waits.set())
+    monkeypatch.setattr(launch.subprocess, "Popen", lambda *words, **_: started.set())
+    monkeypatch.setattr(launch, "_wait_for", lambda started: (DONE, False))
+    torchrun = {"processes": 2, "nodes": 1, "meet_at": "", "restarts": 0}
+    given = {"asked": {}, "out": tmp_path / "run", "patience": 5, **torchrun}
+    second = threading.Thread(target=launch.launch, args=(notebook, []), kwargs=given)
+    second.start()
+    assert waits.wait(10)
+    assert not started.wait(0.5)
+    held.release()
+    assert started.wait(10)
+    second.join(10)
 
 
 def test_a_further_rank_needs_the_folder_of_the_first(notebook: Path) -> None:

@@ -30,6 +30,7 @@ from localmi.notebook.run import (
     STOPPED,
     STOPPED_ERROR,
     execute_notebook,
+    held,
 )
 from localmi.notebook.stopping import GRACE, ends_with_its_parent
 from localmi.ranks import LAUNCHER, STEP_SECONDS, rank
@@ -82,7 +83,7 @@ def launch(
     patience: int,
     **torchrun: Any,
 ) -> int:
-    """Runs a notebook on several processes, and waits for them.
+    """Runs a notebook on several processes, and waits for them; first for another run in `out`.
 
     Args:
         notebook: to execute.
@@ -103,6 +104,10 @@ def launch(
     out = (next_folder(notebook.resolve()) if out is None else out.expanduser()).resolve()
     line = torchrun_words(**torchrun, name=out.name)
     check_once(notebook, out, **asked)
+    if torchrun["nodes"] == 1:  # of several the others may have begun
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with held(out, wait=True):  # else rank 0 would wait within torchrun, and the others for it
+            pass
     line += [str(notebook), *words, "--once", "--out", str(out)]
     threads = max(1, (os.cpu_count() or 1) // torchrun["processes"])
     environment = {"OMP_NUM_THREADS": str(threads)} | os.environ

@@ -94,7 +94,7 @@ def run_once(
         raise ConfigError("--once needs --out FOLDER, the folder of the run.")
     out = out.expanduser().resolve()
     out.parent.mkdir(parents=True, exist_ok=True)
-    with _held(out, wait=True):
+    with held(out, wait=True):
         begun = check_once(notebook, out, from_file=from_file, from_command=from_command)
         if not begun and out.is_dir():  # workflow managers make the folder of what they expect
             for path in out.iterdir():
@@ -111,7 +111,7 @@ def run_once(
         return execute_plan(plan)
 
 
-def _held(run_dir: Path, *, wait: bool) -> BaseFileLock:
+def held(run_dir: Path, *, wait: bool) -> BaseFileLock:
     """The lock of a run, beside its folder; it goes with its process, so a kill leaves none.
 
     Raises:
@@ -139,7 +139,7 @@ def execute_plan(plan: Plan) -> int:
         CheckpointError: a resumed run did not go on from its checkpoint; it is as it was.
     """
     plan = _take_folder(plan)
-    with _held(plan.run_dir, wait=False):
+    with held(plan.run_dir, wait=False):
         if plan.resume and (plan.run_dir / RESULTS).is_file():
             print(f"Finished before: {plan.run_dir}")
             return DONE
