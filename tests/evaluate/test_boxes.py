@@ -143,6 +143,20 @@ def test_a_table_without_boxes_is_refused(write, tmp_path: Path) -> None:
         read_boxes(write("a,a,b,1,1,1,1", header="dicom_id,image_id,text,x,y,w,h"))
 
 
+@pytest.mark.parametrize(
+    ("header", "line"),
+    [(HEADER, "a,left, below,dot,0,0,5,5"), ("image_id,x,y,w,h,text", "a,0,0,5,5,left, below")],
+)
+def test_a_comma_in_a_text_without_quotes_shifts_nothing(header: str, line: str, write) -> None:
+    with pytest.raises(DataError, match="a text that has one stands in quotes"):
+        read_boxes(write(line, header=header))
+
+
+def test_an_empty_column_at_the_end_is_none(write) -> None:
+    table = read_boxes(write("a,left,dot,0,0,5,5,", "b,right,dot,0,0,5,5,"))
+    assert table["image_id"].tolist() == ["a", "b"]
+
+
 @pytest.mark.parametrize("width", ['"3,056"', "", "wide"])
 def test_a_size_of_the_image_must_be_a_number(width: str, write) -> None:
     header = f"{HEADER},image_width,image_height"

@@ -4,6 +4,7 @@ On real radiographs they stand in for the truth that only a synthetic study has.
 14_full_mimic_cxr.
 """
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -33,9 +34,16 @@ def read_boxes(path: Path | str) -> pd.DataFrame:
     """
     try:
         kinds = dict.fromkeys((*MS_CXR, *MS_CXR.values()), str)
-        table = pd.read_csv(path, dtype=kinds, keep_default_na=False, na_values=[""])
-    except (OSError, ValueError) as error:
-        raise DataError(f"The boxes {path} cannot be read: {error}. Give a CSV file.") from error
+        with warnings.catch_warnings(action="error", category=pd.errors.ParserWarning):
+            # index_col: else a comma too many in each row makes the image an index, and all shifts
+            table = pd.read_csv(
+                path, dtype=kinds, keep_default_na=False, na_values=[""], index_col=False
+            )
+    except (OSError, ValueError, pd.errors.ParserWarning) as error:
+        raise DataError(
+            f"The boxes {path} cannot be read: {error}. Give a CSV in UTF-8, with commas; a text "
+            "that has one stands in quotes."
+        ) from error
     if twice := [
         f"{theirs} and {ours}" for theirs, ours in MS_CXR.items() if {theirs, ours} <= {*table}
     ]:
