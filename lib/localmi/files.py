@@ -7,6 +7,7 @@ import math
 import os
 import shutil
 import time
+import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -58,10 +59,11 @@ def whole_file(
 
     Args:
         path: of the file; its folder exists.
-        shared: several processes may write it at once, each aside under a name of its own.
+        shared: several processes, of one machine or more, may write it at once, each aside under a
+            name of its own.
         before: is called when the file is whole, the last thing before it takes its name.
     """
-    aside = path.with_name(f"{path.name}{f'.{os.getpid()}' if shared else ''}{ASIDE}")
+    aside = path.with_name(f"{path.name}{f'.{uuid.uuid4().hex}' if shared else ''}{ASIDE}")
     try:
         with open(aside, "wb") as file:
             yield file
