@@ -215,6 +215,21 @@ def test_the_second_of_two_starts_no_process_before_the_first_has_ended(
     second.join(10)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="where a job has some of the cores")
+def test_processes_share_the_cores_of_the_job(
+    notebook: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environments: list[dict[str, str]] = []
+    monkeypatch.setattr(launch.subprocess, "Popen", lambda *_, env, **__: environments.append(env))
+    monkeypatch.setattr(launch, "_wait_for", lambda started: (DONE, False))
+    monkeypatch.setattr(os, "sched_getaffinity", lambda number: set(range(6)))
+    monkeypatch.setattr(os, "cpu_count", lambda: 128)
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    torchrun = {"processes": 2, "nodes": 1, "meet_at": "", "restarts": 0}
+    launch.launch(notebook, [], asked={}, out=tmp_path / "run", patience=5, **torchrun)
+    assert environments[0]["OMP_NUM_THREADS"] == "3"
+
+
 def test_a_further_rank_needs_the_folder_of_the_first(notebook: Path) -> None:
     with pytest.raises(ConfigError, match="Under torchrun a run needs --once and --out"):
         follow(notebook, from_file={}, from_command={}, out=None, allow_outputs=False)

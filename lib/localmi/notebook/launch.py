@@ -109,7 +109,8 @@ def launch(
         with held(out, wait=True):  # else rank 0 would wait within torchrun, and the others for it
             pass
     line += [str(notebook), *words, "--once", "--out", str(out)]
-    threads = max(1, (os.cpu_count() or 1) // torchrun["processes"])
+    own = os.sched_getaffinity(0) if sys.platform == "linux" else range(os.cpu_count() or 1)
+    threads = max(1, len(own) // torchrun["processes"])  # of a job's cores, not the machine's
     environment = {"OMP_NUM_THREADS": str(threads)} | os.environ
     environment |= {STEP_SECONDS: str(patience), LAUNCHER: str(os.getpid())}
     environment["TORCH_ELASTIC_SHUTDOWN_TIMEOUT"] = str(2 * GRACE)  # before torchrun kills
