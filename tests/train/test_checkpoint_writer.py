@@ -168,9 +168,9 @@ def test_the_others_go_on_after_the_run_when_the_last_one_is_whole(
     """What comes then they compute together, and nobody may be late for long."""
     monkeypatch.setattr(torch, "save", slowly)
     met: list[tuple[str, bool]] = []
-    there = (run_dir / CHECKPOINT).is_file
+    there, training = (run_dir / CHECKPOINT).is_file, build(steps=1)
     monkeypatch.setattr(Processes, "meet", lambda _, what: met.append((what, there())))
-    fit(build(steps=1), validate, run_dir=run_dir)
+    fit(training, validate, run_dir=run_dir)
     assert met == [("the checkpoint of step 1", False), ("the last checkpoint", True)]
 
 
