@@ -10,6 +10,7 @@ __getattr__, __dir__, __all__ = exports(
         "image": "render",
         "report": "compose_report",
         "truth": "true_mi",
+        "oracle": "oracle_scores",
         "read": "Truth finding_sentences read_truth",
     },
 )

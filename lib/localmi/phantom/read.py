@@ -11,7 +11,7 @@ import pandas as pd
 
 from localmi.data.batches import SplitData
 from localmi.errors import DataError
-from localmi.phantom.config import FINDINGS
+from localmi.phantom.config import FINDINGS, PhantomConfig, ReportNoise
 from localmi.phantom.tables import LATENTS, MASKS, SENTENCES, SUMMARY
 
 TRUTH_FILES = (SENTENCES, LATENTS, MASKS, SUMMARY)
@@ -30,6 +30,12 @@ class Truth:
     latents: pd.DataFrame
     summary: dict[str, Any]
     archive: np.lib.npyio.NpzFile
+
+    @property
+    def config(self) -> PhantomConfig:
+        """What the study was generated with."""
+        stored = self.summary["config"]
+        return PhantomConfig(**(stored | {"noise": ReportNoise(**stored["noise"])}))
 
     def mask(self, dicom_id: str, finding: str) -> np.ndarray:
         """[H, W] bool: where a present finding lies in an image.

@@ -14,7 +14,6 @@ from PIL import Image
 
 from localmi.data.images import read_image
 from localmi.errors import DataError
-from localmi.phantom.config import PhantomConfig, ReportNoise
 from localmi.phantom.image import render
 from localmi.phantom.latents import FIRST_STUDY, STUDIES_RESERVED, sample_study
 from localmi.phantom.read import Truth
@@ -41,8 +40,7 @@ def redraw(
 
     Taught in 09_reading_the_model.
     """
-    stored = truth.summary["config"]
-    config = PhantomConfig(**(stored | {"noise": ReportNoise(**stored["noise"])}))
+    config = truth.config
     study = sample_study(config, *divmod(int(study_id) - FIRST_STUDY, STUDIES_RESERVED))
     names = [dicom_id(config, study, number) for number in range(study.num_images)]
     if image_id not in names or without not in ("", *study.present):

@@ -138,6 +138,19 @@ def _sentence_mi(
     config: PhantomConfig, states: np.ndarray, probability: np.ndarray
 ) -> tuple[float, np.ndarray]:
     """I(X; K) of one sentence, and P(K = "f is present", X_f = 1) for each f: [n]."""
+    joint = probability[:, None] * sentence_channel(config, states)
+    joint /= joint.sum()  # below 1 only where a report may be empty
+    independent = joint.sum(axis=1, keepdims=True) * joint.sum(axis=0)
+    truly_present = (joint[:, : states.shape[1]] * states).sum(axis=0)
+    return float(rel_entr(joint, independent).sum()), truly_present
+
+
+def sentence_channel(config: PhantomConfig, states: np.ndarray) -> np.ndarray:
+    """P(one sentence drawn from the report says K | presence X): [S, 2n + 2].
+
+    K: each topic present, each absent, "normal", filler. A row sums to less than 1 where the
+    report may be empty.
+    """
     mentions = _mentions(config, states)  # [S, n + 1]
     topic_share = np.empty_like(mentions)  # P(the drawn sentence is about this topic | state)
     for topic in range(mentions.shape[1]):
@@ -146,7 +159,7 @@ def _sentence_mi(
     filler = _expected(_count_distribution(mentions), config.fillers, 0, 1)  # [S]
     said_present = _said_present(config, states)
     about_finding = topic_share[:, :-1]
-    symbols = np.column_stack(
+    return np.column_stack(
         [
             about_finding * said_present,
             about_finding * (1 - said_present),
@@ -154,11 +167,6 @@ def _sentence_mi(
             filler,
         ]
     )
-    joint = probability[:, None] * symbols  # [S, 2n + 2]
-    joint /= joint.sum()  # below 1 only where a report may be empty
-    independent = joint.sum(axis=1, keepdims=True) * joint.sum(axis=0)
-    truly_present = (joint[:, : states.shape[1]] * states).sum(axis=0)
-    return float(rel_entr(joint, independent).sum()), truly_present
 
 
 def _count_distribution(mentions: np.ndarray) -> np.ndarray:
@@ -186,10 +194,7 @@ def _report_mi(
     config: PhantomConfig, states: np.ndarray, probability: np.ndarray
 ) -> tuple[float, np.ndarray]:
     """I(X; set of statements), and P(f said present, X_f = 1) for each f: [n]."""
-    mentions, said_present = _mentions(config, states), _said_present(config, states)
-    normal = mentions[:, -1]
-    spoken = mentions[:, :-1]
-    channel = np.stack([1 - spoken, spoken * said_present, spoken * (1 - said_present)], axis=2)
+    channel, normal = report_channel(config, states)
     noise = entr(channel).sum(axis=(1, 2)) + entr(normal) + entr(1 - normal)  # H(set | X), [S]
     # Given X the findings are independent: P(set) is a sum over X of a product, taken as a
     # matrix product of two halves of the findings.
@@ -198,6 +203,15 @@ def _report_mi(
     sets = [(first * (probability * said)[:, None]).T @ second for said in (normal, 1 - normal)]
     statement_mi = sum(entr(distribution).sum() for distribution in sets) - probability @ noise
     return float(statement_mi), probability @ (channel[:, :, 1] * states)
+
+
+def report_channel(config: PhantomConfig, states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """P(the report says nothing of a topic, says it present, denies it | presence X), independent
+    given X: [S, n, 3]; and P("normal" is said | X): [S]."""
+    mentions, said_present = _mentions(config, states), _said_present(config, states)
+    spoken = mentions[:, :-1]
+    channel = np.stack([1 - spoken, spoken * said_present, spoken * (1 - said_present)], axis=2)
+    return channel, mentions[:, -1]
 
 
 def _outer(channel: np.ndarray) -> np.ndarray:
