@@ -600,10 +600,10 @@ if readable:
 # From sentences alone, without one label, the mean AUC is **0.90**. Nearly all of it comes from the
 # affirming side. Denials alone do better than chance, so "no" is read, but weakly, and adding them
 # changes nothing. (The control's distance from .5 is the habit of one network: two other seeds have
-# .41 and .72. Its interval speaks of patients alone.) The objective explains why. To a perfect critic, a matched denial is worth at most
-# $-\log(1 - p) \approx 0.26$ nats, where the finding's prevalence is $p = .225$; a matched
-# affirmation that names side and zone is worth $\log(1/p) + \log 6 \approx 3.3$. InfoNCE learns
-# where the nats are.
+# .41 and .72. Its interval speaks of patients alone.) The objective explains why. To a perfect
+# critic, a matched denial is worth at most $-\log(1 - p) \approx 0.26$ nats, where the finding's
+# prevalence is $p = .225$; a matched affirmation that names side and zone is worth
+# $\log(1/p) + \log 6 \approx 3.3$. InfoNCE learns where the nats are.
 #
 # ## 6 Left or right?
 #
@@ -793,9 +793,9 @@ if readable:
 #
 # Paint the same findings over, and the score falls by **1.09** alone, not at all for pneumonia,
 # opacities, devices or an enlarged heart. **What could go wrong**: to believe that. A flat grey patch
-# in a lung is an opacity itself, and no camera has ever made such an image; the critic is asked about something it
-# was never trained on. On real images, where nothing can be drawn again, a *small* fall therefore
-# says little. A large one beside a patch elsewhere that costs nothing says much.
+# in a lung is an opacity itself, and no camera has ever made such an image; the critic is asked about
+# something it was never trained on. On real images, where nothing can be drawn again, a *small* fall
+# therefore says little. A large one beside a patch elsewhere that costs nothing says much.
 #
 # ## 8 Does an image find its report, and a sentence its image?
 #
@@ -809,6 +809,7 @@ if readable:
 
 # %%
 from localmi.evaluate.retrieval import retrieval
+from localmi.phantom import oracle_scores
 
 values, owners = measured.scores.scores.numpy(), data.manifest["patient_id"].to_numpy()
 columns = np.arange(len(data.texts))
@@ -817,6 +818,12 @@ reports = np.stack([values[:, texts].sum(axis=1) for texts in data.text_ids], ax
 own_report = data.study[:, None] == np.arange(reports.shape[1])  # [n, studies]
 asked_for = {"sentence": (values, mine)} if unit == "sentence" else {}
 asked_for["whole report"] = reports, own_report
+if truth:  # the best critic of all (chapter 7)
+    whole = SplitData(cache, split, unit="report")
+    best = oracle_scores(truth, whole)[:, [texts[0] for texts in whole.text_ids]]
+    asked_for["whole report, by the truth"] = best, own_report
+
+# %%
 ks = [k for k in (1, 5, 10) if k <= (pool or len(data))]
 retrieved = {}
 for name, (table, right) in asked_for.items():
@@ -840,9 +847,11 @@ pd.DataFrame(table).T
 
 # %% [markdown]
 # One sentence says little of an image: most sentences are true of many. A whole report adds them up,
-# and the right one of nearly 200 comes first for a third of the images. There may be more to be had:
-# a report says more nats of the hidden state than the log of the pool. If the images showed all of
-# that, a perfect critic would find nearly every one.
+# and the right one of nearly 200 comes first for a third of the images. There is more to be had: the
+# rows "by the truth" have chapter 7's best critic, $\log p(y \mid h) - \log p(y)$ of the whole report,
+# and no other ranks reports better. Even the truth does not find them all. A report says more nats of
+# the hidden state than the log of the pool, but on average: more than a quarter of the studies show
+# nothing, and to the truth these images are all alike.
 #
 # ### Exercise 9.3
 #
