@@ -4,9 +4,9 @@
 
 H is the hidden state of the image's study. The mean of f* over matched pairs is `true_mi`; no
 critic gives a tighter bound at the same K, and none ranks whole reports better, but by luck. So
-what a model reaches has this beside it: what was left to learn. Factors as in `truth`: which statements
-are made depends on the presence of the findings, their attributes on the true ones; wording,
-hedging and fillers on nothing.
+what a model reaches has this beside it: what was left to learn. Factors as in `truth`: which
+statements are made depends on the presence of the findings, their attributes on the true ones;
+wording, hedging and fillers on nothing.
 """
 
 from collections.abc import Mapping
