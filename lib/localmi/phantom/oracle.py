@@ -39,6 +39,8 @@ def oracle_scores(truth: Truth, data: SplitData) -> np.ndarray:
 
     Raises:
         DataError: the truth is not that of this split: a text or a study of it is unknown there.
+
+    Taught in 07_train_local_mi.
     """
     config, names = truth.config, topics(truth.config)
     latents = truth.latents.set_index("study_id")
