@@ -66,7 +66,8 @@ run_dir = ""  # where results are kept, "" keeps nothing
 #
 # Where an optional file is missing its labels are blank, and a note says so. The DICOM files of
 # MIMIC-CXR do as well as the JPEGs, with the same tables. What then follows are five commands, here
-# with the downloads beside the course, *outside* its folder, where no `git add` reaches them:
+# with the downloads beside the course, *outside* its folder, where no `git add` reaches them (`python`
+# is the course's own, `.venv/bin/python`):
 #
 # ```
 # python -m localmi prepare --source mimic --data-dir ../mimic-cxr-jpg \

@@ -35,6 +35,9 @@
 # python -m localmi run notebooks/14_full_mimic_cxr.ipynb \
 #   -f notebooks/parameters/14_one_gpu.yaml -p data_dir ../mimic-256
 # ```
+#
+# (`python` is the course's own, here and below: `.venv/bin/python`, or any after
+# `source .venv/bin/activate`.)
 
 # %% tags=["setup"]
 from pathlib import Path
@@ -92,7 +95,7 @@ further: dict = {  # any other field of localmi.train.config.TrainConfig, here t
 # | `image_size` | 256 | 256 | the paper's; networks and cache fit it |
 # | `region_context`, `cells_after` | a region sees all | all; unused | the paper's; cut cells are for small studies (7) |
 # | `local_stage` | block 5, 4×4×512 | block 5, 8×8×128, not used | the same numbers, folded (6) |
-# | `text_encoder` | clinical BERT | a clinical BERT of its own link | Bio_ClinicalBERT, which is public |
+# | `text_encoder` | clinical BERT | a clinical BERT of its own link | Bio_ClinicalBERT, fetched from the Hugging Face hub at the first start; its folder where there is no network |
 # | `text_pooling` | [CLS] | [CLS], through BERT's pooler | the paper's |
 # | `sentences` | one (Fig. 2), all (Eq. 5) | whole reports, 320 tokens | one: it is a bound, and costs less |
 # | `critic`, `critic_hidden` | concat, 1024, 512 | concat, 1024, 512 | the paper's; its first layer is split (6) |
@@ -163,8 +166,8 @@ pd.DataFrame(rows).T
 # The real run opens the cache of chapter 13, which takes seconds. The rehearsal makes a study first:
 # patients with their images and reports, in MIMIC-CXR's layout, from a seed. Then come the two steps
 # that chapter 13 teaches: one table of pairs, one checked cache. A rehearsal can be as large as you
-# like, and take the very way of the real data. This one has about 20,000 images, nine minutes of one
-# core to draw and six for the rest, and learns: .47 nats on test patients, of 1.10 at most.
+# like, and take the very way of the real data. That of these commands has 20,000 images, nine minutes
+# of one core to draw and six for the rest, and learns: .47 nats on test patients, of 1.10 at most.
 #
 # ```
 # python -m localmi phantom --out ../big --patients 11000
@@ -343,7 +346,8 @@ for title, start, file in (
 # Nothing is drawn by one process for the others, and nothing is sent to agree on who does what: the
 # batch is a function of `(seed, step)`, so each knows all its rows and takes its own (exercise 14.1).
 # So the numbers do not depend on how many there are, up to rounding and dropout, and a run that was
-# begun on eight may go on with four. What travels, each step:
+# begun on eight may go on with four. (In bfloat16 rounding is coarse: two such runs differ in the fifth
+# decimal at the first step, and after some ten steps as two seeds do.) What travels, each step:
 
 # %%
 from localmi.processes import Processes
@@ -456,7 +460,7 @@ print(f"{len(log.column('training')[0])} steps, {len(log.column('held_out')[0])}
 # Which rows does a process have? Write the images of a step that process `rank` of `ranks` takes,
 # from nothing but the arguments: all processes together must have the batch that one would have; in
 # an epoch, of `images // batch_size` steps, no image comes twice; each epoch has another order; no
-# process has more than one image more than another. Hint:
+# process has more than one image more than another. `step` is 0, 1, 2, ... Hint:
 # `np.random.default_rng([seed, epoch]).permutation(images)` is the same on every machine.
 
 # %%
@@ -505,7 +509,7 @@ check.exercise_14_1(my_rows)
 #
 # ### Exercise 14.2
 #
-# Write it. A region that never wins adds nothing.
+# Write it; `winners` is an array of numpy. A region that never wins adds nothing.
 
 # %%
 def my_spread(winners, regions):  # [S] of 0 .. regions - 1 -> a number from 0 to 1
@@ -762,7 +766,7 @@ assert torch.isclose(my_dv(scores), dv(scores))
 # DV scatters and, being the log of that mean, is too high.
 #
 # A run has two of these $K$: that of its steps, `batch_size`, and that of a look, 128 images whatever
-# the steps had. A look needs no gradient, so its $K$ is cheap: `shown.evaluate(test, batch_size=512)`.
+# the steps had (or all, where there are fewer). A look needs no gradient, so its $K$ is cheap: `shown.evaluate(test, batch_size=512)`.
 # To tell the two apart, take four nats that are known; train by either bound with several $K$, as many
 # steps each; and look at each critic twice on fresh pairs, with its own $K$ and with 512. The critic
 # is quadratic, so it can be the best one, and no pair comes twice: whatever is missing is the fault of
@@ -928,6 +932,7 @@ for k in (2, 8, 38):  # 38 looks: 19,000 steps, one every 500
 chosen_log = kept_log if rehearsal else log
 at, nats = chosen_log.column("held_out")
 sigma = (chosen_log.column("high")[1][-1] - chosen_log.column("low")[1][-1]) / (2 * 1.96)
+print("the kept run of chapter 7" if rehearsal else "this run")
 print(f"looks {len(at)}; the best is that of step {at[int(np.argmax(nats))]:,}, the last {at[-1]:,}")
 print(f"best {max(nats):.2f}, last {nats[-1]:.2f}, standard deviation {sigma:.2f} nats")
 
@@ -1084,7 +1089,9 @@ for direction in ("image_to_text", "text_to_image"):
 # trained features lies above the one of random weights; whether recall lies above the chance of its pool.
 # At 80 steps of a toy each may come out either way, with the seed and even with the rounding of a
 # processor; so no number of this section is compared when the course is tested. Whatever you see:
-# an interval that holds the number beside it has shown nothing, and one control is one run too.
+# an interval that holds the number beside it has shown nothing, and one control is one run too. Of
+# several rulers one clears its interval by luck now and then: where the bound's own interval holds 0,
+# a hit above the control is no finding.
 #
 # **What could go wrong**: labels that were read off the reports by rules (CheXpert's) are no truth.
 # They share the reports' mistakes with the model, which was trained on these reports.

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import signal
+import sys
 import threading
 import time
 import zipfile
@@ -887,7 +888,10 @@ def test_asked_to_stop_the_notebook_saves_and_the_run_says_how_to_go_on(
     signalled(out / "ready")
     stopped = call(notebook, "--out", out, "-p", "data_dir", data)
     assert stopped.exit_code == run.DONE, stopped.output
-    assert f"Resume by: python -m localmi run {notebook} --resume --out {out}" in stopped.output
+    assert (
+        f"Resume by: {sys.executable} -m localmi run {notebook} --resume --out {out}"
+        in stopped.output
+    )
     assert (out / run.STOPPED).is_file()
     assert not (out / "results.json").exists()
 

@@ -125,7 +125,7 @@ def launch(
     )
     go_on = f"Go on: the same command with --out {out}"
     if stopped and (out / STOPPED).is_file():
-        print(f"Stopped as asked, and saved. {go_on}", flush=True)
+        print(f"Stopped as asked, and saved (a traceback is torchrun's). {go_on}", flush=True)
         return DONE
     if code:
         told = f"What rank 0 says stands in {out / LOG}, of others in {out / RANKS}."

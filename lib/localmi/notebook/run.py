@@ -37,6 +37,7 @@ from localmi.notebook.plan import (
     plan_run,
 )
 from localmi.notebook.stopping import passed_on
+from localmi.ranks import one_of_several
 from localmi.record import MEASURED, METRICS, RESULTS, finish_record
 from localmi.train.checkpoint_files import CHECKPOINT, going_on_from
 
@@ -231,8 +232,11 @@ def execute_notebook(plan: Plan, executed: Path, screen: Tee, errors: Tee) -> tu
 
 
 def _say_stopped(plan: Plan, screen: Tee) -> None:
-    words = shlex.join(["run", str(plan.notebook), "--resume", "--out", str(plan.run_dir)])
-    told = f"Stopped as asked, and saved. Resume by: python -m localmi {words}\n"
+    told = "Stopped as asked, and saved."
+    if not one_of_several():  # else `launch` says how it goes on
+        words = ["run", str(plan.notebook), "--resume", "--out", str(plan.run_dir)]
+        told += f" Resume by: {shlex.join([sys.executable, '-m', 'localmi', *words])}"
+    told += "\n"
     screen.write(told)
     write_text(told, plan.run_dir / STOPPED)
 
