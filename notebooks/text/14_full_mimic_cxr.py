@@ -193,9 +193,10 @@ if rehearsal:
     truth = read_truth(work / "rehearsal")
 else:
     cache = load_study(data_dir, image_size=config.image_size)
-validate, test = SplitData(cache, "validate"), SplitData(cache, "test")
+unit = "sentence" if config.objective == "local" else "report"
+validate, test = (SplitData(cache, split, unit=unit) for split in ("validate", "test"))
 print(f"studies: {cache.describe()['studies']}. {reasons(cache.rejected)}")
-print(f"data {cache.data_hash[:12]}, {len(test)} test images, {len(test.texts)} distinct sentences")
+print(f"data {cache.data_hash[:12]}, {len(test)} test images, {len(test.texts)} distinct {unit}s")
 
 # %% [markdown]
 # Where a finding is, no file of MIMIC-CXR says. For 1,162 pairs of an image and a phrase radiologists
@@ -208,7 +209,7 @@ from scipy.ndimage import find_objects, label
 from localmi.evaluate import box_masks
 from localmi.phantom import finding_sentences
 
-if rehearsal and drawn is None:
+if rehearsal and drawn is None and unit == "sentence":
     spoken = finding_sentences(truth, test)
     lines = []
     for row in spoken[spoken["polarity"] == "present"].itertuples():
@@ -432,7 +433,7 @@ for P in (1, 2, 3):
 # | one hangs | after 25 s the others end (`--patience`) | as above |
 # | kill −9, power | nothing; the last checkpoint is whole | the same command |
 # | the newest checkpoint is damaged | the one before is taken, and said | by itself |
-# | the disk is full, a folder is away | tries for a minute, then stops; the last checkpoint stands | make room; the same command |
+# | the disk is full, a folder is away | tries for a minute (of several processes the others wait no longer than `--patience`), then stops; the last checkpoint stands | make room; the same command |
 # | the bound is not a number | stops, and names the images in `not_finite.json` | look at them; lower the rate, anew |
 # | another version, data or parameter | refused before the first step | with its own, or anew |
 #
@@ -554,7 +555,8 @@ def gradient_norm(model, data, pairs=32):  # of Eq. 4, of image encoder and crit
     pixels = normalise(batch.images.to(model.device))
     texts = model.encode_texts([data.texts[number] for number in batch.text])
     regions = model.objective.image_features(model.alignment.image_encoder, pixels)
-    scores = model.alignment.critic(regions, texts).amax(dim=1)  # [B, B]
+    scores = model.alignment.critic(regions, texts)
+    scores = scores.amax(dim=1) if scores.ndim == 3 else scores  # [B, B]
     allowed = may_mismatch(batch.image_study, batch.text_study, batch.text, same_text=True)
     parts = model.alignment.image_encoder, model.alignment.critic
     weights = [p for part in parts for p in part.parameters() if p.requires_grad]
@@ -570,7 +572,7 @@ def signs(model, data, training=np.nan):  # a model -> name of a sign -> number
     winners, regions = own_winners(found.scores), model.config.grid**2
     wins = np.bincount(winners, minlength=regions).reshape(model.config.grid, -1) / len(winners)
     return wins, {
-        "spread of the winning regions": my_spread(winners, regions),
+        "spread of the winning regions": my_spread(winners, regions) if data.unit == "sentence" else np.nan,
         "repeated texts in a batch": repeated(model.batches),
         "gradient norm": gradient_norm(model, data),
         "held-out bound, nats": held_out.value,
@@ -592,18 +594,18 @@ from localmi.errors import TrainingError
 from localmi.study import example_results
 
 
-def last_training(log):  # mean of the last steps
-    return np.mean(log.column("training")[1][-20:])
+def last_training(log, model):  # mean of the last steps that the model has made
+    return np.mean([nats for step, nats in zip(*log.column("training")) if step <= model.step][-20:])
 
 
-seen = {"this run": signs(shown, validate, last_training(log))}
+seen = {"this run": signs(shown, validate, last_training(log, shown))}
 if rehearsal:
     folder = example_results() / "main_run"
     its_cache = load_study(image_size=read_config(folder / "networks.pt").image_size)
     kept_run = load_trained_model(folder / "networks.pt", its_cache).training
     kept_log = MetricsLog.read(folder)
     its_validate = SplitData(its_cache, "validate")
-    seen["kept run"] = signs(kept_run, its_validate, last_training(kept_log))
+    seen["kept run"] = signs(kept_run, its_validate, last_training(kept_log, kept_run))
     del kept_run
     seen["untrained"] = signs(Pretraining(config, cache), validate)
 
@@ -653,7 +655,7 @@ beside = {
     "cap": mine["its cap"],
     "shuffled": mine["shuffled control, nats"],
     "training": mine["training - held-out, nats"] + nats,
-    "spread": mine["spread of the winning regions"],
+    "spread": mine["spread of the winning regions"] if unit == "sentence" else None,
     "repeated_texts": mine["repeated texts in a batch"],
     "gradient_norm": mine["gradient norm"],
 }
@@ -663,7 +665,8 @@ metrics["validation_mi_nats"] = Result(Interval(nats, low, high), "validate", be
 def verdicts(numbers):  # what a sign says by itself; the limits are ours, set your own
     spread, gradient = numbers["spread of the winning regions"], numbers["gradient norm"]
     nats, cap = numbers["held-out bound, nats"], numbers["its cap"]
-    yield "spread", "one region wins" if spread < 0.2 else "even" if spread > 0.98 else "ok"
+    if not np.isnan(spread):  # a whole image has no regions
+        yield "spread", "one region wins" if spread < 0.2 else "even" if spread > 0.98 else "ok"
     yield "gradient", "ok" if np.isfinite(gradient) and gradient > 1e-6 else "none, or not finite"
     learnt = "ok, something is learnt" if numbers["its interval, low"] > 0 else "nothing yet"
     yield "bound", learnt if nats >= -0.05 else "worse than nothing, or no number"
@@ -931,10 +934,11 @@ for k in (2, 8, 38):  # 38 looks: 19,000 steps, one every 500
     print(f"best of {k:2}: {best:.1f} standard deviations too high")
 chosen_log = kept_log if rehearsal else log
 at, nats = chosen_log.column("held_out")
-sigma = (chosen_log.column("high")[1][-1] - chosen_log.column("low")[1][-1]) / (2 * 1.96)
-print("the kept run of chapter 7" if rehearsal else "this run")
-print(f"looks {len(at)}; the best is that of step {at[int(np.argmax(nats))]:,}, the last {at[-1]:,}")
-print(f"best {max(nats):.2f}, last {nats[-1]:.2f}, standard deviation {sigma:.2f} nats")
+print(f"{'the kept run of chapter 7' if rehearsal else 'this run'}: {len(at)} looks")
+if at:
+    sigma = (chosen_log.column("high")[1][-1] - chosen_log.column("low")[1][-1]) / (2 * 1.96)
+    print(f"the best is that of step {at[int(np.argmax(nats))]:,}, the last {at[-1]:,}")
+    print(f"best {max(nats):.2f}, last {nats[-1]:.2f}, standard deviation {sigma:.2f} nats")
 
 # %% [markdown]
 # The looks of a run share their patients, so their errors go together, and the true excess is smaller.
