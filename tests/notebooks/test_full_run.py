@@ -19,6 +19,7 @@ from localmi.phantom.write import write_study
 from localmi.record import MODEL_CARD
 
 FULL_RUN = NOTEBOOKS / "14_full_mimic_cxr.ipynb"
+WHOLE = {"objective": "global", "region_context": "region", "cells_after": 2, "local_stage": 4}
 SMALL = {"image_size": 64, "batch_size": 4, "steps": 4, "evaluate_every": 2}
 
 
@@ -38,8 +39,10 @@ def execute(monkeypatch: pytest.MonkeyPatch):
     def run(**given: Any) -> dict[str, Any]:
         monkeypatch.setattr(course, "show", lambda figure, **_: None)
         names: dict[str, Any] = {}
+        section = "0"
         for cell in cells():
-            if cell.cell_type == "code":
+            section = re.findall(r"^## (\d+) ", f"## {section} \n{cell.source}", re.MULTILINE)[-1]
+            if cell.cell_type == "code" and section != "6":  # of Gaussians, not of this run
                 exec(cell.source, names)
                 if "parameters" in cell.metadata.get("tags", []):
                     names |= SMALL | given
@@ -79,14 +82,34 @@ def test_the_full_run_and_a_look_at_it(
     card = (run_dir / MODEL_CARD).read_text(encoding="utf-8")
     assert "4 of 4 (finished)" in card
     (run_dir / MODEL_CARD).unlink()
+    log = run_dir / "metrics.jsonl"
+    steps = [line for line in log.read_text().splitlines() if "training" in line]
+    later = [f'{{"step": {step}, "training": 99.0}}' for step in range(5, 40)]
+    log.write_text("\n".join([*steps, *later]) + "\n")  # no look yet, and it has gone on
     looked_at = execute(data_dir=str(prepared), init=str(run_dir / "checkpoint.pt"), steps=9)
     told = capsys.readouterr().out
     assert "step 4 of 4" in told
-    assert "4 steps, 2 looks in the log" in told
+    assert "39 steps, 0 looks in the log" in told
+    assert "this run: 0 looks" in told
+    assert looked_at["table"].loc["training - held-out, nats", "this run"] < 50
     assert "no boxes" in told
     before, now = (found["metrics"]["local_mi_nats"].interval for found in (names, looked_at))
     assert now.value == pytest.approx(before.value, abs=0.005)
     assert looked_at["card"] == ""  # the data that are open now need not be what it was trained on
+
+
+@pytest.mark.slow
+def test_the_full_run_of_global_mi_is_measured_on_whole_reports(
+    prepared: Path, execute, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = execute(data_dir=str(prepared), further=WHOLE)
+    told = capsys.readouterr().out
+    assert {names[part].unit for part in ("validate", "test")} == {"report"}
+    assert names["shown"].train_data.unit == "report"
+    assert "distinct reports" in told
+    assert {"validation_mi_nats", "global_mi_nats", "probe_auc"} <= names["metrics"].keys()
+    assert names["metrics"]["validation_mi_nats"].beside["spread"] is None
+    assert "one region wins" not in told
 
 
 @pytest.mark.parametrize("name", ["boxes", "init"])
