@@ -24,6 +24,9 @@ from localmi.errors import ConfigError, TrainingError
 STEP_SECONDS = float(os.environ.get(ranks.STEP_SECONDS, ranks.PATIENCE))
 FEW = 4096  # numbers
 MEETING_SECONDS = 600  # for the slowest to read its data, or to write a checkpoint
+MAKING_SECONDS = (
+    86_400  # for one to make what all will read; where it dies torchrun ends the others
+)
 
 
 @dataclass(frozen=True)
@@ -185,7 +188,7 @@ def take_own_gpu() -> None:
     Raises:
         ConfigError: there is none of this number.
     """
-    own, there = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+    own, there = ranks.rank_here(), torch.cuda.device_count()
     if own >= there:
         raise ConfigError(
             f"Process {own + 1} of this machine has no GPU of its own: there are {there}. "

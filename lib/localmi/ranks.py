@@ -18,3 +18,8 @@ def one_of_several() -> bool:
 def rank() -> int:
     """Of this process; 0 without torchrun."""
     return int(os.environ.get("RANK", "0"))
+
+
+def rank_here() -> int:
+    """Of this process among those of its machine; 0 without torchrun."""
+    return int(os.environ.get("LOCAL_RANK", "0"))

@@ -25,6 +25,8 @@ from localmi.errors import NoNegativesError, NotFiniteError
 from localmi.mi.critics import Critic
 from localmi.mi.scores import may_mismatch
 from localmi.model.text import TokenTable
+from localmi.processes import MAKING_SECONDS
+from localmi.ranks import rank_here
 from localmi.record import keeps_record
 from localmi.train.checkpoint import (
     COMPUTED_IN,
@@ -106,10 +108,13 @@ class Pretraining(ScoringNetworks):
     @functools.cached_property
     def training_texts(self) -> TrainingTexts:
         """z^R of the training texts, as a step needs it; made in the first step, for which nobody
-        has to be as fast as for others."""
+        has to be as fast as for others. What is kept of them one process of a machine makes."""
         made = TrainingTexts(
             self.text_features, self.train_data.texts, self.tokens, config=self.config
         )
+        if rank_here() == 0:
+            _ = made.kept
+        self.processes.meet("what is kept of the texts", MAKING_SECONDS)
         _ = made.kept
         self.processes.meet("the first step")
         return made
