@@ -22,7 +22,7 @@ help:
 	@echo "make run      train a local-MI model on the example study, into runs/ (ARGS='-p seed 1' to change)"
 	@echo "make tables   the paper's tables: 180 runs on a study of their own, 3 hours; goes on after a kill"
 	@echo "make test     everything: check, then every notebook's stored outputs, then the slow tests"
-	@echo "make check    style, types, notebook lint, unit tests: three minutes at most"
+	@echo "make check    style, types, notebook lint, unit tests: four minutes"
 	@echo "make gpu-check is training on this GPU right, and how fast: eight minutes with 16 cores"
 	@echo "make lab      open the course in JupyterLab"
 	@echo "make render   execute the notebooks again and store their outputs (ARGS='notebooks/05*.ipynb' for some)"

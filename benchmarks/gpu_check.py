@@ -22,7 +22,6 @@ import contextlib
 import gc
 import json
 import math
-import os
 import statistics
 import sys
 import tempfile
@@ -53,6 +52,7 @@ from localmi.notebook.parameter_files import read_yaml
 from localmi.phantom.config import PhantomConfig
 from localmi.phantom.read import Truth, finding_sentences, read_truth
 from localmi.phantom.write import write_study
+from localmi.ranks import cores
 from localmi.statistics import mean_interval
 from localmi.train.config import TrainConfig
 from localmi.train.device import computed_in
@@ -60,8 +60,6 @@ from localmi.train.pretraining import CONTROL_EVERY, Pretraining
 
 RESULTS = Path(__file__).parent / "results"
 NO_GPU = 2
-# In a container not all of the machine.
-CORES = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 FRACTIONS = (0.9, 0.05, 0.05)  # of the patients
 FROM_NOTHING = 1e-4  # learning rate of a BERT of random weights
 STEPS_AT_ONCE = {"cuda": 20, "cpu": 2}  # between two looks at the clock
@@ -419,7 +417,7 @@ def parse(words: Iterable[str] | None = None) -> argparse.Namespace:
     add("--measure", type=float, default=8, help="seconds of steps for each measured speed")
     add("--drawing", type=float, default=150, help="seconds for drawing the study")
     add("--budget", type=float, default=480, help="seconds that all of it should take")
-    add("--workers", type=int, default=CORES, help="processes that draw")
+    add("--workers", type=int, default=cores(), help="processes that draw")
     add("--ways", nargs="+", choices=WAYS, default=[*WAYS], help="options that are compared")
     add("--text-encoder", help="a BERT's folder or hub name; a BERT-base of random weights")
     add("--out", type=Path, default=RESULTS)
@@ -440,7 +438,7 @@ def environment(options: argparse.Namespace) -> dict[str, Any]:
     device = torch.device(options.device)
     return {
         "name": computed_in(device, torch.float32)["device"],
-        **{"torch": torch.__version__, "CUDA": torch.version.cuda, "cores": os.cpu_count()},
+        **{"torch": torch.__version__, "CUDA": torch.version.cuda, "cores": cores()},
         "text encoder": Path(options.text_encoder or "BERT-base of random weights").name,
     }
 

@@ -24,9 +24,7 @@ from localmi.errors import ConfigError, TrainingError
 STEP_SECONDS = float(os.environ.get(ranks.STEP_SECONDS, ranks.PATIENCE))
 FEW = 4096  # numbers
 MEETING_SECONDS = 600  # for the slowest to read its data, or to write a checkpoint
-MAKING_SECONDS = (
-    86_400  # for one to make what all will read; where it dies torchrun ends the others
-)
+MAKING_SECONDS = 86_400  # for one to make what all read; where it dies torchrun ends the others
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ from localmi.notebook.run import (
     held,
 )
 from localmi.notebook.stopping import GRACE, ends_with_its_parent
-from localmi.ranks import LAUNCHER, STEP_SECONDS, rank
+from localmi.ranks import LAUNCHER, STEP_SECONDS, cores, rank
 from localmi.record import RESULTS
 from localmi.signals import handled_by
 
@@ -109,8 +109,7 @@ def launch(
         with held(out, wait=True):  # else rank 0 would wait within torchrun, and the others for it
             pass
     line += [str(notebook), *words, "--once", "--out", str(out)]
-    own = os.sched_getaffinity(0) if sys.platform == "linux" else range(os.cpu_count() or 1)
-    threads = max(1, len(own) // torchrun["processes"])  # of a job's cores, not the machine's
+    threads = max(1, cores() // torchrun["processes"])
     environment = {"OMP_NUM_THREADS": str(threads)} | os.environ
     environment |= {STEP_SECONDS: str(patience), LAUNCHER: str(os.getpid())}
     environment["TORCH_ELASTIC_SHUTDOWN_TIMEOUT"] = str(2 * GRACE)  # before torchrun kills

@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 
 from localmi.errors import DataError
+from localmi.ranks import cores
 
 RESULTS = "results"  # in the folder of a study: what long runs made of it; it is kept
 EXAMPLE_PATIENTS = 1000  # some 1,800 studies, 32 MB: enough to train on, small enough for git
@@ -49,7 +50,7 @@ def regenerate(
             PhantomConfig(seed=seed),
             num_patients=patients,
             fractions=EXAMPLE_FRACTIONS,
-            workers=workers or os.cpu_count() or 1,
+            workers=workers or cores(),
         )
         if (out / RESULTS).is_dir():
             shutil.copytree(out / RESULTS, new / RESULTS)

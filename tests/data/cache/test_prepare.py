@@ -186,7 +186,7 @@ def test_no_number_of_workers_is_one_a_core(
         return build(*arguments, **settings)
 
     monkeypatch.setattr(preparation, "build_cache", counting)
-    monkeypatch.setattr("os.cpu_count", lambda: 3)
+    monkeypatch.setattr(preparation, "cores", lambda: 3)
     prepare(study, tmp_path / "cache", image_size=32, workers=asked)
     assert given == [taken]
 

@@ -3,7 +3,6 @@
 Taught in 13_preparing_mimic_cxr.
 """
 
-import os
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +20,7 @@ from localmi.data.sources.pairs import Pairs, Source, read_pairs, reasons
 from localmi.data.splits import Leaks
 from localmi.data.tables import counted, keep_rows
 from localmi.errors import DataError
+from localmi.ranks import cores
 
 USE = ("findings", "impression")  # as `build_cache`
 SAMPLE = 32  # files a worker that a dry run reads
@@ -75,7 +75,7 @@ def prepare(
         LocalMIError: as `read_pairs` and `build_cache`; another process prepares `out`; or no
             image of the sample can be used.
     """
-    workers = workers or os.cpu_count() or 1
+    workers = workers or cores()
     pairs = read_pairs(data_dir, source, reports_dir=reports_dir, leaks=leaks, progress=True)
     print(describe_pairs(pairs))
     if dry_run:
