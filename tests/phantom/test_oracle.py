@@ -1,5 +1,6 @@
 """The score of the truth: its mean is the true MI, and it is a ratio of probabilities."""
 
+import dataclasses
 import math
 from dataclasses import asdict
 from types import SimpleNamespace
@@ -15,7 +16,7 @@ from localmi.phantom.latents import sample_study
 from localmi.phantom.oracle import oracle_scores
 from localmi.phantom.read import Truth
 from localmi.phantom.report import compose_report
-from localmi.phantom.tables import COLUMNS, LATENTS, SENTENCES, sentence_rows, study_rows
+from localmi.phantom.tables import LATENTS, SENTENCES, columns, sentence_rows, study_rows
 from localmi.phantom.truth import true_mi
 
 NOISE = ReportNoise(omission=0.1, flip=0.1, wrong_side=0.2, wrong_level=0.3)
@@ -33,7 +34,7 @@ def draw(config: PhantomConfig, studies: int, unit: str) -> tuple[Truth, Any]:
         latents.append(study_rows(study, report, "train")[LATENTS])
         groups.append([sentence.text for sentence in report.sentences])
     tables = {
-        name: pd.DataFrame(rows).reindex(columns=COLUMNS[name]).astype(object).fillna("")
+        name: pd.DataFrame(rows).reindex(columns=columns(config)[name]).astype(object).fillna("")
         for name, rows in ((SENTENCES, sentences), (LATENTS, latents))
     }
     tables = {name: table.astype({"study_id": str}) for name, table in tables.items()}
@@ -62,6 +63,22 @@ def test_its_mean_over_matched_pairs_is_the_true_mi(unit: str, noise: ReportNois
     assert scores.shape == (1500, len(data.texts))
     assert scores.dtype == np.float32
     check_mean(scores, data, true_mi(config, unit))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("unit", ["sentence", "report"])
+@pytest.mark.parametrize("rate", [1.0, 0.4])
+def test_it_knows_the_depth_that_reports_say(unit: str, rate: float) -> None:
+    config = PhantomConfig(depth_said=rate, noise=ReportNoise(flip=0.1))
+    truth, data = draw(config, 1500, unit)
+    scores = oracle_scores(truth, data)
+    check_mean(scores, data, true_mi(config, unit))  # type: ignore[arg-type]
+    silent = dataclasses.replace(truth, sentences=truth.sentences.assign(depth=""))
+    unheard = oracle_scores(silent, data)
+    possible = np.isfinite(scores)
+    gained = (scores[possible] - unheard[possible]) / math.log(2)  # one bit a depth that is said
+    np.testing.assert_allclose(gained, gained.round(), atol=1e-4)
+    assert {*gained.round()} >= {0.0, 1.0}
+    assert np.isneginf(scores).sum() > np.isneginf(unheard).sum()
 
 
 def test_reports_that_say_nothing_are_left_out() -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from localmi.errors import ConfigError
+from localmi.names import Unit
 from localmi.phantom.config import ATTRIBUTES, PhantomConfig, ReportNoise
 from localmi.phantom.latents import sample_study, stream
 from localmi.phantom.statements import Statement, draw_statements
@@ -79,6 +80,15 @@ def test_omission_alone_is_an_erasure_of_the_present() -> None:
     without_denials = one_finding(0.4, mention_absent=0.0, noise=ReportNoise(omission=0.5))
     report = true_mi(without_denials, "report", attributes={})
     assert report == pytest.approx(binary(0.2) - 0.4 * binary(0.5), abs=1e-12)
+
+
+@pytest.mark.parametrize(("target", "gain"), [("sentence", 0.0701), ("report", 0.4419)])
+def test_what_the_depth_adds_where_reports_say_it(target: Unit, gain: float) -> None:
+    without = true_mi(PhantomConfig(), target)
+    assert true_mi(PhantomConfig(lateral_view=0.6), target) == without
+    added = [true_mi(PhantomConfig(depth_said=rate), target) - without for rate in (1.0, 0.5)]
+    assert added[0] == pytest.approx(gain, abs=5e-4)
+    assert added[1] == pytest.approx(added[0] / 2)
 
 
 def test_attribute_through_noise() -> None:

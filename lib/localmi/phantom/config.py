@@ -42,6 +42,11 @@ ATTRIBUTES: Mapping[str, Mapping[str, Mapping[str, float]]] = {
     "support_devices": {"kind": DEVICES},
 }
 
+# An attribute more that only a lateral view shows. It is drawn where a study has laterals or
+# reports that speak of it, from a stream of its own: all else stays as it is without.
+DEPTHS = {"anterior": 0.5, "posterior": 0.5}
+WITH_DEPTH = ("consolidation", "lung_opacity", "pneumonia")
+
 
 @dataclass(frozen=True)
 class ReportNoise:
@@ -99,3 +104,16 @@ class PhantomConfig:
     contrast: tuple[float, float] = (0.6, 1.0)  # of a finding, 1 is plain; uniform
     second_image: float = 0.08  # a study with a second frontal image (same state, new exposure)
     studies_per_patient: tuple[int, ...] = (1, 1, 2, 3)  # each equally likely
+    lateral_view: float = 0.0  # a study has a lateral view too
+    depth_said: float = 0.0  # a sentence on a present finding of `WITH_DEPTH` says its depth
+
+    @property
+    def has_depth(self) -> bool:
+        """Whether findings of `WITH_DEPTH` have a depth."""
+        return self.lateral_view > 0 or self.depth_said > 0
+
+
+def said_attributes(config: PhantomConfig, name: str) -> Mapping[str, Mapping[str, float]]:
+    """attribute -> value -> probability of all that a sentence on a present finding may say."""
+    depth = {"depth": DEPTHS} if config.depth_said > 0 and name in WITH_DEPTH else {}
+    return {**ATTRIBUTES[name], **depth}

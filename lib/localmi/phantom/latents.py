@@ -2,11 +2,11 @@
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from localmi.phantom.config import ATTRIBUTES, FINDINGS, PhantomConfig
+from localmi.phantom.config import ATTRIBUTES, DEPTHS, FINDINGS, WITH_DEPTH, PhantomConfig
 
 FIRST_PATIENT = 90_000_000  # MIMIC-CXR's are 1xxxxxxx
 FIRST_STUDY = 80_000_000  # MIMIC-CXR's are 5xxxxxxx
@@ -15,7 +15,7 @@ STUDIES_RESERVED = 10  # ids kept free for each patient
 
 @dataclass(frozen=True)
 class Finding:
-    """One present finding. `attributes`: attribute -> value, as in `ATTRIBUTES`."""
+    """One present finding. `attributes`: attribute -> value, as in `ATTRIBUTES`, and "depth"."""
 
     name: str
     attributes: Mapping[str, str]
@@ -30,7 +30,8 @@ class Study:
     number: int  # of the patient's studies: 0, 1, 2
     view: str  # "AP" or "PA"
     findings: tuple[Finding, ...]
-    num_images: int
+    num_images: int  # frontal ones
+    lateral: bool = False  # one lateral view more; its number is num_images
 
     @property
     def subject_id(self) -> int:
@@ -96,5 +97,24 @@ def sample_study(config: PhantomConfig, patient: int, number: int) -> Study:
         if present[name]:
             findings[name] = Finding(name, attributes, contrast)
     num_images = 2 if rng.random() < config.second_image else 1
-    ordered = tuple(findings[name] for name in FINDINGS if name in findings)
-    return Study(patient, number, view, ordered, num_images)
+    depths = draw_depths(config, "depth", patient, number)
+    ordered = tuple(
+        replace(findings[name], attributes={**findings[name].attributes, **depths.get(name, {})})
+        for name in FINDINGS
+        if name in findings
+    )
+    lateral = bool(stream(config.seed, "lateral", patient, number).random() < config.lateral_view)
+    return Study(patient, number, view, ordered, num_images, lateral)
+
+
+def draw_depths(
+    config: PhantomConfig, purpose: str, patient: int, number: int
+) -> dict[str, dict[str, str]]:
+    """{"depth": value} of each finding of `WITH_DEPTH`, from the stream of this purpose; nothing
+    where the study has no depth."""
+    if not config.has_depth:
+        return {}
+    drawn = stream(config.seed, purpose, patient, number).choice(
+        list(DEPTHS), len(WITH_DEPTH), p=list(DEPTHS.values())
+    )
+    return {name: {"depth": str(value)} for name, value in zip(WITH_DEPTH, drawn, strict=True)}

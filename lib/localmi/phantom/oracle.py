@@ -17,7 +17,7 @@ import pandas as pd
 from localmi.data.batches import SplitData
 from localmi.errors import DataError
 from localmi.names import Unit
-from localmi.phantom.config import ATTRIBUTES, PhantomConfig
+from localmi.phantom.config import PhantomConfig, said_attributes
 from localmi.phantom.read import Truth
 from localmi.phantom.statements import NORMAL, error_rate, topics
 from localmi.phantom.truth import report_channel, sentence_channel, state_distribution
@@ -56,7 +56,7 @@ def oracle_scores(truth: Truth, data: SplitData) -> np.ndarray:
     state = latents[list(names)].to_numpy(int) @ 2 ** np.arange(len(names))[::-1]  # its row
     found = information[state]
     for name in names:
-        for attribute, values in ATTRIBUTES[name].items():
+        for attribute, values in said_attributes(config, name).items():
             error = error_rate(config.noise, attribute)
             true = _codes(latents[f"{name}_{attribute}"], values)
             about = spoken[spoken["finding"] == name].set_index("text_number")[attribute]

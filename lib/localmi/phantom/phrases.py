@@ -2,9 +2,9 @@
 
 Written for this project, none taken from a report. A template names exactly one finding, in words
 that occur for no other one, and all attributes the statement carries; a denial names no side and
-no zone; a filler names no finding at all. Slots: {side} {zone} {level} are said attributes, {cm}
-and {time} are numbers without a meaning. A first letter is capitalised when the sentence is
-written. Taught in 05_radiographs_and_reports.
+no zone; a filler names no finding at all. Slots: {side} {zone} {level} {depth} are said
+attributes, {cm} and {time} are numbers without a meaning. A first letter is capitalised when the
+sentence is written. Taught in 05_radiographs_and_reports.
 """
 
 from collections.abc import Mapping
@@ -277,6 +277,8 @@ def templates(statement: Statement) -> tuple[str, ...]:
     said = statement.attributes
     variant = "bilateral" if said.get("side") == "bilateral" else said.get("kind", "")
     if statement.polarity == "present":
-        return PRESENT[statement.finding, variant]
-    thing = HEDGED[statement.finding, variant]
+        ways = PRESENT[statement.finding, variant]
+        return tuple(f"{way[:-1]}, {{depth}}ly." for way in ways) if "depth" in said else ways
+    depth = "{depth} " if "depth" in said else ""
+    thing = depth + HEDGED[statement.finding, variant]
     return tuple(hedge.format(thing=thing) for hedge in HEDGES)

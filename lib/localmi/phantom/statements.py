@@ -5,13 +5,19 @@
 """
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
 
 from localmi.errors import ConfigError
-from localmi.phantom.config import ATTRIBUTES, FINDINGS, PhantomConfig, ReportNoise
-from localmi.phantom.latents import Study
+from localmi.phantom.config import (
+    ATTRIBUTES,
+    FINDINGS,
+    WITH_DEPTH,
+    PhantomConfig,
+    ReportNoise,
+)
+from localmi.phantom.latents import Study, draw_depths, stream
 
 NORMAL = "normal"
 PROBABILITIES = (
@@ -24,6 +30,8 @@ PROBABILITIES = (
     "mention_normal",
     "uncertain",
     "second_image",
+    "lateral_view",
+    "depth_said",
 )
 
 
@@ -76,9 +84,37 @@ def draw_statements(
         for name in topics(config)
         if rng.random() < mention_probability(config, name, present)
     ]
+    depths = _said_depths(study, config)
+    statements = [
+        replace(each, attributes={**each.attributes, **depths.get(each.finding, {})})
+        if each.attributes and each.finding
+        else each
+        for each in statements
+    ]
     if rng.random() < mention_probability(config, NORMAL, present):
         statements.append(Statement(NORMAL))
     return statements + [Statement(None)] * int(rng.choice(config.fillers))
+
+
+def _said_depths(study: Study, config: PhantomConfig) -> dict[str, dict[str, str]]:
+    """{"depth": value} of each finding whose depth the report says, should it call it present.
+
+    From streams of its own. As with other attributes, an absent finding has one as if it were
+    there.
+    """
+    if config.depth_said <= 0:
+        return {}
+    invented = draw_depths(config, "depth/invented", study.patient, study.number)
+    chances = stream(config.seed, "depth/said", study.patient, study.number).random(
+        len(WITH_DEPTH)
+    )
+    return {
+        name: {"depth": finding.attributes["depth"]}
+        if (finding := study.present.get(name))
+        else invented[name]
+        for name, chance in zip(WITH_DEPTH, chances, strict=True)
+        if chance < config.depth_said
+    }
 
 
 def _finding_statement(

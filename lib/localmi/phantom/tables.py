@@ -7,7 +7,7 @@ import datetime
 import hashlib
 from itertools import chain
 
-from localmi.phantom.config import ATTRIBUTES, FINDINGS, PhantomConfig
+from localmi.phantom.config import ATTRIBUTES, FINDINGS, WITH_DEPTH, PhantomConfig
 from localmi.phantom.labels import (
     CHEXPERT_COLUMNS,
     TEST_COLUMNS,
@@ -77,6 +77,19 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     ),
 }
 
+DEPTH_COLUMNS = ("lateral", *(f"{name}_depth" for name in WITH_DEPTH))  # of latents
+
+
+def columns(config: PhantomConfig) -> dict[str, tuple[str, ...]]:
+    """`COLUMNS`, and those of laterals and depth at the end where the study has them."""
+    latents = DEPTH_COLUMNS if config.has_depth else ()
+    sentences = ("depth",) if config.depth_said > 0 else ()
+    return COLUMNS | {
+        LATENTS: COLUMNS[LATENTS] + latents,
+        SENTENCES: COLUMNS[SENTENCES] + sentences,
+    }
+
+
 FIRST_DAY = datetime.date(2100, 1, 1)  # dates are invented, in the years MIMIC moves its own to
 
 
@@ -139,6 +152,7 @@ def study_rows(study: Study, report: Report, split: str) -> dict[str, Row]:
 
 def _state(study: Study, split: str) -> Row:
     state: Row = {"split": split, "view": study.view, "num_images": study.num_images}
+    state["lateral"] = int(study.lateral)
     for name in FINDINGS:
         finding = study.present.get(name)
         state[name] = int(finding is not None)

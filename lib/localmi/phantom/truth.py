@@ -10,7 +10,8 @@ Attributes factorise. Write a sentence as S = (K, A'): K which statement (findin
 I(H; S) = I(X; K) + I(H; A' | K). Given K = "f is present", A' is the true attributes sent through
 noise if f is present, else a draw from the same marginal: it tells nothing of X. What is left is
 I(H; A' | K) = sum_f P(K = "f is present", X_f = 1) * sum_a I(A_fa; A'_fa), each attribute being
-independent of the rest. The same holds for the set of all statements. Hedging, wording, style and
+independent of the rest. (A depth that is said at a rate tells that share of its entropy.) The
+same holds for the set of all statements. Hedging, wording, style and
 order are drawn without looking at H (V^R of the paper's Fig. 3) and add nothing.
 
 Source: spec of the synthetic study (3-data); the paper's Fig. 3. Taught in
@@ -26,7 +27,7 @@ from scipy.special import entr, rel_entr
 
 from localmi.errors import check_name
 from localmi.names import Unit
-from localmi.phantom.config import ATTRIBUTES, PhantomConfig
+from localmi.phantom.config import ATTRIBUTES, DEPTHS, WITH_DEPTH, PhantomConfig
 from localmi.phantom.latents import DRAW_ORDER, finding_probability
 from localmi.phantom.statements import (
     NORMAL,
@@ -51,7 +52,8 @@ def true_mi(
             impression (all fillers are one symbol; a report without sentences is left out);
             "report", the set of all its statements.
         attributes: finding -> attribute -> value -> probability; a finding that is missing here
-            has none. `compose_report` always uses the default.
+            has none. `compose_report` always uses the default. The depth of a finding is not one
+            of them: `config.depth_said` adds it.
 
     Raises:
         ConfigError: unknown target, or an impossible config.
@@ -68,6 +70,7 @@ def true_mi(
             attribute_mi(values, error_rate(config.noise, name))
             for name, values in attributes.get(topic, {}).items()
         )
+        + config.depth_said * attribute_mi(DEPTHS, 0.0) * (topic in WITH_DEPTH)
         for topic in topics(config)
     ]
     return float(statement_mi + truly_present @ np.array(per_finding))

@@ -28,13 +28,13 @@ from localmi.phantom.latents import Study, num_studies, sample_study, stream
 from localmi.phantom.report import compose_report
 from localmi.phantom.statements import check_config
 from localmi.phantom.tables import (
-    COLUMNS,
     LATENTS,
     MASKS,
     SENTENCES,
     SEVERITY,
     SPLIT,
     SUMMARY,
+    columns,
     dicom_id,
     image_rows,
     sentence_rows,
@@ -44,6 +44,7 @@ from localmi.phantom.truth import marginals, true_mi
 
 SPLITS = ("train", "validate", "test")
 JPEG_QUALITY = 95
+ADDED = ("lateral_view", "depth_said")  # to the configuration, since there are studies on disk
 
 
 @dataclass(frozen=True)
@@ -88,8 +89,8 @@ def write_study(
         with ProcessPoolExecutor(workers) as pool:
             records = pool.map(work, range(num_patients), splits, chunksize=8)
             rows, shares = _collect(out, records)
-    for name, columns in COLUMNS.items():
-        _write_table(out / name, rows[name], columns)
+    for name, wanted in columns(config).items():
+        _write_table(out / name, rows[name], wanted)
     summary = _summary(config, rows, shares)
     (out / SUMMARY).write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
     (out / "DATA_CARD.md").write_text(data_card(summary), encoding="utf-8")
@@ -202,13 +203,20 @@ def _summary(
     every = list(chain.from_iterable(shares.values()))
     present = [name for name in FINDINGS if name in shares]
     return {
-        "config": asdict(config),
+        "config": _stored(config),
         "true_mi_nats": {target: true_mi(config, target) for target in ("sentence", "report")},
         "prevalence": marginals(config),
         "counts": counts,
         "mean_mask_share": {"all": float(np.mean(every)) if every else 0.0}
         | {name: float(np.mean(shares[name])) for name in present},
     }
+
+
+def _stored(config: PhantomConfig) -> dict[str, object]:
+    """The configuration as `truth.json` has it: without what is newer, where that is not used."""
+    default = PhantomConfig()
+    unused = {name for name in ADDED if getattr(config, name) == getattr(default, name)}
+    return {name: value for name, value in asdict(config).items() if name not in unused}
 
 
 def _write_checksums(out: Path) -> None:
