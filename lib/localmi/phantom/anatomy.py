@@ -10,6 +10,8 @@ from localmi.phantom.raster import Array, Shape, strokes
 
 SIGN = {"right": -1.0, "left": 1.0}  # the patient's left lies on the right of the image
 NUM_RIBS = 10
+RIB_BACK = np.linspace(0.08, np.pi / 2, 24)  # angles along a rib: 0 at the spine, pi in front
+RIB_FRONT = np.linspace(np.pi / 2, np.pi - 0.50, 20)
 
 
 def curve(points: Array, count: int = 40) -> Array:
@@ -186,8 +188,7 @@ def rib_lines(anatomy: Anatomy, pose: Pose, side: str) -> tuple[Array, Array]:
     drop = (0.07 + 0.024 * np.minimum(rib, 7)) * anatomy.rib_drop
     fall = (0.10 + 0.022 * np.minimum(rib, 6)) * anatomy.rib_drop * (0.7 if pose.ap else 1.0)
     half = wall(anatomy, pose, start + drop) + 0.012
-    back = np.linspace(0.08, np.pi / 2, 24)
-    front = np.linspace(np.pi / 2, np.pi - 0.50, 20)
+    back, front = RIB_BACK, RIB_FRONT
     y_back = start + drop * (1 - np.cos(back)) - 0.03 * np.sin(2 * back)
     y_front = start + drop - fall * np.cos(front) + 0.02 * np.sin(2 * front)
     x_back = SIGN[side] * half * np.sin(back) + midline(anatomy, start)
@@ -219,21 +220,32 @@ THINNEST = 0.0072
 def vessel_shapes(
     anatomy: Anatomy, pose: Pose, side: str, *, caliber: float = 1.0, upper: float = 1.0
 ) -> list[Shape]:
-    """The vessels of one lung as tapered strokes, thick ones last.
+    """The vessels of one lung; see `fan`."""
+    rng = stream(anatomy.vessel_seed, "vessels", int(side == "left"))
+    return fan(rng, hilum(anatomy, pose, side), SIGN[side], caliber=caliber, upper=upper)
+
+
+def fan(
+    rng: np.random.Generator,
+    root: tuple[float, float],
+    sign: float,
+    *,
+    caliber: float = 1.0,
+    upper: float = 1.0,
+) -> list[Shape]:
+    """Vessels that spread from `root` to one side, as tapered strokes, thick ones last.
 
     Each vessel goes on with .84 of its width and gives off a branch with .58 of it. `upper`
     multiplies the width of those that run upwards (cephalisation).
     """
-    rng = stream(anatomy.vessel_seed, "vessels", int(side == "left"))
-    begin = np.array(hilum(anatomy, pose, side))
-    origin = begin + np.stack([np.zeros(len(STEMS)), STEMS[:, 0]], axis=1)
+    origin = np.array(root) + np.stack([np.zeros(len(STEMS)), STEMS[:, 0]], axis=1)
     heading = STEMS[:, 1] + rng.normal(0, 0.12, len(STEMS))
     width = STEMS[:, 2] * rng.uniform(0.8, 1.15, len(STEMS))
     width = width * np.where(heading < -0.1, upper, 1 / (0.7 + 0.3 * upper)) * caliber
     segments: list[Array] = []
     sizes: list[Array] = []
     for _ in range(GENERATIONS):
-        line, end = grow(rng, origin, heading, SIGN[side])
+        line, end = grow(rng, origin, heading, sign)
         segments.append(line)
         sizes.append(width)
         turn = rng.uniform(0.35, 0.8, len(width)) * np.where(rng.random(len(width)) < 0.5, 1, -1)

@@ -7,7 +7,7 @@ import numpy as np
 
 from localmi.phantom import anatomy as parts
 from localmi.phantom.anatomy import SIGN, Anatomy, Pose
-from localmi.phantom.latents import stream
+from localmi.phantom.latents import Finding, stream
 from localmi.phantom.raster import (
     Array,
     Frame,
@@ -31,7 +31,10 @@ AIR_IN_LUNG = 0.72  # the rest is tissue and blood
 
 @dataclass(frozen=True)
 class Body:
-    """One patient in one pose. Maps are [H, W] float32."""
+    """One patient in one pose, from the front. Maps are [H, W] float32.
+
+    The methods say where things lie in this view; `lateral_body.LateralBody` has another.
+    """
 
     frame: Frame
     anatomy: Anatomy
@@ -43,6 +46,31 @@ class Body:
     vessels: Array  # cm of water in the lungs' vessels
     bone: Array  # cm of bone
     heart: Array  # 0 to 1, inside the heart's outline
+
+    def at(self, side: str, out: Array | float) -> Array:
+        """x of what lies `out` units from the midline."""
+        return np.asarray(SIGN[side] * out)
+
+    def place(self, finding: Finding, side: str, out: float, y: float) -> tuple[float, float]:
+        """Where a finding is drawn that lies `out` units from the midline at height y."""
+        return SIGN[side] * out, y
+
+    def reach(self, side: str, y: Array | float) -> Array:
+        """How far from x = 0 the lung goes at height y."""
+        return parts.wall(self.anatomy, self.pose, y)
+
+    def from_wall(self) -> Array:
+        """Distance of every pixel from the wall of the chest, 0 outside."""
+        x, y = self.frame.grid
+        return np.maximum(parts.wall(self.anatomy, self.pose, y) - np.abs(x), 0)
+
+    def hilum(self, side: str) -> tuple[float, float]:
+        """Where a lung's vessels begin."""
+        return parts.hilum(self.anatomy, self.pose, side)
+
+    def branches(self, side: str, caliber: float) -> list[Shape]:
+        """The vessels and bronchi of a lung."""
+        return parts.vessel_shapes(self.anatomy, self.pose, side, caliber=caliber)
 
 
 def build_body(

@@ -27,6 +27,11 @@ def device(body: Body, kind: str, rng: np.random.Generator) -> tuple[Array, Mask
         "central venous catheter": catheter,
         "pacemaker": pacemaker,
     }[kind](body, rng)
+    return metal(body, shapes)
+
+
+def metal(body: Body, shapes: list[Shape]) -> tuple[Array, Mask]:
+    """cm of water and mask of what is drawn."""
     drawn = draw(body.frame, shapes)
     sharp = blur(drawn, body.frame.pixels(0.004))
     return 4.5 * sharp, blur(drawn, body.frame.pixels(0.012)) > 0.08

@@ -74,14 +74,15 @@ def extent(body: Body, side: str) -> tuple[float, float]:
     return float(outline[:, 1].min()), float(low.min())
 
 
-def place(body: Body, side: str, zone: str, rng: np.random.Generator) -> tuple[float, float]:
-    """A random centre in a zone of a lung, off the heart where it can be."""
+def place(body: Body, finding: Finding, rng: np.random.Generator) -> tuple[float, float]:
+    """A random centre in the zone of a finding's lung, off the heart where it can be."""
+    side, zone = finding.attributes["side"], finding.attributes["zone"]
     top, bottom = extent(body, side)
     y = top + (bottom - top) * (ZONE[zone] + rng.uniform(-0.05, 0.05))
     outer = float(parts.wall(body.anatomy, body.pose, y))
     inner = 0.16 if side == "right" else 0.16 + 0.20 * max(0.0, ZONE[zone] - 0.4) / 0.4
     x = inner + (outer - inner) * rng.uniform(0.35, 0.72)
-    return SIGN[side] * x, y
+    return body.place(finding, side, x, y)
 
 
 def cardiomegaly(body: Body, finding: Finding, rng: np.random.Generator) -> Effect:
@@ -91,15 +92,14 @@ def cardiomegaly(body: Body, finding: Finding, rng: np.random.Generator) -> Effe
 
 def pleural_effusion(body: Body, finding: Finding, rng: np.random.Generator) -> Effect:
     """Fluid at the base with a meniscus: its surface rises towards the lateral wall."""
-    x, y = body.frame.grid
+    y = body.frame.grid[1]
     fill = np.zeros_like(y)
     for side in sides(finding):
         top, bottom = extent(body, side)
         height = EFFUSION[finding.attributes["level"]] * rng.uniform(0.85, 1.15)
         height *= 0.75 + 0.25 * finding.contrast
         level = bottom + 0.12 - height * (bottom - top)
-        wall = parts.wall(body.anatomy, body.pose, y)
-        gap = np.maximum(wall - np.abs(x), 0)
+        gap = body.from_wall()
         surface = level - 0.22 * np.exp(-gap / 0.10) + 0.10 * smoothstep(gap, 0.1, 0.6)
         edge = 0.05 if body.pose.ap else 0.025
         fill += smoothstep(y - surface, -edge, 1.5 * edge) * body.lungs[side]
@@ -138,10 +138,9 @@ def pneumothorax(body: Body, finding: Finding, rng: np.random.Generator) -> Effe
 
 def patch(body: Body, finding: Finding, rng: np.random.Generator, radius: float) -> Array:
     """1 - squared distance from a random centre in the finding's zone: 1 inside, below 0 out."""
-    side, zone = finding.attributes["side"], finding.attributes["zone"]
     size = radius * np.sqrt(rng.uniform(0.7, 1.4))
     stretch = rng.uniform(0.8, 1.25)
-    centre = place(body, side, zone, rng)
+    centre = place(body, finding, rng)
     angle = rng.uniform(0, np.pi)
     return 1 - blob(body.frame, centre, (size * stretch, size / stretch), angle)
 
@@ -152,7 +151,7 @@ def consolidation(body: Body, finding: Finding, rng: np.random.Generator) -> Eff
     ragged = 0.32 * smooth_noise(rng, size, 10) + 0.15 * smooth_noise(rng, size, 24)
     inside = patch(body, finding, rng, 0.22) + ragged
     area = smoothstep(inside, -0.05, 0.65) * body.lungs[finding.attributes["side"]]
-    shapes = parts.vessel_shapes(body.anatomy, body.pose, finding.attributes["side"], caliber=0.8)
+    shapes = body.branches(finding.attributes["side"], caliber=0.8)
     bronchi = blur(draw(body.frame, shapes[-50:]), body.frame.pixels(0.006))
     fill = (0.20 + 0.60 * finding.contrast) * area * (1 - 0.35 * bronchi)
     return Effect(fill=fill, vessels=1 - 0.8 * area, mask=area > 0.3)
@@ -188,7 +187,7 @@ def plates(body: Body, side: str, rng: np.random.Generator) -> list[Shape]:
         bow = 0.02 * rng.uniform(-1, 1) * (1 - (along / half) ** 2)
         line = np.stack([middle[0] + along, middle[1] - tilt * along + bow], axis=1)
         taper = 0.030 * np.sqrt(np.clip(1.02 - (along / half) ** 2, 0, 1))
-        bands.append(stroke(line * np.array([SIGN[side], 1]), taper))
+        bands.append(stroke(np.stack([body.at(side, line[:, 0]), line[:, 1]], axis=1), taper))
     return bands
 
 
@@ -200,7 +199,7 @@ def atelectasis(body: Body, finding: Finding, rng: np.random.Generator) -> Effec
         bands += plates(body, side, rng)
         _, bottom = extent(body, side)
         wall = float(parts.wall(body.anatomy, body.pose, bottom))
-        near = blob(body.frame, (SIGN[side] * 0.55 * wall, bottom + 0.02), (0.32, 0.13))
+        near = blob(body.frame, (float(body.at(side, 0.55 * wall)), bottom + 0.02), (0.32, 0.13))
         haze = haze + smoothstep(1 - near, 0, 0.8) * body.lungs[side]
     drawn = draw(body.frame, bands) * np.maximum(body.lungs["left"], body.lungs["right"])
     strength = 0.35 + 0.65 * finding.contrast
@@ -214,7 +213,7 @@ def perihilar_haze(body: Body, level: str, rng: np.random.Generator) -> Array:
     haze = np.zeros_like(body.air)
     reach = {"mild": (0.20, 0.26), "moderate": (0.32, 0.42), "severe": (0.33, 0.44)}[level]
     for side, sign in SIGN.items():
-        x, y = parts.hilum(body.anatomy, body.pose, side)
+        x, y = body.hilum(side)
         low, share = rng.uniform(-0.05, 0.25), rng.uniform(0.55, 1.0)
         far = blob(body.frame, (x + sign * 0.5 * reach[0], y + low), reach)
         haze = np.maximum(haze, share * smoothstep(1.1 - far, 0, 1.0))
@@ -243,7 +242,7 @@ def septal_lines(body: Body, rng: np.random.Generator) -> Array:
         _, bottom = extent(body, side)
         for number in range(7):
             y = bottom + 0.08 - 0.055 * number + rng.uniform(-0.01, 0.01)
-            outer = float(parts.wall(body.anatomy, body.pose, y)) - 0.01
+            outer = float(body.reach(side, y)) - 0.01
             along = np.linspace(outer - rng.uniform(0.06, 0.13), outer, 5)
             line = np.stack([sign * along, y + 0.1 * (along - outer)], axis=1)
             shapes.append(stroke(line, 0.010))
@@ -256,7 +255,8 @@ def support_devices(body: Body, finding: Finding, rng: np.random.Generator) -> E
     return Effect(added=(0.35 + 0.65 * finding.contrast) * added, mask=mask)
 
 
-EFFECTS: Mapping[str, Callable[[Body, Finding, np.random.Generator], Effect]] = {
+Draw = Callable[[Body, Finding, np.random.Generator], Effect]
+EFFECTS: Mapping[str, Draw] = {
     "atelectasis": atelectasis,
     "cardiomegaly": cardiomegaly,
     "consolidation": consolidation,

@@ -6,6 +6,7 @@ own nuisance V^I is anatomy, pose, exposure, scatter and noise.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +18,7 @@ from localmi.phantom.anatomy import Pose, draw_anatomy
 from localmi.phantom.body import Body, build_body
 from localmi.phantom.config import ATTRIBUTES, PhantomConfig
 from localmi.phantom.devices import distractors
-from localmi.phantom.findings import EFFECTS, anatomical_changes
+from localmi.phantom.findings import EFFECTS, Draw, anatomical_changes
 from localmi.phantom.latents import Study, stream
 from localmi.phantom.raster import Array, Frame, Mask, blur
 
@@ -78,7 +79,8 @@ def expose(study: Study, config: PhantomConfig, number: int = 0) -> Film:
         raised=changes.raised,
         cephalised=changes.cephalised,
     )
-    water, masks = rays(body, study, config)
+    added = distractors(body, stream(config.seed, "distractor", study.patient, study.number))
+    water, masks = rays(body, study, config, EFFECTS, added)
     density = develop(water, rng)
     marker = stream(config.seed, "marker", study.patient, study.number, number)
     return Film(stamp(density, marker), masks)
@@ -123,15 +125,16 @@ def draw_pose(rng: np.random.Generator, size: int, ap: bool) -> tuple[Frame, Pos
     return frame, Pose(ap, inspiration, oblique=float(rng.normal(0, 0.015 * worse)))
 
 
-def rays(body: Body, study: Study, config: PhantomConfig) -> tuple[Array, dict[str, Mask]]:
-    """Attenuation of every ray as cm of water, and the masks of the findings."""
+def rays(
+    body: Body, study: Study, config: PhantomConfig, effects: Mapping[str, Draw], added: Array
+) -> tuple[Array, dict[str, Mask]]:
+    """Attenuation of every ray as cm of water, `added` included, and the masks of the findings."""
     air, vessels = body.air, body.vessels
     open_air = np.ones_like(air)
-    added = distractors(body, stream(config.seed, "distractor", study.patient, study.number))
     masks = {}
     for finding in study.findings:
         rng = stream(config.seed, f"finding/{finding.name}", study.patient, study.number)
-        effect = EFFECTS[finding.name](body, finding, rng)
+        effect = effects[finding.name](body, finding, rng)
         open_air = open_air * (1 - effect.fill)
         added = added + effect.added
         vessels = vessels * effect.vessels
@@ -141,10 +144,12 @@ def rays(body: Body, study: Study, config: PhantomConfig) -> tuple[Array, dict[s
     return np.maximum(water, 0), masks
 
 
-def develop(water: Array, rng: np.random.Generator) -> Array:
+def develop(
+    water: Array, rng: np.random.Generator, scatter: tuple[float, float] = (0.25, 0.45)
+) -> Array:
     """Primary photons, scatter, detector blur, Poisson noise, gamma: density, 0 to 1."""
     size = water.shape[0]
-    scattered, sigma = rng.uniform(0.25, 0.45), size / 256 * rng.uniform(0.35, 0.55)
+    scattered, sigma = rng.uniform(*scatter), size / 256 * rng.uniform(0.35, 0.55)
     photons = math.exp(rng.uniform(math.log(2e5), math.log(8e5)))
     gamma = rng.uniform(0.85, 1.15)
     primary = np.exp(-MU_WATER * water)
