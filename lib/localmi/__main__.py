@@ -264,6 +264,9 @@ def prepare(
     reports: Annotated[
         Path | None, typer.Option(help="MIMIC: reports that lie apart, a folder or the zip.")
     ] = None,
+    views: Annotated[
+        str, typer.Option(help="View positions that are kept, such as AP,PA,LATERAL,LL.")
+    ] = "AP,PA",
     image_size: Annotated[int, typer.Option(help="Side of the square images, in pixels.")] = 256,
     workers: Annotated[int, typer.Option(help="Threads that decode; 0: one a core.")] = 0,
     leaks: Annotated[
@@ -282,6 +285,7 @@ def prepare(
         out,
         source=source,
         reports_dir=reports,
+        views=[view.strip() for view in views.split(",")],
         image_size=image_size,
         workers=workers,
         leaks=leaks,
@@ -314,11 +318,22 @@ def phantom(
     patients: Annotated[int, typer.Option(help="1.8 studies each, .8 of them to train.")] = 1000,
     seed: Annotated[int, typer.Option(help="Another seed, another study.")] = 0,
     workers: Annotated[int, typer.Option(help="Processes; 0: one a core.")] = 0,
+    lateral: Annotated[float, typer.Option(help="Share of studies with a lateral view.")] = 0.0,
+    depth_said: Annotated[
+        float, typer.Option(help="Share of sentences that say what lies in front, what behind.")
+    ] = 0.0,
 ) -> None:
     """Generate a synthetic study of any size, with its truth: the example is the default."""
     from localmi.phantom.example import regenerate
 
-    regenerate(out, patients=patients, seed=seed, workers=workers)
+    regenerate(
+        out,
+        patients=patients,
+        seed=seed,
+        workers=workers,
+        lateral=lateral,
+        depth_said=depth_said,
+    )
     files = [path for path in out.rglob("*") if path.is_file()]
     size = sum(path.stat().st_size for path in files) / 1e6
     typer.echo(f"{out}: {len(files)} files, {size:.1f} MB")

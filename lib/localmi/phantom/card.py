@@ -81,7 +81,7 @@ def data_card(summary: Mapping[str, Any]) -> str:
         findings=_findings(summary),
         seed=summary["config"]["seed"],
         size=summary["config"]["image_size"],
-        noise=_noise(summary["config"]["noise"]),
+        noise=_noise(summary["config"]["noise"]) + _laterals(summary["config"]),
     )
 
 
@@ -105,3 +105,15 @@ def _findings(summary: Mapping[str, Any]) -> str:
 def _noise(noise: Mapping[str, float]) -> str:
     at_work = [f"{name} {value}" for name, value in noise.items() if value > 0]
     return ", ".join(at_work) or "none"
+
+
+def _laterals(config: Mapping[str, Any]) -> str:
+    """The rest of the sentence on the configuration, where there are laterals or depths."""
+    shown, said = (config.get(name, 0.0) for name in ("lateral_view", "depth_said"))
+    if not shown and not said:
+        return ""
+    return (
+        f"; a lateral view in {shown:.0%} of the studies; consolidation, lung opacity and "
+        "pneumonia lie in front or at the back, which only a lateral shows and "
+        f"{said:.0%} of the sentences on them say"
+    )

@@ -14,7 +14,13 @@ EXAMPLE_FRACTIONS = (0.8, 0.1, 0.1)  # of the patients: train, validate, test
 
 
 def regenerate(
-    out: Path, *, patients: int = EXAMPLE_PATIENTS, seed: int = 0, workers: int = 0
+    out: Path,
+    *,
+    patients: int = EXAMPLE_PATIENTS,
+    seed: int = 0,
+    workers: int = 0,
+    lateral: float = 0.0,
+    depth_said: float = 0.0,
 ) -> None:
     """Generates the study beside `out` and swaps it in: a cut-off run leaves `out` as it was.
 
@@ -25,9 +31,10 @@ def regenerate(
         patients: of all splits.
         seed: another seed, another study.
         workers: processes; 0: one a core. The bytes do not depend on it.
+        lateral, depth_said: as `PhantomConfig.lateral_view` and `depth_said`.
 
     Raises:
-        ConfigError: fewer than 3 patients, or workers below 0.
+        ConfigError: fewer than 3 patients, workers below 0, a share outside [0, 1].
         DataError: `out` holds something that is no synthetic study.
         OSError: the folder cannot be written.
     """
@@ -47,7 +54,7 @@ def regenerate(
         new = Path(scratch) / "new"
         write_study(
             new,
-            PhantomConfig(seed=seed),
+            PhantomConfig(seed=seed, lateral_view=lateral, depth_said=depth_said),
             num_patients=patients,
             fractions=EXAMPLE_FRACTIONS,
             workers=workers or cores(),

@@ -42,6 +42,11 @@ class Study:
         return FIRST_STUDY + STUDIES_RESERVED * self.patient + self.number
 
     @property
+    def images(self) -> range:
+        """The numbers of its images: frontal ones, then the lateral."""
+        return range(self.num_images + self.lateral)
+
+    @property
     def present(self) -> Mapping[str, Finding]:
         return {finding.name: finding for finding in self.findings}
 

@@ -16,6 +16,7 @@ from localmi.data.images import read_image
 from localmi.errors import DataError
 from localmi.phantom.image import render
 from localmi.phantom.latents import FIRST_STUDY, STUDIES_RESERVED, sample_study
+from localmi.phantom.lateral import render_lateral
 from localmi.phantom.read import Truth
 from localmi.phantom.tables import dicom_id
 from localmi.phantom.write import JPEG_QUALITY
@@ -42,14 +43,19 @@ def redraw(
     """
     config = truth.config
     study = sample_study(config, *divmod(int(study_id) - FIRST_STUDY, STUDIES_RESERVED))
-    names = [dicom_id(config, study, number) for number in range(study.num_images)]
+    names = [dicom_id(config, study, number) for number in study.images]
     if image_id not in names or without not in ("", *study.present):
         raise DataError(
             f"No image {image_id} with {without or 'no change'!r} in study {study_id}: it has the "
             f"images {names} and the findings {list(study.present)}."
         )
     kept = tuple(finding for finding in study.findings if finding.name != without)
-    drawn = render(replace(study, findings=kept), config, names.index(image_id)).image
+    changed, number = replace(study, findings=kept), names.index(image_id)
+    drawn = (
+        render_lateral(changed, config)
+        if number == study.num_images
+        else render(changed, config, number)
+    ).image
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "image.jpg"
         Image.fromarray(drawn).save(path, quality=JPEG_QUALITY)

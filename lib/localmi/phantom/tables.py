@@ -90,6 +90,7 @@ def columns(config: PhantomConfig) -> dict[str, tuple[str, ...]]:
     }
 
 
+VIEW_MEANING = {"AP": "antero-posterior", "PA": "postero-anterior", "LATERAL": "lateral"}
 FIRST_DAY = datetime.date(2100, 1, 1)  # dates are invented, in the years MIMIC moves its own to
 
 
@@ -115,24 +116,24 @@ def study_times(config: PhantomConfig, study: Study) -> Row:
 def image_rows(
     config: PhantomConfig, study: Study, number: int, split: str, shape: tuple[int, int]
 ) -> dict[str, Row]:
-    """File -> the row that one image adds to it."""
+    """File -> the row that one image adds to it; edema is graded in frontal ones."""
     ids: Row = {
         "dicom_id": dicom_id(config, study, number),
         "subject_id": study.subject_id,
         "study_id": study.study_id,
     }
-    from_front = study.view == "AP"
+    view = "LATERAL" if number == study.num_images else study.view
     metadata: Row = {
-        "PerformedProcedureStepDescription": f"CHEST ({study.view})",
-        "ViewPosition": study.view,
+        "PerformedProcedureStepDescription": f"CHEST ({view})",
+        "ViewPosition": view,
         "Rows": shape[0],
         "Columns": shape[1],
-        "ProcedureCodeSequence_CodeMeaning": f"CHEST ({study.view})",
-        "ViewCodeSequence_CodeMeaning": "antero-posterior" if from_front else "postero-anterior",
-        "PatientOrientationCodeSequence_CodeMeaning": "Recumbent" if from_front else "Erect",
+        "ProcedureCodeSequence_CodeMeaning": f"CHEST ({view})",
+        "ViewCodeSequence_CodeMeaning": VIEW_MEANING[view],
+        "PatientOrientationCodeSequence_CodeMeaning": "Recumbent" if view == "AP" else "Erect",
     }
     rows = {METADATA: ids | metadata | study_times(config, study), SPLIT: ids | {"split": split}}
-    if split == "test":
+    if split == "test" and view != "LATERAL":
         rows[CONSENSUS] = ids | {"edema_severity": edema_seen(study)}
     return rows
 

@@ -25,6 +25,7 @@ from localmi.phantom.card import data_card
 from localmi.phantom.config import FINDINGS, PhantomConfig
 from localmi.phantom.labels import Row
 from localmi.phantom.latents import Study, num_studies, sample_study, stream
+from localmi.phantom.lateral import render_lateral
 from localmi.phantom.report import compose_report
 from localmi.phantom.statements import check_config
 from localmi.phantom.tables import (
@@ -137,7 +138,7 @@ def _write_patient(out: Path, config: PhantomConfig, patient: int, split: str) -
         record.rows[SENTENCES] += sentence_rows(study, report)
         for name, row in study_rows(study, report, split).items():
             record.rows[name].append(row)
-        for image in range(study.num_images):
+        for image in study.images:
             _write_image(record, folder / f"s{study.study_id}", config, study, image, split)
     return record
 
@@ -150,7 +151,9 @@ def _write_image(
     number: int,
     split: str,
 ) -> None:
-    rendering = phantom_image.render(study, config, number)
+    lateral = number == study.num_images
+    render = render_lateral if lateral else partial(phantom_image.render, number=number)
+    rendering = render(study, config)
     name = dicom_id(config, study, number)
     Image.fromarray(rendering.image).save(folder / f"{name}.jpg", quality=JPEG_QUALITY)
     record.masks.update({f"{name}/{key}": mask for key, mask in rendering.masks.items()})

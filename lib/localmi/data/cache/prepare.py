@@ -5,6 +5,7 @@ Taught in 13_preparing_mimic_cxr.
 
 import shutil
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -60,6 +61,7 @@ def prepare(
     *,
     source: Source = "auto",
     reports_dir: Path | str | None = None,
+    views: Sequence[str] = ("AP", "PA"),
     image_size: int = 256,
     workers: int = 0,
     leaks: Leaks = "refuse",
@@ -76,7 +78,9 @@ def prepare(
             image of the sample can be used.
     """
     workers = workers or cores()
-    pairs = read_pairs(data_dir, source, reports_dir=reports_dir, leaks=leaks, progress=True)
+    pairs = read_pairs(
+        data_dir, source, reports_dir=reports_dir, views=views, leaks=leaks, progress=True
+    )
     print(describe_pairs(pairs))
     if dry_run:
         needs = estimate_needs(pairs, out, image_size=image_size, workers=workers)
