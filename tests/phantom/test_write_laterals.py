@@ -10,13 +10,15 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from localmi.__main__ import app
-from localmi.data.cache.cache import open_cache
+from localmi.data.batches import SplitData
+from localmi.data.cache.cache import build_cache, open_cache
 from localmi.data.images import read_image
+from localmi.data.sources.pairs import read_pairs
 from localmi.errors import ConfigError
-from localmi.phantom.config import WITH_DEPTH, PhantomConfig
+from localmi.phantom.config import FINDINGS, WITH_DEPTH, PhantomConfig
 from localmi.phantom.latents import Study, num_studies, sample_study
 from localmi.phantom.lateral import render_lateral
-from localmi.phantom.read import Truth, read_truth
+from localmi.phantom.read import Truth, finding_sentences, read_truth
 from localmi.phantom.redraw import redraw
 from localmi.phantom.tables import CONSENSUS, METADATA, dicom_id
 from localmi.phantom.truth import true_mi
@@ -141,6 +143,21 @@ def test_the_cache_has_the_views_that_are_asked_for(
     )
     assert len(manifest) - len(shown) == sum(study.num_images for study in STUDIES)
     assert ("view LATERAL" in done.output) != laterals
+
+
+def test_a_sentence_is_shown_in_a_frontal_image(
+    folder: Path, tmp_path: Path, truth: Truth
+) -> None:
+    views = ("AP", "PA", "LATERAL")
+    build_cache(read_pairs(folder, views=views), tmp_path / "c", image_size=32)
+    data = SplitData(open_cache(tmp_path / "c"), "train")
+    spoken = finding_sentences(truth, data)
+    shown = data.manifest.iloc[spoken["image"]]["view"]
+    assert "LATERAL" in {*data.manifest["view"]}
+    assert {*shown} <= {"AP", "PA"}
+    assert {*spoken["study_id"]} >= {str(each.study_id) for each in STUDIES if each.lateral} & {
+        *data.manifest["study_id"]
+    } & {*truth.sentences.loc[truth.sentences["finding"].isin(FINDINGS), "study_id"]}
 
 
 def test_impossible_shares_are_refused_before_anything_is_written(tmp_path: Path) -> None:

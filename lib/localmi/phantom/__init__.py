@@ -8,6 +8,7 @@ __getattr__, __dir__, __all__ = exports(
         "config": "PhantomConfig ReportNoise",
         "latents": "Finding Study",
         "image": "render",
+        "lateral": "render_lateral",
         "report": "compose_report",
         "truth": "true_mi",
         "oracle": "oracle_scores",

@@ -31,6 +31,7 @@ REGEX = f"{SEVERITY}/regex_report_edema_severity.csv"
 EXPERT = f"{SEVERITY}/expert_report_edema_severity.csv"
 CONSENSUS = f"{SEVERITY}/consensus_image_edema_severity.csv"
 SENTENCES, LATENTS = "truth/sentences.csv", "truth/latents.csv"
+LATERAL = "LATERAL"  # its view position
 MASKS, SUMMARY = "truth/masks.npz", "truth/truth.json"
 
 COLUMNS: dict[str, tuple[str, ...]] = {
@@ -90,7 +91,7 @@ def columns(config: PhantomConfig) -> dict[str, tuple[str, ...]]:
     }
 
 
-VIEW_MEANING = {"AP": "antero-posterior", "PA": "postero-anterior", "LATERAL": "lateral"}
+VIEW_MEANING = {"AP": "antero-posterior", "PA": "postero-anterior", LATERAL: "lateral"}
 FIRST_DAY = datetime.date(2100, 1, 1)  # dates are invented, in the years MIMIC moves its own to
 
 
@@ -122,7 +123,7 @@ def image_rows(
         "subject_id": study.subject_id,
         "study_id": study.study_id,
     }
-    view = "LATERAL" if number == study.num_images else study.view
+    view = LATERAL if number == study.num_images else study.view
     metadata: Row = {
         "PerformedProcedureStepDescription": f"CHEST ({view})",
         "ViewPosition": view,
@@ -133,7 +134,7 @@ def image_rows(
         "PatientOrientationCodeSequence_CodeMeaning": "Recumbent" if view == "AP" else "Erect",
     }
     rows = {METADATA: ids | metadata | study_times(config, study), SPLIT: ids | {"split": split}}
-    if split == "test" and view != "LATERAL":
+    if split == "test" and view != LATERAL:
         rows[CONSENSUS] = ids | {"edema_severity": edema_seen(study)}
     return rows
 
