@@ -96,7 +96,7 @@ def build_lateral(
     }
     both = np.maximum(lungs["left"], lungs["right"])
     heart = draw(frame, [Shape(sagittal.heart_outline(anatomy, pose, enlarged))])
-    middle = mediastinum(frame, anatomy, pose, heart)
+    middle = mediastinum(frame, anatomy, heart)
     y = frame.grid[1]
     half = CM_PER_UNIT * np.minimum(parts.wall(anatomy, pose, y), 0.66 * anatomy.width)
     air = sum(np.maximum(half * depth(frame, lungs[side], 0.30) - middle, 0) for side in SIGN)
@@ -117,7 +117,7 @@ def build_lateral(
     )
 
 
-def mediastinum(frame: Frame, anatomy: Anatomy, pose: Pose, heart: Array) -> Array:
+def mediastinum(frame: Frame, anatomy: Anatomy, heart: Array) -> Array:
     """Half the width, in cm, of what lies between the lungs."""
     x, y = frame.grid
     wide = cage(anatomy)
@@ -226,8 +226,8 @@ def spine(frame: Frame, anatomy: Anatomy) -> Array:
     phase = np.cos((y + 0.25 * (x - middle)) * np.float32(2 * np.pi / 0.118))
     along = x - middle
     body = smoothstep(size - 0.006 * phase - np.abs(along), -0.008, 0.014)
-    discs = 1 - 0.55 * smoothstep(phase, 0.62, 0.95)
+    discs = 1 - 0.45 * smoothstep(phase, 0.62, 0.95)
     plates = smoothstep(phase, 0.25, 0.55) * smoothstep(-phase, -0.85, -0.55)
     arch = smoothstep(0.05 - np.abs(along - 0.135), 0, 0.03) * smoothstep(-phase, -0.3, 0.8)
     process = smoothstep(0.07 - np.abs(along - 0.20), 0, 0.04) * smoothstep(-phase, 0.3, 1.0)
-    return 1.05 * body * (discs + 0.3 * plates) + 0.6 * arch + 0.35 * process
+    return 0.95 * body * (discs + 0.3 * plates) + 0.6 * arch + 0.35 * process

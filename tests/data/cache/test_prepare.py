@@ -200,6 +200,7 @@ def test_every_option_of_the_command_reaches_the_work(monkeypatch: pytest.Monkey
     monkeypatch.setattr(preparation, "prepare", remember)
     words = {"--data-dir": "a", "--out": "b", "--source": "csv", "--reports": "c"}
     words |= {"--image-size": "9", "--workers": "2", "--leaks": "reject"}
+    words |= {"--views": "AP, PA,LATERAL,LL"}
     done = CliRunner().invoke(app, ["prepare", *chain(*words.items()), "--dry-run"])
     assert done.exit_code == 0, done.output
     assert asked == {
@@ -207,6 +208,7 @@ def test_every_option_of_the_command_reaches_the_work(monkeypatch: pytest.Monkey
         "out": Path("b"),
         "source": "csv",
         "reports_dir": Path("c"),
+        "views": ["AP", "PA", "LATERAL", "LL"],
         "image_size": 9,
         "workers": 2,
         "leaks": "reject",

@@ -82,6 +82,8 @@ def test_views_are_a_parameter(tmp_path: Path) -> None:
     assert pairs.table["image_id"].tolist() == ["aa-1"]
     with pytest.raises(DataError, match="no image with ViewPosition XX"):
         read_pairs(tmp_path, views=("XX",))
+    with pytest.raises(DataError, match="ViewPosition LATERL. Views are AP, PA, LATERAL, LL,"):
+        read_pairs(tmp_path, views=("AP", "PA", "LATERL"))
 
 
 @pytest.mark.parametrize("inside", ["", "files"])

@@ -149,6 +149,11 @@ def _read_images(
     """image_id, study_id, patient_id, view, split of the wanted images; rejected; left out."""
     path, split_path = _needed(data_dir, METADATA), _needed(data_dir, SPLIT)
     table = _read_ids(path, "ViewPosition")
+    if unheard := sorted({*views} - {*KNOWN_VIEWS, "", *table["view"]}):
+        raise DataError(
+            f"{path} has no image with ViewPosition {' or '.join(unheard)}."
+            f" Views are {', '.join(KNOWN_VIEWS)}."
+        )
     split = _read_ids(split_path, "split").assign(
         split=lambda rows: split_names(rows["split"], split_path)
     )
