@@ -82,6 +82,13 @@ def partners(groups: np.ndarray) -> np.ndarray:
     return found
 
 
+def draw_texts(group: np.ndarray, number: int, rng: np.random.Generator) -> np.ndarray:
+    """So many of the texts of a study at random, each once; fewer where it has fewer."""
+    if number == 1:
+        return rng.choice(group, size=1)
+    return rng.choice(group, size=min(number, len(group)), replace=False)
+
+
 Statistic = Callable[[np.ndarray], np.ndarray]
 """A statistic of weighted rows: weights [R, n] -> [R] values, NaN where there is none (a class is
 missing). A resample is a row of weights, how often each image was drawn; see

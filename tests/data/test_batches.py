@@ -208,6 +208,53 @@ def test_all_sentences_come_with_their_owners(make_cache) -> None:
     assert batch.text_study.tolist() == [2, 2, 0, 0, 0, 1]
 
 
+def test_several_sentences_are_drawn_once_each(make_cache) -> None:
+    """As many as are asked for, or as there are; one is drawn as it always was."""
+    reports = [[f"Sentence {k} of {n}." for k in range(n)] for n in (1, 2, 5)]
+    data = SplitData(make_cache(*[(str(len(r)), r, 2) for r in reports]), "train")
+    index, seen = np.arange(len(data)), Counter()
+    for seed in range(200):
+        batch = data.batch(index, np.random.default_rng(seed), several=3)
+        assert np.bincount(batch.owner).tolist() == [1, 1, 2, 2, 3, 3]
+        for image in range(len(data)):
+            texts = batch.text[batch.owner == image].tolist()
+            assert len(set(texts)) == len(texts)
+            assert set(texts) <= set(data.text_ids[data.study[image]].tolist())
+        seen.update(batch.text[batch.owner >= 4].tolist())
+        one, other = (
+            data.batch(index, np.random.default_rng(seed), **how) for how in ({}, {"several": 1})
+        )
+        assert_equal(one, other)
+    assert len(seen) == 5
+    assert all(180 < count < 300 for count in seen.values())  # 240 expected, sd 10
+    drawn = TrainingBatches(data, size=6, seed=0, several=3)[0]
+    assert len(drawn.text) == 12
+
+
+def test_a_set_of_sentences_is_one_text(make_cache) -> None:
+    texts = ["One.", "Two."]
+    cache = make_cache(
+        ("a", texts, 2), ("b", texts[::-1]), ("c", ["Two."]), ("d", ["Two.", "Six."])
+    )
+    data = SplitData(cache, "train")
+    batch = data.batch(np.arange(5), np.random.default_rng(0), several=2)
+    sets = batch.in_sets()
+    assert sets.owner.tolist() == [0, 1, 2, 3, 4]
+    assert sets.text_study.tolist() == data.study.tolist()
+    assert sets.text[:3].tolist() == [sets.text[0]] * 3  # whatever the order of the draw
+    assert len(set(sets.text[2:].tolist())) == 3  # part of another set is another set
+    allowed = may_mismatch(sets.image_study, sets.text_study, sets.text)
+    assert not allowed[:3, :3].any()
+    assert allowed[3:, :3].all()
+    assert may_mismatch(sets.image_study, sets.text_study, sets.text, same_text=True)[2, 0]
+    moved, kept = batch.shuffled()
+    apart = moved.in_sets()
+    assert kept.all()
+    assert sorted(apart.owner.tolist()) == [0, 1, 2, 3, 4]
+    assert (apart.image_study[apart.owner] != apart.text_study).all()
+    assert apart.text.tolist() == sets.text.tolist()
+
+
 def test_a_report_is_one_text(make_cache) -> None:
     cache = make_cache(("a", ["One.", "Two."]), ("b", ["Three."]))
     data = SplitData(cache, "train", unit="report")

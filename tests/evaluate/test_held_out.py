@@ -70,6 +70,21 @@ def test_the_interval_covers_the_truth_as_often_as_it_says(bound: str) -> None:
     assert 0.6 < width / np.std(values) < 1.6
 
 
+def test_of_several_sentences_the_scores_are_added_up() -> None:
+    """Independent symbols, a sentence of each: their nats add up to what the truth has of both."""
+    first, second = oracle(4000), oracle(4000, seed=1)
+    texts = [(a[0], SYMBOLS + b[0]) for a, b in zip(first.text_ids, second.text_ids, strict=True)]
+    both = split_of(torch.cat([first.scores, second.scores], dim=1), texts)
+    how = {"bound": "infonce", "batch_size": 400, "rounds": 12}
+    found = held_out_bound(both, sentences=2, **how).bound
+    assert found.value == pytest.approx(2 * MI, abs=0.08)
+    assert held_out_bound(both, sentences=9, **how).bound == found  # there are no more
+    control = held_out_bound(both, sentences=2, shuffled=True, **how).bound
+    assert control.value < 0
+    nothing = split_of(torch.zeros_like(both.scores), texts)
+    assert held_out_bound(nothing, sentences=2, shuffled=True, **how).bound.value == 0
+
+
 @pytest.mark.parametrize("direction", ["image_to_text", "text_to_image", "symmetric"])
 @pytest.mark.parametrize("batch_size", [10, 32])
 def test_infonce_never_exceeds_its_cap(direction: str, batch_size: int) -> None:

@@ -305,6 +305,50 @@ def test_chosen_regions_score_as_they_do_among_all(name: str) -> None:
     assert_same(gradients(found, x, y, *parameters), gradients(expected, x, y, *parameters))
 
 
+def attended_loop(critic: Critic, x: Tensor, y: Tensor) -> Tensor:
+    """One pair at a time: the mean of its maximum and of what its weighted region scores."""
+    rows = []
+    for image in range(len(x)):
+        row = []
+        for text in range(len(y)):
+            f = torch.stack([critic(region, y)[text] for region in x[image]])
+            weights = f.exp() / f.exp().sum()
+            region = sum(w * one for w, one in zip(weights, x[image], strict=True))
+            row.append((f.max() + critic(region, y)[text]) / 2)
+        rows.append(torch.stack(row))
+    return torch.stack(rows)
+
+
+@pytest.mark.parametrize("name", CRITICS)
+def test_attention_equals_the_loop_in_value_and_gradient(name: str) -> None:
+    critic = a_critic(name)
+    x, y = features(3, 5)
+    scores = critic(x, y)
+    found = critic.attend(x, y, scores, scores.amax(dim=1))
+    expected = attended_loop(critic, x, y)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-9)
+    parameters = list(critic.parameters())
+    assert_same(gradients(found, x, y, *parameters), gradients(expected, x, y, *parameters))
+
+
+@pytest.mark.parametrize("name", CRITICS)
+def test_attention_knows_no_order_and_no_match(name: str) -> None:
+    """Other orders of regions change nothing, of images and texts the order of the scores; and
+    of one region it is the score."""
+    critic = a_critic(name)
+    x, y = features(3, 5)
+
+    def attended(x: Tensor, y: Tensor) -> Tensor:
+        scores = critic(x, y)
+        return critic.attend(x, y, scores, scores.amax(dim=1))
+
+    found = attended(x, y)
+    for turned in (attended(x.roll(2, dims=1), y), attended(x[[2, 0, 1]], y)[[1, 2, 0]]):
+        torch.testing.assert_close(turned, found)
+    torch.testing.assert_close(attended(x, y.roll(1, dims=0)), found.roll(1, dims=1))
+    torch.testing.assert_close(attended(x[:, :1], y), critic(x[:, 0], y))
+
+
 def test_winners_only_has_the_gradient_of_the_max() -> None:
     critic = a_critic("concat")
     x, y = features(3, 5)
@@ -388,6 +432,8 @@ def test_wrong_dimensions_are_named(name: str) -> None:
         critic(x, y.reshape(2, 2, DIM_Y))
     with pytest.raises(ConfigError, match=r"equal leading shapes, found \[3, 6\] and \[4, 9\]"):
         critic.paired(x, y)
+    with pytest.raises(ConfigError, match="text features"):
+        critic.attend(x[:, None], y[:, :8], torch.zeros(3, 1, 4), torch.zeros(3, 4))
     with pytest.raises(ConfigError, match="image features"):
         critic.chosen(x[:, :5], y, torch.zeros(3, 4, dtype=torch.int64))
 

@@ -104,6 +104,17 @@ def test_regions_are_selected_once_an_image_where_the_reading_allows(  # type: i
     assert selected == [6 if reading in ("positive_argmax", "matched_max") else 3]
 
 
+def test_attention_has_the_soft_maximum_once_an_image(features) -> None:  # type: ignore[no-untyped-def]
+    critic, regions, sentences, owner = features
+    scores = critic(regions, sentences)
+    best = select_regions(scores, "soft", 0.3)
+    expected = critic.attend(regions, sentences, scores, best)[owner]
+    for objective in (LocalMI("attention"), build_objective("local", region_select="attention")):
+        found = objective.scores(critic, regions, sentences, owner, temperature=0.3)
+        torch.testing.assert_close(found, expected)
+    assert (expected - best[owner]).abs().max() > 1e-3
+
+
 def test_winners_only_takes_its_own_route(features, monkeypatch) -> None:  # type: ignore[no-untyped-def]
     critic, regions, sentences, owner = features
     chosen: list[torch.Size] = []

@@ -35,7 +35,7 @@ def test_the_defaults_are_those_of_the_method() -> None:
         ({"bound": "ksg"}, r"bound: .*'infonce', 'mine', 'dv'.*'ksg'"),
         ({"direction": "upwards"}, r"direction: .*'image_to_text'"),
         ({"region_select": "max"}, r"region_select: .*'per_pair_max'"),
-        ({"sentences": "two"}, r"sentences: .*'one' or 'all'"),
+        ({"sentences": "two"}, r"sentences: .*'one', 'several' or 'all'"),
         ({"precision": "float16"}, r"precision: .*'bfloat16'.*'float16'"),
         ({"device": "tpu"}, r"device: .*'cuda'.*'tpu'"),
         ({"steps": 0}, r"steps: .*greater than or equal to 1.*found 0"),  # out of range
@@ -73,6 +73,11 @@ def test_the_defaults_are_those_of_the_method() -> None:
         ({"smallest_crop": 0}, r"smallest_crop: .*greater than 0"),
         ({"cells_after": 4, "local_stage": 3}, r"parameters: .*cells_after=4.*local_stage=3"),
         ({"winners_only": True}, r"parameters: .*winners_only needs region_select='per_pair_max'"),
+        ({"sentences_drawn": 1}, r"sentences_drawn: .*or equal to 2"),
+        (
+            {"sentences": "several", "region_select": "matched_max"},
+            r"parameters: .*'several' is a bound, region_select='matched_max' is none",
+        ),
     ],
 )
 def test_a_wrong_parameter_is_named(parameters: dict[str, Any], words: str) -> None:

@@ -58,6 +58,14 @@ def slow_step(
         for image in batch.owner
     ]
     image_study = [int(batch.image_study[image]) for image in batch.owner]
+    if config.sentences == "several":  # an image and a set: the sum over its sentences
+        owner = batch.owner.tolist()
+        sets = list(dict.fromkeys(owner))
+        first = [owner.index(image) for image in sets]
+        members = [[text for text, own in enumerate(owner) if own == image] for image in sets]
+        scores = [[sum(scores[row][text] for text in texts) for texts in members] for row in first]
+        batch = replace(batch, text_study=batch.text_study[first])
+        image_study = [image_study[row] for row in first]
     value = slow_infonce(scores, image_study, batch.text_study.tolist())
     (-value).backward()
     return value.detach()
@@ -69,6 +77,8 @@ def slow_step(
         {},
         {"temperature": 3.0, "temperature_end": 0.1},
         {"sentences": "all", "batch_size": 3},
+        {"sentences": "several", "sentences_drawn": 2},
+        {"sentences": "several", "sentences_drawn": 2, "shuffle_pairs": True},
         {"text_learning_rate": 1e-3},
         {"shuffle_pairs": True},
         {"objective": "global"},
@@ -91,9 +101,11 @@ def test_a_step_equals_one_written_from_the_formulas(
     list(pretraining.run(until=2))  # the third step: nothing is at its beginning any more
     alignment = copy.deepcopy(pretraining.alignment).train()
     alignment.zero_grad()
-    every = config.sentences == "all"
+    several = config.sentences_drawn if config.sentences == "several" else 1
+    how: dict[str, Any] = {"every": config.sentences == "all", "several": several}
     data = pretraining.train_data
-    batch = TrainingBatches(data, size=config.batch_size, seed=0, every=every)[2]
+    batch = TrainingBatches(data, size=config.batch_size, seed=0, **how)[2]
+    assert len(batch.text) > config.batch_size or not (how["every"] or several > 1)
     if config.shuffle_pairs:
         batch, _ = batch.shuffled()
     start, end = config.temperature, config.temperature_end

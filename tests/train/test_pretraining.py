@@ -14,7 +14,7 @@ from localmi.data.batches import SplitData, normalise
 from localmi.data.cache.cache import Cache
 from localmi.errors import ConfigError, NoNegativesError, StudyLeakError, TrainingError
 from localmi.evaluate.held_out import held_out_bound
-from localmi.mi.critics import BilinearCritic, ConcatCritic, SeparableCritic
+from localmi.mi.critics import BilinearCritic, ConcatCritic, Critic, SeparableCritic
 from localmi.model.alignment import Alignment, GlobalMI, LocalMI
 from localmi.model.text import TextEncoder
 from localmi.names import Bound
@@ -322,6 +322,23 @@ def test_scores_of_a_split_equal_a_loop(build, tiny_cache) -> None:
                 )
 
 
+def test_attention_is_measured_by_what_was_trained(build, tiny_cache) -> None:
+    """Of the same weights: the mean of the hard max, which all others report, and of the attended
+    regions; the winners are the same, of the maps as of the attention."""
+    run, hard = build(region_select="attention"), build(region_select="soft")
+    data = SplitData(tiny_cache, "test")
+    pixels, texts = normalise(data.images(np.arange(len(data)))), run.encode_texts(data.texts)
+    regions = run.alignment.eval().image_encoder.regions(pixels).detach()
+    both = zip(run.score_split(data, images_at_once=4), hard.score_split(data), strict=True)
+    for (found, other), critic in zip(both, (run.alignment.critic, run.control), strict=True):
+        scores = critic(regions, texts)
+        expected = critic.attend(regions, texts, scores, scores.amax(dim=1)).detach()
+        torch.testing.assert_close(found.scores, expected, rtol=1e-4, atol=ROUNDING)
+        assert torch.equal(found.winners, other.winners)
+        torch.testing.assert_close(other.scores, scores.amax(dim=1), rtol=1e-4, atol=ROUNDING)
+        assert (found.scores - other.scores).abs().max() > 10 * ROUNDING
+
+
 def test_a_look_never_holds_the_regions_of_a_whole_split(build, monkeypatch) -> None:
     """Scores of 2 images and 3 texts at a time, and the same result."""
     pretraining = build()
@@ -331,20 +348,22 @@ def test_a_look_never_holds_the_regions_of_a_whole_split(build, monkeypatch) -> 
     alive: list[weakref.ref[Tensor]] = []
     held: list[int] = []
 
-    def watched(images: Tensor, texts: Tensor) -> tuple[Tensor, Tensor]:
+    def watched(critic: Critic, images: Tensor, texts: Tensor) -> Tensor:
         held.append(sum(one() is not None for one in alive))
-        found = region_scores(images, texts)
-        alive.extend(map(weakref.ref, found))
-        return found
+        return reported(critic, images, texts)
 
-    region_scores = pretraining.region_scores
-    monkeypatch.setattr(pretraining, "region_scores", watched)
+    def noted(_: Critic, __: Any, output: Tensor) -> None:
+        scored.append(output.shape)
+        alive.append(weakref.ref(output))
+
+    reported = pretraining._reported
+    monkeypatch.setattr(pretraining, "_reported", watched)
     monkeypatch.setattr(scoring_module, "PAIRS_AT_ONCE", 2 * 16 * 3)
-    critic.register_forward_hook(lambda _, __, output: scored.append(output.shape))
+    critic.register_forward_hook(noted)
     found = pretraining.score_split(data, images_at_once=2)
     assert max(shape.numel() for shape in scored) <= 2 * 16 * 3 < 2 * 16 * len(data.texts)
-    assert len(held) == -(-len(data) // 2) > 2
-    assert max(held) <= 2  # those of the part before, of critic and control
+    assert len(held) > len(scored) == len(alive) >= 2 * -(-len(data) // 2) > 4
+    assert max(held) == 0
     for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one.scores, other.scores, rtol=1e-4, atol=ROUNDING)
         assert torch.equal(one.winners, other.winners)

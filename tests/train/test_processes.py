@@ -92,6 +92,8 @@ CASES: dict[str, dict[str, Any]] = {
     "positive argmax": {"region_select": "positive_argmax", "sentences": "all"},
     "matched max": {"region_select": "matched_max", "sentences": "all"},
     "winners only": {"region_select": "per_pair_max", "winners_only": True},
+    "attention": {"region_select": "attention"},
+    "several sentences": {"sentences": "several", "region_select": "attention"},
     "all sentences": {"sentences": "all", "same_text_is_mismatch": False},
     "one way": {"direction": "image_to_text", "same_text_is_mismatch": False},
     "checkpointing": {"image_checkpointing": True, "sentences": "all"},

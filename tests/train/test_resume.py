@@ -25,6 +25,7 @@ from localmi.train.trained_model import read_config
         {"objective": "global", "learning_rate_end": 0.1},
         {"region_select": "per_pair_max", "winners_only": True, "sentences": "all"},
         {"region_context": "region", "cells_after": 2},
+        {"region_select": "attention", "sentences": "several"},
     ],
     ids=lambda changes: "-".join(changes) or "plain",
 )

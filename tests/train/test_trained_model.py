@@ -53,6 +53,7 @@ KINDS: list[dict[str, Any]] = [
     {"region_context": "region", "cells_after": 1, "seed": 3},
     {"objective": "global", "bound": "mine"},
     {"text_learning_rate": 1e-3},
+    {"region_select": "attention", "sentences": "several"},
     {"image_encoder": "resnet18", "grid": 2, "critic": "separable"},
 ]
 

@@ -16,7 +16,7 @@ from localmi.data.splits import SPLITS
 from localmi.data.tables import counted
 from localmi.errors import DataError, TrainingError, check_name
 from localmi.names import Split, Unit
-from localmi.statistics import partners
+from localmi.statistics import draw_texts, partners
 
 BLOCK = 4096  # images that are neighbours in the cache and stay near each other in an epoch
 MIN_STUDIES = 3  # an image's, the one whose text it is given as a control, one to compare with
@@ -57,6 +57,16 @@ class Batch:
             text=self.text[kept],
         )
         return shuffled, kept
+
+    def in_sets(self) -> "Batch":
+        """The texts of an image as one text: M = the images that have any; `text` is the number of
+        the set in this batch, equal where two sets read the same."""
+        owner, sizes = self.owner.unique_consecutive(return_counts=True)
+        sets = [tuple(sorted(one.tolist())) for one in self.text.split(sizes.tolist())]
+        number = {one: index for index, one in enumerate(dict.fromkeys(sets))}
+        text_study = self.text_study[sizes.cumsum(0) - sizes]  # of the first of each set
+        text = torch.tensor([number[one] for one in sets], dtype=torch.int64)
+        return replace(self, owner=owner, text_study=text_study, text=text)
 
 
 def normalise(images: np.ndarray | Tensor) -> Tensor:
@@ -157,14 +167,15 @@ class SplitData:
         rng: np.random.Generator,
         *,
         every: bool = False,
+        several: int = 1,
         pixels_of: slice = ALL,
     ) -> Batch:
         """These images, each with one text of its study drawn at random, or with every text.
 
-        `pixels_of`: which of the images are read.
+        `several`: so many are drawn, or as many as there are. `pixels_of`: which images are read.
         """
         groups = [self.text_ids[study] for study in self.study[index]]
-        drawn = groups if every else [rng.choice(group, size=1) for group in groups]
+        drawn = groups if every else [draw_texts(group, several, rng) for group in groups]
         owner = np.repeat(np.arange(len(index)), [len(texts) for texts in drawn])
         text = np.concatenate(drawn)
         return Batch(
@@ -209,6 +220,7 @@ class TrainingBatches(Dataset[Batch]):
         size: images a batch.
         seed: of the order and of the texts that are drawn.
         every: every text of a study, not one drawn at random.
+        several: so many texts of a study, not one.
         pixels_of: which of the images of a batch are read.
 
     Raises:
@@ -224,6 +236,7 @@ class TrainingBatches(Dataset[Batch]):
         size: int,
         seed: int,
         every: bool = False,
+        several: int = 1,
         pixels_of: slice = ALL,
     ) -> None:
         if size < 2:
@@ -239,12 +252,18 @@ class TrainingBatches(Dataset[Batch]):
                 "nothing to tell apart. Give it more of both."
             )
         self.data, self.size, self.seed, self.every = data, size, seed, every
-        self._pixels_of = pixels_of
+        self._several, self._pixels_of = several, pixels_of
         self._order = (-1, np.empty(0, np.int64))  # of the last epoch that was asked for
 
     def __getitem__(self, step: int) -> Batch:
         rng = np.random.default_rng([self.seed, 1, step])
-        return self.data.batch(self.rows(step), rng, every=self.every, pixels_of=self._pixels_of)
+        return self.data.batch(
+            self.rows(step),
+            rng,
+            every=self.every,
+            several=self._several,
+            pixels_of=self._pixels_of,
+        )
 
     def rows(self, step: int) -> np.ndarray:
         """The images of a step, as rows of the split: [size]."""

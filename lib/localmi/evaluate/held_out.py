@@ -10,7 +10,7 @@ from torch import Tensor
 from localmi.mi.estimators import caps, reported_terms
 from localmi.mi.scores import may_mismatch
 from localmi.names import Bound, Direction
-from localmi.statistics import Interval, mean_interval, partners
+from localmi.statistics import Interval, draw_texts, mean_interval, partners
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,7 @@ def held_out_bound(
     rounds: int = 50,
     shuffled: bool = False,
     seed: int = 0,
+    sentences: int = 1,
 ) -> HeldOutBound:
     """Mean over `rounds` random batches of held-out images, one text drawn for each.
 
@@ -79,6 +80,7 @@ def held_out_bound(
         direction: of the bounds that compare along rows or columns.
         log_baseline: TUBA's log a, from other pairs.
         batch_size: K of the bound; at most the number of images.
+        sentences: drawn for each image, or as many as its study has; their scores are added up.
 
     Raises:
         ConfigError: unknown bound or direction.
@@ -90,13 +92,14 @@ def held_out_bound(
     terms = reported_terms(bound, direction=direction, log_baseline=log_baseline)
     for _ in range(rounds):
         index = rng.choice(number, size=size, replace=False)
-        texts = np.array([rng.choice(split.text_ids[study]) for study in split.study[index]])
+        texts = [draw_texts(split.text_ids[study], sentences, rng) for study in split.study[index]]
         partner = np.arange(size)
         if shuffled:
             partner[partners(split.study[index])] = np.arange(size)
-        scores = split.scores[torch.from_numpy(index)][:, torch.from_numpy(texts[partner])]
-        study, text = torch.from_numpy(split.study[index]), torch.from_numpy(texts[partner])
-        allowed = may_mismatch(study, study[partner], text, same_text=True)
+        of_batch = split.scores[torch.from_numpy(index)]
+        scores = torch.stack([of_batch[:, texts[one]].sum(dim=1) for one in partner], dim=1)
+        study = torch.from_numpy(split.study[index])
+        allowed = may_mismatch(study, study[partner], torch.arange(size), same_text=True)
         used = (study != study[partner]).numpy() if shuffled else np.full(size, True)
         total[index[used]] += terms(scores, allowed).numpy()[used]
         cap[index[used]] += caps(bound, allowed, direction=direction).numpy()[used]

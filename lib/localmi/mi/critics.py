@@ -90,6 +90,31 @@ class Critic(nn.Module):
         scores: Tensor = self(x, y)  # [A, N, B]
         return scores.gather(1, region[:, None]).squeeze(1)
 
+    def attend(self, x: Tensor, y: Tensor, scores: Tensor, best: Tensor) -> Tensor:
+        """The reading "attention" of the max over regions: a maximum, and what the regions score
+        together, as the text attends to them; the mean of the two.
+
+        After Wang et al. 2022, https://doi.org/10.48550/arXiv.2212.05561, LSE + NL: a soft maximum
+        beside the score of one pooled vector; the order of the regions changes nothing. Ours are
+        the weights: a region weighs e^f, which is how likely the text speaks of it if it speaks
+        of one. So they are learnt with the critic, without parameters of their own. The result
+        knows nothing of who is matched with whom: every bound stays one.
+
+        Args:
+            x: [A, N, Dx], the N regions of A images.
+            y: [B, Dy].
+            scores: [A, N, B], f of all, from `forward`.
+            best: [A, B], their maximum: the soft one in training, the hard one in a report.
+
+        Returns:
+            [A, B], (best + f(sum_n w_n x_n, y)) / 2 with w = softmax_n f(x_n, y).
+
+        Taught in 04_local_mutual_information.
+        """
+        self._check(x, y)
+        pooled = torch.einsum("anb,and->abd", scores.softmax(dim=1).to(x), x)
+        return (best + self._score_paired(pooled, y)) / 2
+
     def constants(self) -> list[nn.Parameter]:
         """Parameters that add the same number to all scores."""
         return []
@@ -99,7 +124,7 @@ class Critic(nn.Module):
         raise NotImplementedError
 
     def _score_paired(self, x: Tensor, y: Tensor) -> Tensor:
-        """[*A, Dx], [*A, Dy] -> [*A]."""
+        """[*A, Dx], [*A, Dy], or [B, Dy] where *A ends in B -> [*A]."""
         raise NotImplementedError
 
     def _check(self, x: Tensor, y: Tensor) -> None:

@@ -3,7 +3,8 @@
 scores[i, n, j] = f(region n of image i, text j); text i belongs to image i. The paper does not
 say what the max does to mismatched pairs, so its four readings stand here side by side. Only
 `per_pair_max` and `soft` leave a critic g(image, text) that knows nothing of who is matched with
-whom: with them every bound stays a bound on I(image; text).
+whom: with them every bound stays a bound on I(image; text). So does "attention", which needs more
+than scores: `Critic.attend`.
 """
 
 import math
@@ -13,9 +14,7 @@ import torch
 from torch import Tensor
 
 from localmi.errors import ConfigError, check_name
-from localmi.names import RegionSelection
-
-BY_MATCH = ("positive_argmax", "matched_max")  # those that need to know who is matched with whom
+from localmi.names import BY_MATCH, RegionSelection
 
 
 def select_regions(

@@ -12,7 +12,7 @@ A further objective is a class here, a row of `OBJECTIVES`, and a name in `local
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, get_args
 
 import torch
 from torch import Tensor, nn
@@ -20,11 +20,11 @@ from torch import Tensor, nn
 from localmi import names
 from localmi.errors import check_name
 from localmi.mi.critics import Critic
-from localmi.mi.selection import BY_MATCH, SELECTIONS, select_regions
+from localmi.mi.selection import select_regions
 from localmi.model.backbone import Backbone
 from localmi.model.image import ImageEncoder
 from localmi.model.text import TextEncoder
-from localmi.names import RegionSelection, Unit
+from localmi.names import BY_MATCH, RegionSelection, Unit
 
 
 def local_scores(
@@ -47,7 +47,7 @@ def local_scores(
         matched: [m], the sentence that each row is matched with, where `owner` [m] is that of
             some sentences only: the result is [m, M].
         region_select: reading of the max over regions; see `localmi.mi.selection`.
-        temperature: of the soft reading.
+        temperature: of the soft maximum, in "soft" and "attention".
 
     Taught in 07_train_local_mi.
     """
@@ -56,6 +56,9 @@ def local_scores(
         return select_regions(
             scores[owner], region_select, temperature=temperature, matched=matched
         )
+    if region_select == "attention":
+        best = select_regions(scores, "soft", temperature=temperature)
+        return critic.attend(regions, sentences, scores, best)[owner]
     return select_regions(scores, region_select, temperature=temperature)[owner]
 
 
@@ -193,7 +196,7 @@ def build_objective(
         ConfigError: unknown name, or reading of the max.
     """
     check_name("objective", name, OBJECTIVES)
-    check_name("region selection", region_select, SELECTIONS)
+    check_name("region selection", region_select, get_args(RegionSelection))
     return OBJECTIVES[name](region_select=region_select, winners_only=winners_only)
 
 

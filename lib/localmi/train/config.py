@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pydantic import Field, PositiveInt, model_validator
 
@@ -25,10 +25,11 @@ class TrainConfig(Configuration):
     objective: names.Objective = "local"
     bound: names.Bound = "infonce"
     direction: names.Direction = "symmetric"  # what is compared with what; both ways
-    region_select: names.RegionSelection = "soft"
+    region_select: names.RegionSelection = "soft"  # how the max over regions is read
     temperature: float = Field(1.0, gt=0)  # of the soft selection at the first step
     temperature_end: float = Field(1.0, gt=0)  # at the last step; near 0: the hard maximum
-    sentences: Literal["one", "all"] = "one"  # of a report, in a step; "all": no bound
+    sentences: names.Sentences = "one"  # of a report, in a step; "all": no bound
+    sentences_drawn: int = Field(3, ge=2)  # of a report as one text, where these are "several"
     same_text_is_mismatch: bool = False  # of another study, though it reads the same
     shuffle_pairs: bool = False  # the control: image and text of different studies
     mine_decay: float = Field(0.99, ge=0, lt=1)  # of the moving average in MINE
@@ -134,6 +135,11 @@ class TrainConfig(Configuration):
     def _fits_together(self) -> Self:
         if self.winners_only and self.region_select != "per_pair_max":
             raise ValueError("winners_only needs region_select='per_pair_max', the hard max")
+        if self.sentences == "several" and self.region_select in names.BY_MATCH:
+            raise ValueError(
+                f"sentences='several' is a bound, region_select={self.region_select!r} is none: "
+                "take 'soft', 'attention' or 'per_pair_max'"
+            )
         if self.compile and self.image_checkpointing:
             raise ValueError("compile does not take image_checkpointing: use one of the two")
         if self.cells_after > self.local_stage:

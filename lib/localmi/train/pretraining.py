@@ -84,6 +84,7 @@ class Pretraining(ScoringNetworks):
             size=config.batch_size,
             seed=config.seed,
             every=config.sentences == "all",
+            several=config.sentences_drawn if config.sentences == "several" else 1,
             pixels_of=self.processes.share(config.batch_size),
         )
         self.workers = workers
@@ -136,12 +137,7 @@ class Pretraining(ScoringNetworks):
         batch = self.batches[self.step] if batch is None else batch
         if self.config.shuffle_pairs:
             batch, _ = batch.shuffled()
-        allowed = may_mismatch(
-            batch.image_study[batch.owner],
-            batch.text_study,
-            batch.text,
-            same_text=self.config.same_text_is_mismatch,
-        )  # [M, M]
+        allowed = self._allowed(batch, same_text=self.config.same_text_is_mismatch)  # [M, M]
         if not allowed.any():
             self.step += 1
             return None
@@ -191,7 +187,16 @@ class Pretraining(ScoringNetworks):
         return self.processes.gather(self.training_texts(own), holders)
 
     def _scores(self, critic: Critic, images: Tensor, texts: Tensor, owner: Tensor) -> Tensor:
-        """[M, M], the matched pairs on the diagonal; each process scores its own images."""
+        """[M, M], the matched pairs on the diagonal; each process scores its own images.
+
+        With several sentences [B, B], of images and sets: a set is a text like any other, scored
+        by the sum over its sentences, and drawn without a look at the image. So what is maximised
+        is a bound on I(image; set).
+        """
+        sizes: list[int] = []  # of the sets
+        if self.config.sentences == "several":
+            owner, counts = owner.unique_consecutive(return_counts=True)
+            sizes = counts.tolist()
         holders = self.processes.holders(self.config.batch_size)[owner]  # of each row, [M]
         rows = (holders == self.processes.rank).nonzero().flatten()
         first = self.processes.share(self.config.batch_size).start
@@ -203,7 +208,15 @@ class Pretraining(ScoringNetworks):
             matched=rows,
             temperature=annealed_temperature(self.config, self.step),
         )
+        if sizes:
+            own = torch.stack([one.sum(dim=1) for one in own.split(sizes, dim=1)], dim=1)
         return self.processes.gather(own, holders, alike=True)
+
+    def _allowed(self, batch: Batch, *, same_text: bool) -> Tensor:
+        """`may_mismatch` of a batch, or of its sets."""
+        pairs = batch.in_sets() if self.config.sentences == "several" else batch
+        study = pairs.image_study[pairs.owner]
+        return may_mismatch(study, pairs.text_study, pairs.text, same_text=same_text)
 
     def _read(self, values: list[tuple[int, Tensor | None]]) -> list[tuple[int, float]]:
         """The bounds of some steps in nats: all that they copy from the device.
@@ -228,12 +241,7 @@ class Pretraining(ScoringNetworks):
         shuffled, kept = batch.shuffled()
         with autocast(self.device, self.dtype):
             scores = self._scores(self.control, images, texts[kept], shuffled.owner)
-        allowed = may_mismatch(
-            shuffled.image_study[shuffled.owner],
-            shuffled.text_study,
-            shuffled.text,
-            same_text=True,
-        )
+        allowed = self._allowed(shuffled, same_text=True)
         try:
             bound = self.control_estimator.maximised(scores, allowed)
         except NoNegativesError:  # two studies, shuffled, leave no third one to compare with

@@ -1,7 +1,7 @@
 """What the networks of a run say of a split: scores of regions and texts, the held-out bound."""
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from localmi.data.batches import SplitData, normalise
 from localmi.data.cache.cache import Cache
 from localmi.errors import ConfigError, NoNegativesError
 from localmi.evaluate.held_out import SplitResult, SplitScores, best_region, held_out_bound
+from localmi.mi.critics import Critic
 from localmi.mi.estimators import EstimatorInTraining
 from localmi.model.batch_norm import synchronise
 from localmi.names import Bound
@@ -21,6 +22,8 @@ from localmi.train.networks import build_alignment, compute_as_configured, objec
 from localmi.train.text_features import TextFeatures
 
 PAIRS_AT_ONCE = 2**19  # regions x texts in a look: the paper's critic needs 3 GB for them on a GPU
+# Of a critic, features [b, N, D] and texts [t, E]: [b, any, t].
+Look = Callable[[Critic, Tensor, Tensor], Tensor]
 
 
 class ScoringNetworks:
@@ -127,9 +130,10 @@ class ScoringNetworks:
     def score_split(
         self, data: SplitData, *, images_at_once: int = 32
     ) -> tuple[SplitScores, SplitScores]:
-        """Every image of a split against every distinct text of it, by the hard max over regions.
+        """Every image of a split against every distinct text of it, by the hard max over regions;
+        a critic that was trained by attention, by the mean of that and of the attended regions.
 
-        Of all regions only the scores of `images_at_once` images are held.
+        Of no region scores are held for longer than they are looked at.
 
         Returns:
             Scores of the critic, and of the control: the critic of the shuffled pairs.
@@ -148,9 +152,12 @@ class ScoringNetworks:
             for _ in range(2)
         )
         mine = np.arange(len(data))[self.processes.share(len(data))]
-        for part, *both in self._scores_in_parts(data, data.texts, mine, images_at_once):
+        features = self.encode_texts(data.texts)
+        for part in in_parts(mine, images_at_once):
+            both = self._scored(data.images(part), features, self._reported)
             for found, scores in zip((own, control), both, strict=True):
-                found.scores[part], found.winners[part] = best_region(scores)
+                found.scores[part], winners = scores.unbind(1)
+                found.winners[part] = winners.to(torch.int16)
         for found in (own, control):  # each process has filled rows of its own
             self.processes.sum_in_place(found.scores)
             self.processes.sum_in_place(found.winners.view(torch.uint8))
@@ -160,20 +167,12 @@ class ScoringNetworks:
         self, data: SplitData, texts: list[str], *, images_at_once: int = 32
     ) -> tuple[Tensor, Tensor]:
         """`region_scores` of all images of a split: twice [n, N, T], for few texts."""
-        every = np.arange(len(data))
-        _, *found = zip(*self._scores_in_parts(data, texts, every, images_at_once), strict=True)
-        own, control = map(torch.cat, found)
+        features, every = self.encode_texts(texts), np.arange(len(data))
+        parts = in_parts(every, images_at_once)
+        found = [self.region_scores(data.images(part), features) for part in parts]
+        own, control = map(torch.cat, zip(*found, strict=True))
         return own, control
 
-    def _scores_in_parts(
-        self, data: SplitData, texts: list[str], rows: np.ndarray, images_at_once: int
-    ) -> Iterator[tuple[np.ndarray, Tensor, Tensor]]:
-        """These images of a split, some at a time: their rows, and `region_scores` of them."""
-        features = self.encode_texts(texts)
-        for part in np.array_split(rows, -(-len(rows) // images_at_once) or 1):
-            yield part, *self.region_scores(data.images(part), features)
-
-    @torch.no_grad()
     def region_scores(self, images: Tensor, texts: Tensor) -> tuple[Tensor, Tensor]:
         """Scores of every region of images with text features, without gradient.
 
@@ -184,6 +183,19 @@ class ScoringNetworks:
         Returns:
             [b, N, T] float32 of the critic, and of the control; N = 1 if the objective is global.
         """
+        return self._scored(images, texts, lambda critic, *pair: critic(*pair))
+
+    def _reported(self, critic: Critic, features: Tensor, texts: Tensor) -> Tensor:
+        """[b, 2, t]: the scores that are reported, and the numbers of the regions that won."""
+        scores = critic(features, texts).float()
+        best, winners = best_region(scores)
+        if self.config.region_select == "attention":  # what was trained is a bound, and no maximum
+            best = critic.attend(features, texts, scores, best)
+        return torch.stack([best, winners.to(best)], dim=1)
+
+    @torch.no_grad()
+    def _scored(self, images: Tensor, texts: Tensor, how: Look) -> tuple[Tensor, Tensor]:
+        """`how` of these images and all texts, some at a time, by the critic and the control."""
         self.alignment.eval()
         self.control.eval()
         pixels = normalise(images.to(self.device))
@@ -192,7 +204,8 @@ class ScoringNetworks:
             at_once = max(1, PAIRS_AT_ONCE // features.shape[:2].numel())
             own, control = (
                 torch.cat(
-                    [critic(features, some).float().cpu() for some in texts.split(at_once)], -1
+                    [how(critic, features, some).float().cpu() for some in texts.split(at_once)],
+                    -1,
                 )
                 for critic in (self.alignment.critic, self.control)
             )
@@ -201,3 +214,8 @@ class ScoringNetworks:
     def encode_texts(self, texts: list[str]) -> Tensor:
         """Text features of many texts, [T, E], without gradient or dropout."""
         return self.text_features(texts)
+
+
+def in_parts(rows: np.ndarray, at_once: int) -> list[np.ndarray]:
+    """Rows, so many at a time; one part without any where there are none."""
+    return np.array_split(rows, -(-len(rows) // at_once) or 1)
