@@ -96,9 +96,10 @@ class ScoringNetworks:
             self.processes.mean_in_place(one for one in buffers if one.is_floating_point())
 
     def evaluate(self, data: SplitData, *, batch_size: int = 128, rounds: int = 50) -> SplitResult:
-        """The held-out bound of a split by the hard max over regions, in nats, and the control.
+        """The held-out bound of a split by `score_split`, in nats, and the control.
 
-        What is reported is what the bound of the run reports (`mi.estimators`): a critic that was
+        Of each image one text, however many a step takes, so that runs can be compared. What is
+        reported is what the bound of the run reports (`mi.estimators`): a critic that was
         trained by MINE or DV is measured by DV, one trained by InfoNCE by InfoNCE.
 
         Taught in 07_train_local_mi.
