@@ -59,7 +59,7 @@ run_dir = ""  # where results and checkpoints are kept, "" keeps nothing
 resume = False  # go on from the checkpoint in run_dir
 patients = 160  # of the study that is generated to rehearse on
 bound = "infonce"  # infonce, mine, dv, nwj, tuba, interpolated, js, smile or demi
-region_select = "soft"  # soft, per_pair_max, positive_argmax or matched_max
+region_select = "soft"  # soft, attention, per_pair_max, positive_argmax or matched_max
 critic = "separable"  # concat, bilinear, separable or centred
 image_size = 64  # pixels a side
 batch_size = 32  # images a step, of all processes together
@@ -68,7 +68,7 @@ steps = 80  # gradient steps
 evaluate_every = 20  # steps between two looks at the validation split, and two checkpoints
 seed = 0  # of everything random
 further: dict = {  # any other field of localmi.train.config.TrainConfig, here those of a toy
-    "sentences": "all",  # of a report: one (drawn at random) or all
+    "sentences": "all",  # of a report: one (drawn at random), several (a set of them) or all
     "temperature_end": 0.05,  # of the soft selection at the last step: nearly the hard maximum
     "region_context": "region",  # what a region sees: its own cell (region), or all (image)
     "cells_after": 2,  # block of the encoder after which the cells are cut
