@@ -285,10 +285,13 @@ def test_the_control_begins_as_the_critic_and_shares_nothing(build) -> None:
     assert own.isdisjoint(p.data_ptr() for p in pretraining.alignment.parameters())
 
 
+@pytest.mark.parametrize("sentences", ["one", "several"])
 @pytest.mark.parametrize("bound", ["infonce", "tuba", "demi"])
-def test_a_batch_too_small_for_the_control_trains_all_the_same(build, bound: str) -> None:
+def test_a_batch_too_small_for_the_control_trains_all_the_same(
+    build, bound: str, sentences: str
+) -> None:
     """Two studies shuffled leave no third one to compare with."""
-    pretraining = build(batch_size=2, bound=bound)
+    pretraining = build(batch_size=2, bound=bound, sentences=sentences)
     begin = copy.deepcopy(pretraining.control.state_dict())
     assert all(math.isfinite(value) for value in values(pretraining, until=1))
     assert same(begin, pretraining.control.state_dict())
@@ -528,11 +531,20 @@ def stateful(run: Pretraining) -> list[Any]:
     return [*networks, run.image_optimiser.optimiser, run.estimator, run.control_estimator]
 
 
-@pytest.mark.parametrize("text_learning_rate", [0.0, 1e-3])
-def test_shuffled_pairs_of_one_study_are_skipped(build, make_cache, text_learning_rate) -> None:
+@pytest.mark.parametrize("changes", [{}, {"text_learning_rate": 1e-3}, {"sentences": "several"}])
+def test_shuffled_pairs_of_one_study_are_skipped(build, make_cache, changes) -> None:
     cache = make_cache(("a", ["One."], 4), ("b", ["Two."], 4), image_size=64)
-    run = build(cache, batch_size=4, shuffle_pairs=True, text_learning_rate=text_learning_rate)
+    run = build(cache, batch_size=4, shuffle_pairs=True, **changes)
     assert math.isnan(run.train_step(run.train_data.batch(np.arange(4), np.random.default_rng(0))))
+
+
+def test_a_batch_of_one_study_has_no_sets_to_compare(build, make_cache) -> None:
+    """And shuffled, none at all."""
+    cache = make_cache(("a", ["One.", "Two."], 4), ("b", ["Two."], 4), image_size=64)
+    run = build(cache, batch_size=4, sentences="several", same_text_is_mismatch=True)
+    batch = run.train_data.batch(np.array([0, 1]), np.random.default_rng(0), several=2)
+    assert math.isnan(run.train_step(batch))
+    assert len(batch.shuffled()[0].in_sets().text) == 0
 
 
 def test_texts_of_which_some_have_nothing_to_compare_with(build, make_cache) -> None:
