@@ -53,7 +53,7 @@ set_up()
 
 # %% tags=["parameters"]
 data_dir = ""  # folder of a prepared cache or a study, "" generates one to rehearse on
-boxes = ""  # CSV of boxes as in MS-CXR, "" has none (the rehearsal makes its own)
+boxes = ""  # CSV or COCO JSON of boxes as in MS-CXR, "" has none (the rehearsal makes its own)
 init = ""  # checkpoint of a run to look at, "" trains
 run_dir = ""  # where results and checkpoints are kept, "" keeps nothing
 resume = False  # go on from the checkpoint in run_dir
@@ -200,8 +200,9 @@ print(f"data {cache.data_hash[:12]}, {len(test)} test images, {len(test.texts)} 
 
 # %% [markdown]
 # Where a finding is, no file of MIMIC-CXR says. For 1,162 pairs of an image and a phrase radiologists
-# have drawn it: MS-CXR. `boxes` takes its table as it is; it was read in section 1, not after a day
-# of training. The rehearsal draws its own from what it knows: a box around each part of a finding.
+# have drawn it: MS-CXR. `boxes` takes its CSV or its COCO JSON as it is; it was read in section 1, not
+# after a day of training. The rehearsal draws its own from what it knows: a box around each part of a
+# finding. A text that denies (`polarity` negative, as other collections have it) has no box.
 
 # %%
 from scipy.ndimage import find_objects, label
@@ -224,8 +225,11 @@ if rehearsal and drawn is None and unit == "sentence":
 # %%
 if drawn is not None:
     split_of = cache.manifest.set_index("image_id")["split"]
-    where = drawn["image_id"].map(split_of).fillna("not in these data").value_counts()
-    print(f"{len(drawn)} boxes: {where.to_dict()}. Those in test count.")
+    with_box = drawn[drawn["polarity"] == "present"]
+    where = with_box["image_id"].map(split_of).fillna("not in these data").value_counts()
+    print(f"{len(with_box)} boxes: {where.to_dict()}. Those in test count.")
+    if denials := len(drawn) - len(with_box):
+        print(f"{denials} texts deny and have no box: left out.")
     phrases, masks = box_masks(drawn, test.manifest, size=cache.image_size)
 else:
     phrases = []

@@ -127,6 +127,7 @@ def test_ms_cxr_is_read_as_it_is(write) -> None:
         (["a,here,,0,0,5,-5"], "1 rows .* line 2"),
         (["a,here,,0,0,wide,5"], "1 rows .* line 2"),
         (["a,,,0,0,5,5", ",here,,0,0,5,5"], "2 rows .* line 2"),
+        (["a,here,,0,0,5,5", "a,  ,,0,0,5,5"], "1 rows .* no text, .* line 3"),
     ],
 )
 def test_boxes_that_are_refused(lines: list[str], words: str, write) -> None:
@@ -167,3 +168,37 @@ def test_a_size_of_the_image_must_be_a_number(width: str, write) -> None:
 def test_words_that_pandas_takes_for_nothing_are_words(write) -> None:
     table = read_boxes(write("NA,None,nan,0,0,5,5"))
     assert table.loc[0, ["image_id", "text", "label"]].tolist() == ["NA", "None", "nan"]
+
+
+@pytest.mark.parametrize("separator", [";", "\t"])
+def test_cells_may_be_parted_otherwise(separator: str, write) -> None:
+    cells = ["a", "left, below", "", "0", ".5", "5", "5"]
+    expected = read_boxes(write(",".join(["a", '"left, below"', *cells[2:]])))
+    path = write(separator.join(cells), header=HEADER.replace(",", separator))
+    pd.testing.assert_frame_equal(read_boxes(path), expected)
+
+
+def test_a_denial_has_no_box_and_no_mask(write) -> None:
+    path = write(
+        "a,here,,0,0,5,5,Present", "a,not here,,,,,,negative", header=f"{HEADER},polarity"
+    )
+    table = read_boxes(path)
+    assert table["polarity"].tolist() == ["present", "absent"]
+    phrases, masks = box_masks(table, IMAGES, size=24)
+    assert phrases["text"].tolist() == ["here"]
+    assert len(masks) == 1
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        ("a,no,,0,0,5,5,absent", "1 rows .* deny, and have a box all the same; .* line 3"),
+        ("a,no,,,,,x,absent", "1 rows .* deny, and have a box"),
+        ("a,no,,,,,,present", "1 rows .* no plain numbers .* line 3"),
+        ("a,no,,0,0,5,5,perhaps", "polarity that is none of positive, .* line 3"),
+        ("a,no,,0,0,5,5,", "polarity that is none of positive, .* line 3"),
+    ],
+)
+def test_a_polarity_and_its_box_must_agree(row: str, words: str, write) -> None:
+    with pytest.raises(DataError, match=words):
+        read_boxes(write("a,yes,,0,0,5,5,positive", row, header=f"{HEADER},polarity"))

@@ -603,7 +603,7 @@ def test_what_a_classifier_cannot_start_from_is_refused_at_the_door(tmp_path: Pa
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [
-        ("boxes", None, 'boxes names .*does not exist. Give a CSV file of boxes, or ""'),
+        ("boxes", None, 'boxes names .*does not exist. Give a file of boxes, or ""'),
         ("boxes", "a,b\n1,2\n", "have no column image_id, text"),
         (
             "boxes",

@@ -1,4 +1,4 @@
-"""Boxes that people have drawn around what a sentence speaks of, as in MS-CXR: a table -> masks.
+"""Boxes that people have drawn around what a sentence speaks of, as in MS-CXR: a file -> masks.
 
 On real radiographs they stand in for the truth that only a synthetic study has. Taught in
 14_full_mimic_cxr.
@@ -11,34 +11,34 @@ import numpy as np
 import pandas as pd
 
 from localmi.errors import DataError
+from localmi.evaluate.coco import is_coco, read_coco
 
 NUMBERS = ["x", "y", "w", "h"]  # left, top, width and height, in pixels of the image's file
 MS_CXR = {"dicom_id": "image_id", "label_text": "text", "category_name": "label"}  # its own names
 DRAWN_ON = {"image_width": "source_width", "image_height": "source_height"}
+POLARITY = {"positive": "present", "negative": "absent", "present": "present", "absent": "absent"}
 PLACE = ["source_width", "source_height", "box_left", "box_top", "box_width", "box_height"]
 
 
 def read_boxes(path: Path | str) -> pd.DataFrame:
-    """A CSV of boxes, a row a box: of MS-CXR as it is, or with the columns below.
+    """Boxes, a row a box: MS-CXR's CSV or its COCO JSON as they are, or with the columns below.
 
     Returns:
-        image_id, text, x, y, w, h, and label where there is one ("" otherwise); image_width and
-        image_height as they stand in the file. Other columns are left out: MS-CXR's `split` is not
-        the split of the images that a model was trained on.
+        image_id, text, label ("" where there is none), polarity, x, y, w, h; image_width and
+        image_height as they stand in the file. polarity is "present", or "absent" for a text that
+        denies, which has no box (files say positive and negative too). Other columns are left
+        out: MS-CXR's `split` is not the split of the images that a model was trained on.
 
     Raises:
-        DataError: no such file, a column is missing or stands there under both of its names, or a
-            row without image, text or a box.
+        DataError: no such file, a column is missing or stands there under both of its names, a
+            polarity is unknown, or a row without image, text or a box; of JSON: see `read_coco`.
 
-    Source: Boecking et al. 2022, https://doi.org/10.1007/978-3-031-20059-5_1.
+    Source: Boecking et al. 2022, https://doi.org/10.1007/978-3-031-20059-5_1; denials: Castro et
+    al. 2024 (PadChest-GR), https://arxiv.org/abs/2411.05085.
     """
+    path = Path(path)
     try:
-        kinds = dict.fromkeys((*MS_CXR, *MS_CXR.values()), str)
-        with warnings.catch_warnings(action="error", category=pd.errors.ParserWarning):
-            # index_col: else a comma too many in each row makes the image an index, and all shifts
-            table = pd.read_csv(
-                path, dtype=kinds, keep_default_na=False, na_values=[""], index_col=False
-            )
+        table = read_coco(path) if is_coco(path) else _read_csv(path)
     except (OSError, ValueError, pd.errors.ParserWarning) as error:
         raise DataError(
             f"The boxes {path} cannot be read: {error}. Give a CSV in UTF-8, with commas; a text "
@@ -56,19 +56,53 @@ def read_boxes(path: Path | str) -> pd.DataFrame:
             f"The boxes {path} have no column {', '.join(missing)}; there are "
             f"{', '.join(map(str, table))}. Name them so, or as MS-CXR does."
         )
-    drawn_on = [name for name in DRAWN_ON if name in table]
-    numbers = table[NUMBERS + drawn_on].apply(pd.to_numeric, errors="coerce")
-    is_box = numbers.notna().all(axis=1) & (numbers[["w", "h"]] > 0).all(axis=1)
-    usable = is_box & table[["image_id", "text"]].notna().all(axis=1)
-    if not usable.all():
-        raise DataError(
-            f"{(~usable).sum()} rows of the boxes {path} have no image, no text, or no plain "
-            f"numbers in {', '.join(numbers)} with w and h above 0; the first is line "
-            f"{int(usable.argmin()) + 2}. Mend or remove them."
+    return _checked(table, path)
+
+
+def _read_csv(path: Path) -> pd.DataFrame:
+    """The rows, parted by commas, semicolons or tabs as the header is; the index says the line."""
+    kinds = dict.fromkeys((*MS_CXR, *MS_CXR.values(), "polarity"), str)
+    header = ",".join(map(str, pd.read_csv(path, nrows=0)))
+    with warnings.catch_warnings(action="error", category=pd.errors.ParserWarning):
+        # index_col: else a comma too many in each row makes the image an index, and all shifts
+        table = pd.read_csv(
+            path,
+            sep=max(",;\t", key=header.count),
+            dtype=kinds,
+            keep_default_na=False,
+            na_values=[""],
+            index_col=False,
         )
-    label = table["label"].fillna("") if "label" in table else ""
-    table = table.assign(**numbers, label=label)
-    return table[["image_id", "text", "label", *NUMBERS, *drawn_on]]
+    return table.set_axis([f"line {row + 2}" for row in range(len(table))])
+
+
+def _checked(table: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """The columns of `read_boxes`; each row has an image, a text, and a box unless it denies."""
+    for name, usual in (("label", ""), ("polarity", "positive")):
+        if name not in table:
+            table[name] = usual
+    for name in ("image_id", "text", "label", "polarity"):
+        table[name] = table[name].map(lambda cell: cell.strip() if isinstance(cell, str) else "")
+    drawn_on = [name for name in DRAWN_ON if name in table]
+    numbers = table[NUMBERS + drawn_on].apply(pd.to_numeric, errors="coerce").astype(float)
+    polarity = table["polarity"].str.lower().map(POLARITY)
+    denied, has_numbers = polarity == "absent", table[NUMBERS].notna().any(axis=1)
+    is_box = numbers.notna().all(axis=1) & (numbers[["w", "h"]] > 0).all(axis=1)
+    said = (table[["image_id", "text"]] != "").all(axis=1)
+    _refuse(polarity.isna(), path, f"have a polarity that is none of {', '.join(POLARITY)}")
+    _refuse(denied & has_numbers, path, "deny, and have a box all the same")
+    numeric = f"no plain numbers in {', '.join(numbers)} with w and h above 0"
+    _refuse(~(said & (is_box | denied)), path, f"have no image, no text, or {numeric}")
+    table = table.assign(**numbers, polarity=polarity).reset_index(drop=True)
+    return table[["image_id", "text", "label", "polarity", *NUMBERS, *drawn_on]]
+
+
+def _refuse(faulty: pd.Series, path: Path, what: str) -> None:
+    if faulty.any():
+        raise DataError(
+            f"{faulty.sum()} rows of the boxes {path} {what}; the first is {faulty.idxmax()}. "
+            "Mend or remove them."
+        )
 
 
 def box_masks(
@@ -80,7 +114,7 @@ def box_masks(
     pixel is covered where its centre lies in a box; a box between the centres gets one pixel.
 
     Args:
-        boxes: from `read_boxes`; those on other images are left out.
+        boxes: from `read_boxes`; those on other images are left out, and denials, which have none.
         images: a row an image, with image_id, patient_id, and where its file lies in the square:
             source_width to box_height, as in `Cache.manifest`.
         size: side of the square, in pixels.
@@ -94,7 +128,8 @@ def box_masks(
     """
     rows = images.reset_index(drop=True).rename_axis("image").reset_index()
     rows = rows[["image", "image_id", "patient_id", *PLACE]]
-    here = boxes.merge(rows, on="image_id", validate="many_to_one")
+    drawn = boxes.dropna(subset=NUMBERS)
+    here = drawn.merge(rows, on="image_id", validate="many_to_one")
     _check_inside(here)
     groups = here.groupby(["image", "text"], sort=False)
     phrases = groups[["image_id", "text", "label", "patient_id", "image"]].head(1)

@@ -37,7 +37,7 @@ WHOLE = 2**63  # numpy and torch count up to here
 PATHS = {  # parameters that name one
     "init": "a checkpoint",
     "compare": "the folder of a run",
-    "boxes": "a CSV file of boxes",
+    "boxes": "a file of boxes",
 }
 FURTHER = "further"  # the parameter that holds the other fields of a notebook's configuration
 CHOICES = re.compile(r"(?:^|: )((?:\w+, )*\w+ or \w+)(?:$|;)")  # "tuned, frozen or probe"
