@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from localmi.model.limitr import (
+    Dropout,
     LimitrScores,
     SimilarityAttention,
     attend,
@@ -147,6 +148,21 @@ def test_with_dropout_chunks_are_computed_again_alike(inputs) -> None:
     assert not torch.equal(model(*inputs)[0], model(*inputs)[0])
     model.eval()
     assert torch.equal(model(*inputs)[0], model(*inputs)[0])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("share", [0.1, 0.4])
+def test_dropout_drops_its_share_and_keeps_the_mean(dtype: torch.dtype, share: float) -> None:
+    torch.manual_seed(0)
+    dropout, ones = Dropout(share), torch.ones(4, 250_000, dtype=dtype)
+    found = dropout(ones)
+    assert found.dtype == dtype
+    noise = math.sqrt(share * (1 - share) / ones.numel())
+    assert found.eq(0).float().mean().item() == pytest.approx(share, abs=4 * noise)
+    kept = found[found != 0].unique()
+    torch.testing.assert_close(kept, torch.full_like(kept, 1 / (1 - share)))
+    assert torch.equal(dropout.eval()(ones), ones)
+    assert torch.equal(Dropout(0.0)(ones), ones)
 
 
 def test_the_internal_loss_word_by_word(inputs) -> None:
