@@ -1,0 +1,875 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 11 LIMITR: words that look at regions, and a second view
+#
+# **You will be able to** say what a lateral view can add to a frontal one, in nats and in closed form;
+# make words out of word pieces; write the double attention of words and regions, and say how much of
+# it one region can get at most; pool many vectors into one score; and tell, of three losses that
+# all fall, which say something of image and text, and which falls on shuffled pairs as well; and
+# compute the chance of a retrieval in which texts repeat.
+#
+# **Before this**: InfoNCE, [chapter 2](02_variational_bounds.ipynb); the maximum over regions,
+# [chapter 4](04_local_mutual_information.ipynb); regions and word pieces,
+# [chapter 6](06_encoders.ipynb).
+# **Reading time**: 35 minutes.
+# **Run time**: half a minute on 2 cores; a GPU is not used. **Memory**: 1 GB.
+# **Data**: none on disk. Synthetic patients, drawn here from two sides, and vectors of known
+# information.
+
+# %% tags=["setup"]
+import math
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+
+from localmi.course import COLOURS, PALETTE, check, plot_radiograph, set_up, show
+
+set_up()
+
+# %% tags=["parameters"]
+seed = 0  # of everything random, at least 0
+head_steps = 80  # optimisation steps of each small head in section 5, at least 1
+run_dir = ""  # where results are kept, "" keeps nothing
+
+# %% [markdown]
+# ## 1 What does a second view know?
+#
+# LIMITR (Dawidowicz et al. 2023) asks this course's question and answers it in another way:
+#
+# | | local MI (Liao et al.) | LIMITR |
+# |---|---|---|
+# | a text is | one vector a sentence | one vector a *word* |
+# | where? | the one region that wins | *attention*: a share for every region |
+# | how well do they suit? | a critic | a score between 0 and 1, and a cosine |
+# | a study is | its frontal image | frontal *and lateral* image |
+# | the place of a region | is not told | may be added to it |
+#
+# Sections 1 to 5 take these parts one by one. First the second view. A lateral image is taken from
+# the patient's side. It shows what no frontal image does, whether something lies in front or at the
+# back, and hides what every frontal image shows, the side. Our synthetic patients can be
+# drawn from both, with the same anatomy and the same findings, so we can move one finding and
+# nothing else.
+
+# %%
+from localmi.phantom import Finding, PhantomConfig, Study, render, render_lateral
+from localmi.phantom.latents import sample_study
+
+two_views = PhantomConfig(seed=seed, lateral_view=1.0, depth_said=1.0)
+
+
+def from_two_sides(study):
+    return render(study, two_views), render_lateral(study, two_views)
+
+
+def chest(side, depth):
+    where = {"side": side, "zone": "mid", "depth": depth}
+    finding = Finding("consolidation", where, contrast=1.0)
+    return from_two_sides(Study(3, 0, "PA", (finding,), num_images=1, lateral=True))
+
+
+patients = {"right, anterior": chest("right", "anterior")}
+patients["right, posterior"] = chest("right", "posterior")
+patients["left, posterior"] = chest("left", "posterior")
+patients["as it comes"] = from_two_sides(sample_study(two_views, 13, 0))
+
+# %%
+figure, panels = plt.subplots(2, 4, figsize=(11.5, 6.2))
+for (name, views), column in zip(patients.items(), panels.T):
+    for kind, view, axes in zip(("frontal", "lateral"), views, column):
+        plot_radiograph(axes, view.image, title=f"{kind}: {name}", outlines=view.masks)
+        axes.title.set_fontsize("small")
+        if len(view.masks) == 1:
+            (mask,) = views[0].masks.values()
+            axes.axhline(np.nonzero(mask)[0].mean(), color=PALETTE[5], lw=1, ls="--")
+show(
+    figure,
+    alt="Four synthetic chests, each from the front above and from the side below. A consolidation "
+    "in the right lung looks the same from the front whether it lies in front or at the back; from "
+    "the side it moves. Moved to the left lung it changes its place from the front, and hardly from "
+    "the side. The last chest has several findings, outlined in both views.",
+    caption="Figure 11.1: frontal images above, lateral ones below (the patient looks to the left). "
+    "Outlined: the findings. Dashed: the height of the finding in the frontal image.",
+)
+
+# %%
+def compare(one, other):
+    for kind, a, b in zip(("frontal", "lateral"), patients[one], patients[other]):
+        change = np.abs(a.image.astype(float) - b.image).mean()
+        mine, theirs = a.masks["consolidation"], b.masks["consolidation"]
+        overlap = (mine & theirs).sum() / (mine | theirs).sum()
+        print(f"  {kind}: {change:.1f} grey levels of 255 a pixel; IoU of the outlines {overlap:.2f}")
+
+
+print("from the front of the lung to its back")
+compare("right, anterior", "right, posterior")
+print("from the right lung to the left")
+compare("right, posterior", "left, posterior")
+
+# %% [markdown]
+# Moved to the back, the finding leaves the frontal image as it was, to the last bit. Moved to the
+# other lung, it stays where it was in the lateral, which changes by **0.2 grey levels**. Everywhere
+# it keeps its height, up to the pose, which each view has for itself: that ties the two together.
+#
+# What is this worth? Let consolidation, opacity and pneumonia lie in front or at the back, a fair
+# coin each, and let reports say so. The coin is independent of all else in the hidden state $H$, so
+# it adds its entropy, $\log 2$, wherever it is said truly:
+#
+# $$I(H; S) = I_{\text{frontal}}(H; S) \;+\;
+# \log 2 \cdot P(\text{the sentence affirms one of the three, and it is there})$$
+#
+# Of a whole report the factor is the expected number of such findings, for each present one is said.
+
+# %%
+from localmi.phantom import true_mi
+from localmi.phantom.truth import marginals
+
+worth, prevalence = {}, marginals(PhantomConfig())
+three = sum(prevalence[name] for name in ("consolidation", "lung_opacity", "pneumonia"))
+for unit in ("sentence", "report"):
+    frontal = true_mi(PhantomConfig(), unit)
+    worth[unit] = true_mi(PhantomConfig(depth_said=1.0), unit) - frontal
+    share = worth[unit] / math.log(2)
+    print(f"{unit:8}: {frontal:.3f} nats, and {worth[unit]:.3f} for the depth (log 2 x {share:.4f})")
+print(f"findings of the three in a study: {three:.4f}")
+assert math.isclose(worth["report"], math.log(2) * three)
+
+# %% [markdown]
+# So a lateral can add **0.070 nats** to the **1.102** of a sentence, and **0.442 nats** to the
+# **7.516** of a report: 6 %. What depth adds must stay below that, must vanish with *another patient's*
+# lateral, and must vanish where no sentence speaks of it. (A second look at the same findings may
+# help as well, but so would a second frontal image.) Such a study is written by
+#
+# ```text
+# python -m localmi phantom --lateral .6 --depth-said 1 --out ../two_views --patients 1000
+# ```
+#
+# and a study without a lateral is nothing unusual: of the 377,110 images of MIMIC-CXR 117,986 are
+# laterals.
+#
+# **What could go wrong**: to take "two views are better" for granted. Real reports are dictated with
+# both images in sight, and many sentences (devices, heart size) are about what one view shows well.
+# How many nats the depth is worth *there*, nobody knows.
+
+# %% [markdown]
+# ## 2 What is the vector of a word?
+#
+# A BERT knows some 30,000 word pieces and cuts a rare word into several. LIMITR wants words. Of a
+# word $w$ it adds up the pieces $p$ that make it, and of each piece the last four of $\ell$ layers:
+#
+# $$t_w = \sum_{p \in w} \; \sum_{l = \ell - 3}^{\ell} h^{(l)}_p$$
+
+# %%
+from localmi.model.words import WordEncoder
+
+language = WordEncoder().eval()
+sentence = "Small bilateral effusions, no pneumothorax."
+tokens = language.tokenize([sentence])
+with torch.no_grad():
+    found = language.bert(
+        input_ids=tokens.input_ids,
+        attention_mask=tokens.attention_mask,
+        output_hidden_states=True,
+    )
+layers = torch.stack(found.hidden_states[-4:])  # [4, 1, T, E]
+hidden = layers.sum(dim=0)  # [1, T, E]
+word_of = language.word_of(tokens)  # [1, T], which word a piece belongs to, -1: to none
+pieces = language.tokenizer.convert_ids_to_tokens(tokens.input_ids[0])
+print("  ".join(f"{piece} {word}" for piece, word in zip(pieces, word_of[0].tolist())))
+
+# %% [markdown]
+# `##` says that a piece goes on with the one before it. `[CLS]`, the first, stays in as a word of its
+# own, as in the public code: it stands for the whole text. `[SEP]`, the last, is none. Two words of
+# this sentence by hand, the same as the library's:
+
+# %%
+with torch.no_grad():
+    words = language.words(tokens)  # vectors [1, L, E], mask [1, L]
+for word in (1, 3):
+    own = hidden[0, word_of[0] == word]  # [pieces, E]
+    assert torch.allclose(own.sum(dim=0), words.vectors[0, word], atol=1e-4)
+    name = "".join(piece.removeprefix("##") for piece, at in zip(pieces, word_of[0]) if at == word)
+    length = words.vectors[0, word].norm()
+    print(f"{name:10} {len(own)} piece(s), its vector is {length:.0f} long")
+print(f"{len(pieces)} pieces, {words.vectors.shape[1]} words of {language.dim} numbers")
+
+# %% [markdown]
+# **What could go wrong**: two things, and the first is seen above. A sum over pieces makes a vector
+# the longer the more pieces the word has, and a plain product $\langle t_w, v_n \rangle$ grows with it:
+# rare words are loud before anything is learnt. A LayerNorm after the sum takes that away.
+#
+# The second: the vector of a whole text. The public code averages over the places that only fill up,
+# too. What a sentence means then depends on how long its neighbours are:
+
+# %%
+long = "There is a large right pleural effusion, and a small left one, with atelectasis of both bases."
+alone, beside = language.tokenize([sentence]), language.tokenize([sentence, long])
+
+
+def whole(tokens, real_only):  # the first text's mean vector, [E]
+    with torch.no_grad():
+        hidden = language.bert(
+            input_ids=tokens.input_ids, attention_mask=tokens.attention_mask
+        ).last_hidden_state[0]
+    return hidden[tokens.attention_mask[0].bool()].mean(dim=0) if real_only else hidden.mean(dim=0)
+
+
+for real_only, name in ((False, "all places"), (True, "real words only")):
+    same = torch.cosine_similarity(whole(alone, real_only), whole(beside, real_only), dim=0)
+    print(f"alone or beside a longer text, mean over {name}: cosine {same:.3f}")
+
+# %% [markdown]
+# ### Exercise 11.1
+#
+# Make words out of pieces: row $w$ is the sum of the pieces whose `word_of` is $w$. A piece with $-1$
+# belongs to no word. Words are numbered 0, 1, 2, ... without a gap.
+
+# %%
+def my_words(pieces, word_of):  # [T, E], [T] -> [L, E]
+    ...
+
+
+check.exercise_11_1(my_words)
+
+
+# %% jupyter={"source_hidden": true} tags=["solution"]
+def my_words(pieces, word_of):  # [T, E], [T] -> [L, E]
+    there = word_of >= 0
+    words = torch.zeros(int(word_of.max()) + 1, pieces.shape[1])
+    return words.index_add(0, word_of[there], pieces[there])
+
+
+check.exercise_11_1(my_words)
+
+# %% [markdown]
+# ## 3 Which region does a word look at?
+#
+# Local MI lets the best region win. Attention gives every region a share. In LIMITR the share comes
+# out of two softmaxes. With $s_{wn} = \langle t_w, v_n \rangle$ of word $w$ and region $n$:
+#
+# $$\alpha_{wn} = \operatorname*{softmax}_n \Big( 4 \cdot \operatorname*{softmax}_w \, s_{wn} \Big),
+# \qquad c_w = \sum_n \alpha_{wn}\, v_n,
+# \qquad e_w = \frac{c_w \odot t_w}{\lVert c_w \odot t_w \rVert}$$
+#
+# First the words compete for each region; then each word weighs the regions by how well it did. The
+# same is done with the roles exchanged: each region looks at the words (exercise 11.2).
+
+
+# %%
+def my_look(words, regions):  # [L, D], [N, D]
+    s = words @ regions.T  # [L, N]
+    won = s.softmax(dim=0)  # of region n: which word suits it?
+    attention = (4 * won).softmax(dim=1)  # of word w: where does it look?
+    return attention @ regions, attention  # c [L, D], alpha [L, N]
+
+
+# %%
+from localmi.model.limitr import attend
+
+torch.manual_seed(seed)
+words, regions = torch.randn(12, 32), torch.randn(16, 32)  # [L, D], [N, D]
+contexts, attention = my_look(words, regions)
+all_words, all_regions = torch.ones(12, dtype=torch.bool), torch.ones(16, dtype=torch.bool)
+for form in ("double", "single"):
+    c, alpha = attend(words @ regions.T, regions, all_words, all_regions, attention=form)
+    print(f"{form}: rows sum to {alpha.sum(dim=1).mean():.2f}, the largest weight {alpha.max():.2f}")
+    if form == "double":
+        assert torch.allclose(c, contexts, atol=1e-5) and torch.allclose(alpha, attention, atol=1e-5)
+
+# %% [markdown]
+# The single form is the usual one, $\operatorname{softmax}_n(s_{wn} / \sqrt D)$. It can put all its
+# weight on one region. The double form cannot. After the first softmax nothing is larger than 1 or
+# smaller than 0, so the best case is a word that wins one region from all others, and no other region
+# at all:
+#
+# $$\alpha_{wn} \;\le\; \frac{e^4}{e^4 + N - 1}$$
+
+# %%
+def cap(regions):
+    return math.exp(4) / (math.exp(4) + regions - 1)
+
+
+torch.manual_seed(seed)
+numbers, largest = (16, 64, 361, 722), {"double": [], "single": []}
+for N in numbers:  # 100 images, a text of 47 words each
+    words, regions = torch.randn(100, 47, 32), torch.randn(100, N, 32)
+    there = torch.ones(47, dtype=torch.bool), torch.ones(N, dtype=torch.bool)
+    for form, found in largest.items():
+        weights = attend(words @ regions.mT, regions, *there, attention=form)[1]
+        found.append(float(weights.max()))
+    both = ", ".join(f"{form} {found[-1]:5.1%}" for form, found in largest.items())
+    print(f"{N:3} regions: cap {cap(N):5.1%}; largest of {weights.numel():9,} weights: {both}")
+
+# %%
+figure, axes = plt.subplots(figsize=(7, 3.8))
+line = np.geomspace(1, 1000, 200)
+caps = [100 * cap(N) for N in line]
+axes.plot(line, caps, color=COLOURS["cap"], ls=":", label="cap of the double form")
+for (form, found), colour, mark in zip(largest.items(), PALETTE, "ov"):
+    axes.plot(numbers, 100 * np.array(found), mark, color=colour, label=f"{form}, largest measured")
+axes.set(xscale="log", xlim=(1, 1000), ylim=(0, 103))
+axes.set(xlabel="regions, $N$", ylabel="weight of one region (%)")
+axes.set_xticks([1, 4, *numbers], [1, 4, *numbers])
+axes.minorticks_off()
+axes.legend(loc="lower left")
+show(
+    figure,
+    alt="The cap of the double softmax falls from all of the attention with one region to a few per "
+    "cent with hundreds. The largest weights measured lie on it; those of the single softmax lie "
+    "above it.",
+    caption="Figure 11.2: the most that one region can have of a word's attention.",
+)
+
+# %% [markdown]
+# The measured maxima lie on the cap or just below it. With 16 regions the best can have **78.4 %**,
+# with 64 **46.4 %**, and at the size of the paper, a grid of 19 by 19, **13.2 %** (**7.0 %** with a
+# lateral beside it). So there $c_w$ is seven eighths "all the other regions", whatever is learnt.
+#
+# **What could go wrong**: to compare such maps between grids. A pale map at 361 regions may be as
+# sure as the formula lets it be.
+#
+# ### What does an absent view do?
+#
+# Many studies have no lateral. The public code fills its place with 361 regions of $10^{-8}$, which
+# take part like any other. Their products with all words are nearly 0, so all words share each of
+# them alike. How much of a word's attention do they take?
+
+# %%
+torch.manual_seed(seed)
+N, there = 361, torch.ones(47, dtype=torch.bool)
+frontal, texts = torch.randn(20, N, 32), torch.randn(20, 47, 32)
+with_dummies = torch.cat([frontal, torch.full_like(frontal, 1e-8)], dim=1)  # [20, 2N, D]
+for spread in (0.5, 5.0, 50.0):  # standard deviation of s
+    s = spread / 32**0.5 * texts @ with_dummies.mT
+    weights = attend(s, with_dummies, there, torch.ones(2 * N, dtype=torch.bool))[1]
+    print(f"s spread by {spread:4}: dummies take {weights[..., N:].sum(dim=-1).mean():.0%}")
+
+# %% [markdown]
+# About half while the products are small, and a third where every region has its word: attention that
+# looks at nothing. $c_w$ is the shorter for it, which the division by the length, in $e_w$, hides from
+# the scores, but not from the maps. Here a view that was not taken is left out before each softmax.
+# Whatever stands in its place changes nothing:
+
+# %%
+from localmi.model.limitr import LimitrScores
+
+torch.manual_seed(seed)
+head = LimitrScores(32, dropout=0.0).eval().requires_grad_(False)
+N, text_there = 16, torch.ones(4, 12, dtype=torch.bool)
+frontal, texts = torch.randn(3, N, 32), torch.randn(4, 12, 32)
+present = torch.ones(3, N, dtype=torch.bool)
+one_view = torch.stack(head(frontal, present, texts, text_there))  # [2, 3, 4]
+masks = torch.cat([present, ~present], dim=1)  # [3, 2N]
+scored = {}
+for filling in (0.0, 1e-8, 1e6, math.nan):
+    regions = torch.cat([frontal, torch.full_like(frontal, filling)], dim=1)
+    scored[filling] = torch.stack(head(regions, masks, texts, text_there))
+print("same to the bit, whatever fills it:", all(torch.equal(scored[0.0], x) for x in scored.values()))
+print("as the frontal view alone, to 1e-6:", torch.allclose(scored[0.0], one_view, atol=1e-6))
+
+# %% [markdown]
+# ### Exercise 11.2
+#
+# The other direction: the regions look at the words,
+#
+# $$\beta_{nw} = \operatorname*{softmax}_w \Big( 4 \cdot \operatorname*{softmax}_n \, s_{wn} \Big).$$
+#
+# Texts have different lengths: a word with `there` False only fills up and must get nothing. Return
+# $\beta$, and the most that one word of this text could get of a region, whatever $s$ is.
+
+
+# %%
+def my_reading(s, there):  # [L, N], [L] bool -> beta [N, L], one number
+    ...
+
+
+check.exercise_11_2(my_reading)
+
+
+# %% jupyter={"source_hidden": true} tags=["solution"]
+def my_reading(s, there):  # [L, N], [L] bool -> beta [N, L], one number
+    won = s.softmax(dim=1).T  # [N, L], of word w: which region suits it?
+    beta = (4 * won).masked_fill(~there, -math.inf).softmax(dim=1)
+    return beta, math.exp(4) / (math.exp(4) + int(there.sum()) - 1)
+
+
+check.exercise_11_2(my_reading)
+
+# %% [markdown]
+# ## 4 How do many vectors become one score?
+#
+# Each word has brought home an $e_w$, each region an $f_n = \ell_2(d_n \odot v_n)$ with
+# $d_n = \sum_w \beta_{nw} t_w$. An image and a text should have *one* score by the words, and one by
+# the regions. The simplest way is the mean of the vectors. LIMITR takes SAF (similarity attention
+# filtration, Diao et al. 2021), where a vector's weight depends on how it goes with the mean of all.
+# With $\bar e = \frac1L \sum_w e_w$,
+#
+# $$a_w = \operatorname*{softmax}_w \, u^\top \big[\tanh(A e_w) \odot \tanh(B \bar e)\big], \qquad
+# e = \frac{\sum_w a_w e_w}{\lVert \sum_w a_w e_w \rVert}, \qquad
+# S^{\text{txt}} = \sigma\big(q^\top e + b\big)$$
+#
+# and the same module with another $q$ makes $S^{\text{img}}$ of the $f_n$. With $u = 0$ it is the mean.
+#
+# ### Exercise 11.3
+#
+# Write SAF: from $e$, $A$, $B$ and $u$ the pooled vector, of length 1.
+
+
+# %%
+def my_saf(e, A, B, u):  # [L, D], [D, D], [D, D], [D] -> [D]
+    ...
+
+
+check.exercise_11_3(my_saf)
+
+
+# %% jupyter={"source_hidden": true} tags=["solution"]
+def my_saf(e, A, B, u):  # [L, D], [D, D], [D, D], [D] -> [D]
+    suits = (e @ A.T).tanh() * (B @ e.mean(dim=0)).tanh()  # [L, D]
+    weights = (suits @ u).softmax(dim=0)  # [L]
+    pooled = weights @ e
+    return pooled / pooled.norm()
+
+
+check.exercise_11_3(my_saf)
+
+# %% [markdown]
+# What is it good for? Of the 47 words of a report perhaps three speak of what this image shows, and
+# the rest are "there", "is", "the". Make it a game: sets of 47 random unit vectors, and in every
+# second set three of them point one way. Both poolings learn to tell the sets apart.
+
+# %%
+from torch import nn
+
+from localmi.model.limitr import SimilarityAttention
+
+
+def sets(number, few=3, size=47, dim=16):  # vectors [n, L, D], which sets hold the few [n] bool
+    e, held = torch.randn(number, size, dim), torch.arange(number) % 2 == 0
+    few_of = 0.3 * torch.randn(number, few, dim) + 1.5 * torch.eye(dim)[0]
+    e[held, :few] = few_of[held]
+    return nn.functional.normalize(e, dim=-1), held
+
+
+# %%
+class Pooled(nn.Module):
+    def __init__(self, how, dim=16):
+        super().__init__()
+        self.how, self.last = how, nn.Linear(dim, 1)
+        self.saf = SimilarityAttention(dim, dropout=0.0)
+
+    def forward(self, e):  # [n, L, D] -> logits [n]
+        weighed, _ = self.saf(e, torch.ones(e.shape[:2], dtype=torch.bool))
+        mean = nn.functional.normalize(e.mean(dim=1), dim=-1)
+        return self.last(weighed if self.how == "SAF" else mean)[:, 0]
+
+
+# %%
+for how in ("mean", "SAF"):
+    torch.manual_seed(seed)
+    net = Pooled(how)
+    optimiser = torch.optim.Adam(net.parameters(), lr=0.02)
+    for _ in range(100):
+        e, held = sets(64)
+        optimiser.zero_grad()
+        nn.functional.binary_cross_entropy_with_logits(net(e), held.float()).backward()
+        optimiser.step()
+    with torch.no_grad():
+        e, held = sets(2000)
+        with_few, without = net(e)[held], net(e)[~held]
+    auc = (with_few[:, None] > without).float().mean()
+    print(f"{how:4}: AUC {auc:.2f} on new sets")
+with torch.no_grad():
+    weights = net.saf(e, torch.ones(e.shape[:2], dtype=torch.bool))[1]  # [2000, 47]
+share = weights[held, :3].sum(dim=1).mean()
+print(f"the three get {share:.0%} of SAF's weight, {3 / 47:.0%} of a mean's")
+
+# %% [markdown]
+# The mean of 47 drowns the three; SAF finds them. Whether it finds them in reports is another
+# question: there nobody tells it which sets hold some.
+#
+# ### Do the scores know where a region lies?
+#
+# Nothing so far depends on the order of the regions: attention is a sum over them, and so is SAF.
+# Regions in any other order have the same scores. LIMITR adds to each region a vector of its place in
+# the grid, sines and cosines of row and column, so that "lower" can mean something.
+
+# %%
+from localmi.model.limitr import LimitrScores, positions
+
+torch.manual_seed(seed)
+head = LimitrScores(32, dropout=0.0).eval().requires_grad_(False)
+regions, texts, order = torch.randn(3, 16, 32), torch.randn(4, 12, 32), torch.randperm(16)
+present, text_there = (torch.ones(size, dtype=torch.bool) for size in ((3, 16), (4, 12)))
+places = positions(4, 32)  # [N, D], of a grid of 4 by 4
+for name, of_places in (("without positions", 0 * places), ("with positions", places)):
+    as_it_is, mixed = (
+        torch.stack(head(v + of_places, present, texts, text_there))
+        for v in (regions, regions[:, order])
+    )
+    change = (as_it_is - mixed).abs().max()
+    print(f"{name:17}: scores change by", "less than 1e-6" if change < 1e-6 else f"up to {change:.3f}")
+
+# %% [markdown]
+# **What could go wrong**: a model that knows where it looks may lean on the place instead of the image.
+# Findings of the lungs are where lungs are (the "usual place" of chapter 9).
+#
+# ## 5 Three losses: which of them is a bound?
+#
+# LIMITR adds up three losses. The **external** one asks each image for its text among the $B$ of the
+# batch, and each text for its image, by $S^{\text{txt}}$ and by $S^{\text{img}}$; the **global** one
+# asks the same of the cosine of two vectors, of the whole image and the whole text:
+#
+# $$L_{\text{ext}} = \tfrac12 \sum_{S}
+# \big[\mathrm{CE}_{\text{rows}}(10\, S) + \mathrm{CE}_{\text{columns}}(10\, S)\big],
+# \qquad L_{\text{glob}} = \mathrm{CE}_{\text{rows}}(10 \cos) + \mathrm{CE}_{\text{columns}}(10 \cos)$$
+#
+# The **internal** one stays within a pair: each word is to find the context that was made for it among
+# those of the same pair, and each region too ($\omega_w = 1/L$; the regions have SAF's weights):
+#
+# $$L_{\text{int}} = \tfrac1{20}\,(L_{\text{word}} + L_{\text{region}}), \qquad
+# L_{\text{word}} = \tfrac12 \sum_w \omega_w
+# \big[\mathrm{CE}_{\text{row } w} + \mathrm{CE}_{\text{column } w}\big]
+# \big(\langle t_w, c_{w'} \rangle / 0.1\big)$$
+
+
+# %%
+def my_symmetric(scores):  # [B, B]: CE of the rows + CE of the columns
+    own = scores.diagonal()
+    return (scores.logsumexp(dim=1) - own).mean() + (scores.logsumexp(dim=0) - own).mean()
+
+
+def my_within(vectors, contexts, weights):  # [B, L, D] twice, [B, L]
+    logits = vectors @ contexts.mT / 0.1  # [B, L, L]: nobody else's
+    rows = logits.log_softmax(dim=2).diagonal(dim1=1, dim2=2)  # [B, L]
+    columns = logits.log_softmax(dim=1).diagonal(dim1=1, dim2=2)
+    return -0.5 * (weights * (rows + columns)).sum(dim=1).mean()
+
+
+# %%
+from localmi.mi import infonce
+
+torch.manual_seed(seed)
+scores = 10 * torch.rand(8, 8)
+print(f"CE of rows + columns    {my_symmetric(scores):.4f}")
+print(f"2 log B - 2 I_NCE       {2 * math.log(8) - 2 * infonce(scores):.4f}")
+
+# %% [markdown]
+# So the first two are InfoNCE in other clothes, $L = 2 \log B - 2\, \hat I_{\text{NCE}}$, and
+# $\log B - L/2$ is a bound on the information of image and text, in nats. The third has no other
+# patient in it. Can it be a bound? Ask a world in which the answer is known. Behind each pair stands
+# one of eight states. It marks four of 16 regions and three of 12 words; all else is noise.
+# *Shuffled* pairs have two states drawn apart: image and text then have 0 nats in common.
+
+# %%
+STATES, PAIRS, REGIONS, WORDS, DIM = 8, 16, 16, 12, 32
+marks = 1.5 * torch.randn(2, STATES, DIM, generator=torch.Generator().manual_seed(seed))
+
+
+def draw(shuffled):  # regions [B, N, D], words [B, L, D]
+    state = torch.randint(STATES, (PAIRS,))
+    of_text = torch.randint(STATES, (PAIRS,)) if shuffled else state
+    regions, words = torch.randn(PAIRS, REGIONS, DIM), torch.randn(PAIRS, WORDS, DIM)
+    for vectors, shown, mark, few in ((regions, state, marks[0], 4), (words, of_text, marks[1], 3)):
+        for _ in range(few):
+            at = torch.randint(vectors.shape[1], (PAIRS,))
+            vectors[torch.arange(PAIRS), at] += mark[shown]
+    return regions, words
+
+
+# %%
+from torch import nn
+
+from localmi.model.limitr import LimitrScores, internal_loss
+
+
+class Head(nn.Module):  # what is trained: a layer for regions, one for words, and the scores
+    def __init__(self):
+        super().__init__()
+        self.image = nn.Sequential(nn.Linear(DIM, DIM), nn.LayerNorm(DIM))
+        self.text = nn.Sequential(nn.Linear(DIM, DIM), nn.LayerNorm(DIM))
+        self.scores = LimitrScores(DIM, dropout=0.0)
+        masks = torch.ones(PAIRS, REGIONS), torch.ones(PAIRS, WORDS)
+        self.masks = [mask.bool() for mask in masks]
+
+    def inputs(self, regions, words):
+        return self.image(regions), self.masks[0], self.text(words), self.masks[1]
+
+
+# %%
+def external(head, pairs):
+    by_text, by_image = head.scores(*head.inputs(*pairs))  # [B, B] each
+    loss = (my_symmetric(10 * by_text) + my_symmetric(10 * by_image)) / 2
+    return loss, loss  # what is shown, and what is minimised
+
+
+def whole(head, pairs):  # the global loss, of mean vectors
+    v, _, t, _ = head.inputs(*pairs)
+    v, t = (nn.functional.normalize(x.mean(dim=1), dim=-1) for x in (v, t))
+    loss = my_symmetric(10 * v @ t.T)
+    return loss, loss
+
+
+def internal(head, pairs):  # shown: L_word; minimised: L_word + L_region
+    v, v_there, t, t_there = head.inputs(*pairs)
+    _, by_region, c, d = head.scores.alignments(v, v_there, t, t_there)
+    of_words = my_within(t, c, torch.full((PAIRS, WORDS), 1 / WORDS))
+    both = of_words + my_within(v, d, head.scores.pool(by_region, v_there)[1])
+    assert torch.isclose(both / 20, internal_loss(head.scores, v, v_there, t, t_there), atol=1e-4)
+    return of_words, both
+
+
+# %% [markdown]
+# Each loss trains a head of its own, once on matched pairs, once on shuffled ones. Every batch is new,
+# so what a loss says before its step is said of pairs that were never seen. (Of 16 pairs some have the
+# same state and yet count as mismatched, so even a perfect critic stays below $\log 8$.)
+
+# %%
+LOSSES = {"external": external, "global": whole, "internal": internal}
+
+
+def learn(name, shuffled):  # the loss before each step, [steps]; and on 50 new batches, [50]
+    torch.manual_seed(seed)
+    head, loss = Head(), LOSSES[name]
+    optimiser, curve = torch.optim.Adam(head.parameters(), lr=0.02), []
+    for _ in range(head_steps):
+        shown, minimised = loss(head, draw(shuffled))
+        curve.append(float(shown.detach()))
+        optimiser.zero_grad()
+        minimised.backward()
+        optimiser.step()
+    with torch.no_grad():
+        last = [float(loss(head, draw(shuffled))[0]) for _ in range(50)]
+    return np.array(curve), np.array(last)
+
+
+kinds = [(name, how) for name in LOSSES for how in ("matched", "shuffled")]
+learnt = {(name, how): learn(name, how == "shuffled") for name, how in kinds}
+
+# %%
+from scipy import stats
+
+same_state = 1 + np.arange(PAIRS)  # pairs of the batch that have my state, I among them
+chances = stats.binom.pmf(same_state - 1, PAIRS - 1, 1 / STATES)
+perfect = math.log(PAIRS) - chances @ np.log(same_state)  # InfoNCE of the true log-ratio
+log_words = math.log(WORDS)
+print(f"true MI at most log {STATES} = {math.log(STATES):.2f} nats")
+print(f"a perfect critic, {PAIRS} pairs: {perfect:.2f} nats")
+
+# %%
+from localmi.statistics import mean_interval
+
+metrics = {}
+for (name, how), (_, last) in learnt.items():
+    shown = last if name == "internal" else math.log(PAIRS) - last / 2
+    metrics[name, how] = one = mean_interval(shown, np.arange(len(shown)))
+    told = f"loss {one}, log {WORDS} = {log_words:.2f}" if name == "internal" else f"{one} nats"
+    print(f"{name:8} {how:8}: {told.replace('-0.00', '0.00')}")
+below = log_words - metrics["internal", "shuffled"].value
+print(f"internal, shuffled: {below:.2f} nats below log {WORDS}, with nothing to find")
+
+# %%
+def draw_loss(axes, name):
+    of_words = name == "internal"
+    for how, colour in (("matched", COLOURS["held-out"]), ("shuffled", COLOURS["shuffled"])):
+        curve, _ = learnt[name, how]
+        values = curve if of_words else math.log(PAIRS) - curve / 2
+        axes.plot(1 + np.arange(len(values)), values, color=colour, label=how)
+    if of_words:
+        axes.axhline(log_words, color=COLOURS["truth"], ls="--", label="log of the words")
+        axes.set(yscale="log", ylabel="$L_{word}$", yticks=[2, 4, 8, 16])
+        axes.set_yticklabels(["2", "4", "8", "16"])
+        axes.minorticks_off()
+    else:
+        axes.axhline(perfect, color=COLOURS["cap"], ls=":", label="perfect critic")
+        axes.axhline(0, color="#BBBBBB", lw=0.8, zorder=0)
+        axes.set(ylabel="nats", ylim=(-1.1, 2.1))
+    axes.set(title=name, xlabel="step")
+    axes.legend(loc="upper right" if of_words else "lower right", fontsize="small")
+
+
+# %%
+figure, panels = plt.subplots(1, 3, figsize=(11.5, 3.6))
+for axes, name in zip(panels, LOSSES):
+    draw_loss(axes, name)
+show(
+    figure,
+    alt="Three panels over the steps. External and global bounds rise on matched pairs and stay at "
+    "zero, or come to it, on shuffled ones. The internal loss falls below the logarithm of the number "
+    "of words in the same way on matched and on shuffled pairs.",
+    caption="Figure 11.3: three losses, each on matched and on shuffled pairs.",
+)
+
+# %% [markdown]
+# On matched pairs the external bound reaches **1.57 nats** of the **1.83** that a perfect critic gets
+# from 16 pairs, the global one **0.99** (the mean over 16 regions drowns the four). On shuffled pairs
+# they say **0.00** and **−0.02**: nothing, as they must. (An untrained critic is a bad bound, not a
+# wrong one: the global curves begin far below 0.)
+#
+# The internal loss falls on both kinds of pairs alike, to **1.96** and **1.98**, **0.51 nats** below
+# the $\log 12$ of guessing among the words. Read as information of image and text, that would be half
+# a nat out of nothing. How? The context $c_w$ is made *by* the word $w$: it is a function of $t_w$, with
+# the regions as a code book, and any will do. To find "the context that was made for me" is to
+# recognise oneself. Chapter 4 has met the same fault: a choice that may look at the matched pair.
+#
+# So a loss that falls is not evidence. Ask of each what it says on shuffled pairs. The internal loss
+# may still do good, as other constraints do; only a comparison with and without it can say so.
+#
+# **What could go wrong**: the bookkeeping. Where regions look at words in the public code's internal
+# loss, the rows run through the regions of image 0, then of image 1, and so on; the mask of words is
+# repeated as a whole. So a row gets the words of another patient:
+
+# %%
+images, regions_each = 3, 2
+row = torch.arange(images * regions_each)
+print("row belongs to image:      ", *(row // regions_each).tolist())
+print("its words are masked as of:", *torch.arange(images).repeat(regions_each).tolist())
+print("with repeat_interleave:    ", *torch.arange(images).repeat_interleave(regions_each).tolist())
+
+# %% [markdown]
+# In $L_{\text{word}}$, words that only fill up stand there among the wrong answers. Neither raises an
+# error, and both show only where texts have unequal lengths. Here a test compares the loss, on such
+# texts, with a loop over single pairs.
+#
+# ### Exercise 11.4
+#
+# `name` is "external", "global" or "internal", `loss` its value on `pairs` pairs (as in the equations
+# above). How many nats does it vouch for? Return `math.nan` where it vouches for none.
+
+
+# %%
+def my_nats(name, loss, pairs):  # -> one number
+    ...
+
+
+check.exercise_11_4(my_nats)
+
+
+# %% jupyter={"source_hidden": true} tags=["solution"]
+def my_nats(name, loss, pairs):  # -> one number
+    if name == "internal":  # compares within one pair: no bound
+        return math.nan
+    return math.log(pairs) - loss / 2
+
+
+check.exercise_11_4(my_nats)
+
+# %% [markdown]
+# ## 6 What is chance when texts repeat?
+#
+# LIMITR is measured by retrieval: is the right text among the first $k$ that an image finds ($R@k$)?
+# In a pool of $P$ texts chance is $k / P$, one is told. But the same sentence stands in many reports.
+# It is right for all of them, and it has one score, so its copies take several places at once. Random
+# is then the *order of the $U$ different texts*. If $m$ of them are right,
+#
+# $$P(\text{rank} = s + 1) = \sum_j
+# \#\{\text{sets of } j \text{ wrong texts that fill } s \text{ places}\} \; \frac{m}{U - j} \Big/ \binom{U}{j} \qquad P(\text{rank} = 1) = \frac mU$$
+
+# %%
+from localmi.evaluate.retrieval import first_ranks, random_ranks
+from localmi.phantom import compose_report
+from localmi.phantom.latents import sample_study
+
+config, rng, P = PhantomConfig(seed=seed), np.random.default_rng(seed), 200
+studies = [sample_study(config, patient, 0) for patient in range(P)]
+said = [[one.text for one in compose_report(study, config).sentences] for study in studies]
+pool = np.array([rng.choice(sentences) for sentences in said])  # [P], a sentence of each report
+right = np.array([np.isin(pool, sentences) for sentences in said])  # [P, P]
+different, number = np.unique(pool, return_inverse=True)
+print(f"{P} sentences, {len(different)} different; right for an image: {right.sum(axis=1).mean():.1f}")
+exact = random_ranks(right, pool, 10).mean(axis=0).cumsum()  # [10]
+drawn = [first_ranks(rng.random((P, len(different)))[:, number], right) for _ in range(200)]
+for k in (1, 5, 10):
+    found = np.mean([ranks <= k for ranks in drawn])
+    print(f"R@{k:<2}: k / P {k / P:.3f}, exact {exact[k - 1]:.3f}, 200 random scores {found:.3f}")
+
+# %% [markdown]
+# Whoever knows nothing finds a right sentence in the first place five times as often as $1/P$ says. A
+# row "chance" that ignores this makes every model look better than it is. **What could go wrong**: to
+# count a duplicate as an error, too. Then a model is punished for finding a sentence that is true.
+#
+# ### Exercise 11.5
+#
+# The chance of $R@k$ for one query: `copies[u]` says how often text $u$ stands in the pool, `right[u]`
+# whether it is right. Its copies have one score. There are few texts here, so you may go
+# through all their orders (`itertools.permutations`).
+
+
+# %%
+def my_chance(copies, right, k):  # [U] int, [U] bool, int -> one number
+    ...
+
+
+check.exercise_11_5(my_chance)
+
+# %% jupyter={"source_hidden": true} tags=["solution"]
+from itertools import permutations
+
+
+def my_chance(copies, right, k):  # [U] int, [U] bool, int -> one number
+    hits, orders = 0, list(permutations(range(len(copies))))
+    for order in orders:
+        first = [bool(right[u]) for u in order].index(True)  # of the right ones in this order
+        places_before = sum(copies[u] for u in order[:first])
+        hits += places_before < k
+    return hits / len(orders)
+
+
+check.exercise_11_5(my_chance)
+
+# %% [markdown]
+# ## Key points
+#
+# - What a second view can add is known beforehand: here a coin for three findings, $\log 2$ wherever
+#   it is said. A measured gain must vanish with another patient's lateral.
+# - The vector of a word is a sum over its pieces, so rare words are long; a mean over a padded text
+#   depends on its neighbours.
+# - The double softmax caps the attention of one region at $e^4/(e^4 + N - 1)$: compare maps of one
+#   grid only.
+# - What is not there must be masked *before* a softmax. Dummies near 0 take a third to a half of it.
+# - SAF can find the few vectors that matter where a mean drowns them. Without positions no score knows
+#   where a region lies.
+# - External and global loss are InfoNCE: $\log B - L/2$ is a bound in nats. The internal loss falls on
+#   shuffled pairs as well.
+# - Chance of $R@k$ is not $k/P$ where texts repeat.
+#
+# ## References
+#
+# - Dawidowicz et al. 2023, LIMITR: Leveraging Local Information for Medical Image-Text Representation,
+#   ICCV. <https://doi.org/10.48550/arXiv.2303.11755>; the public code:
+#   <https://github.com/gefend/LIMITR>
+# - Diao et al. 2021, Similarity Reasoning and Filtration for Image-Text Matching, AAAI.
+#   <https://doi.org/10.48550/arXiv.2101.01368> (SAF)
+# - Liao et al. 2021, Multimodal Representation Learning via Maximization of Local Mutual
+#   Information, MICCAI. <https://doi.org/10.1007/978-3-030-87196-3_26>
+# - van den Oord et al. 2018, Representation learning with contrastive predictive coding.
+#   <https://doi.org/10.48550/arXiv.1807.03748>
+# - Vaswani et al. 2017, Attention is all you need. <https://doi.org/10.48550/arXiv.1706.03762>
+#   (positions)
+
+# %% tags=["record"]
+from localmi.record import Result, record_metrics
+
+beside = {"truth_at_most": math.log(STATES), "perfect": perfect, "cap": math.log(PAIRS)}
+kept = {
+    f"{name}_nats": Result(
+        metrics[name, "matched"], "new pairs", beside | {"shuffled": metrics[name, "shuffled"].value}
+    )
+    for name in ("external", "global")
+}
+shuffled = metrics["internal", "shuffled"]
+kept["internal_loss_shuffled"] = Result(shuffled, "new pairs", {"log_words": log_words})
+record = record_metrics(kept, data={"name": "vectors of known information"}, run_dir=run_dir)
