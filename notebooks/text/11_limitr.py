@@ -783,7 +783,7 @@ check.exercise_11_4(my_nats)
 
 # %%
 from localmi.evaluate.retrieval import first_ranks, random_ranks
-from localmi.phantom import compose_report
+from localmi.phantom import PhantomConfig, compose_report
 from localmi.phantom.latents import sample_study
 
 config, rng, P = PhantomConfig(seed=seed), np.random.default_rng(seed), 200
