@@ -59,6 +59,21 @@ def tiny_cache(tmp_path_factory: pytest.TempPathFactory) -> Cache:
     return build_cache(read_pairs(folder / "study"), folder / "cache", image_size=64)
 
 
+@pytest.fixture(scope="session")
+def lateral_cache(tmp_path_factory: pytest.TempPathFactory) -> Cache:
+    """As `tiny_cache`, of 16 patients; more than half of the studies have a lateral view."""
+    from localmi.data.cache.cache import build_cache
+    from localmi.data.sources.pairs import read_pairs
+    from localmi.phantom.config import PhantomConfig
+    from localmi.phantom.write import write_study
+
+    folder = tmp_path_factory.mktemp("laterals")
+    config = PhantomConfig(seed=2, image_size=64, lateral_view=0.6, depth_said=1.0)
+    write_study(folder / "study", config, 16, fractions=(0.5, 0.25, 0.25))
+    pairs = read_pairs(folder / "study", views=("AP", "PA", "LATERAL"))
+    return build_cache(pairs, folder / "cache", image_size=64)
+
+
 @pytest.fixture
 def truth(tiny_cache: Cache) -> Truth:
     """Of the study behind `tiny_cache`."""
@@ -96,6 +111,7 @@ def make_cache() -> Callable[..., Cache]:
                 "study_id": [study.name for study in rows],
                 "patient_id": [f"patient of {study.name}" for study in rows],
                 "split": [study.split for study in rows],
+                "view": "AP",
                 "index_in_cache": range(len(rows)),
             }
         )

@@ -54,7 +54,8 @@ class Configuration(BaseModel):
     @classmethod
     def comments(cls) -> dict[str, str]:
         """What the source says behind each field."""
-        lines = inspect.getsource(cls).splitlines()
+        own = (base for base in reversed(cls.__mro__) if issubclass(base, Configuration))
+        lines = "\n".join(map(inspect.getsource, own)).splitlines()
         found = (re.match(r"    (\w+): .*?#\s*(.*)", line) for line in lines)
         return {match[1]: match[2] for match in found if match and match[1] in cls.model_fields}
 

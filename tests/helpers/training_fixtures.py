@@ -14,6 +14,8 @@ from localmi.downstream import pretrained_encoder
 from localmi.model import torchvision_backbones
 from localmi.model.bert import PACKAGED, model_location
 from localmi.train.config import TrainConfig
+from localmi.train.limitr import LimitrTraining
+from localmi.train.limitr_config import LimitrConfig
 from localmi.train.pretraining import Pretraining
 
 
@@ -63,6 +65,31 @@ def configure(tiny_bert: Callable[..., str]) -> Callable[..., TrainConfig]:
             "device": "cpu",
         }
         return TrainConfig.checked(**(small | changes))
+
+    return make
+
+
+@pytest.fixture
+def build_limitr(
+    tiny_bert: Callable[..., str], lateral_cache: Cache
+) -> Callable[..., LimitrTraining]:
+    """A run of LIMITR on the tiny study with laterals, or on `cache`, with changes."""
+
+    def make(cache: Cache | None = None, **changes: Any) -> LimitrTraining:
+        small: dict[str, Any] = {
+            "image_size": 64,
+            "local_stage": 4,
+            "dim": 8,
+            "text_encoder": tiny_bert(layers=4),
+            "text_learning_rate": 0,
+            "batch_size": 5,
+            "steps": 6,
+            "learning_rate": 0.01,
+            "precision": "float32",
+            "device": "cpu",
+        }
+        config = LimitrConfig.checked(**(small | changes))
+        return LimitrTraining(config, lateral_cache if cache is None else cache)
 
     return make
 

@@ -448,3 +448,21 @@ def test_unknown_encoder_and_a_grid_that_does_not_divide() -> None:
     with pytest.raises(ConfigError, match="cut from the pixels"):
         build_image_encoder("resnet18", image_size=64, cells_after=2)
     assert known_encoders()[0] == PAPERS
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("resnet256_6_2_1", {"local_block": 4}),
+        ("resnet256_6_2_1", {"local_block": 4, "context": "region", "cells_after": 1}),
+        ("resnet18", {"grid": 2}),
+    ],
+)
+def test_regions_and_pooled_are_both_to_the_bit(name: str, options: dict[str, Any]) -> None:
+    torch.manual_seed(0)
+    encoder = build_image_encoder(name, image_size=64, **options).eval()
+    images = torch.randn(2, 1, 64, 64)
+    with torch.no_grad():
+        regions, pooled = encoder.regions_and_pooled(images)
+        assert torch.equal(regions, encoder.regions(images))
+        assert torch.equal(pooled, encoder.pooled(images))

@@ -129,7 +129,7 @@ def test_every_step_has_its_own_augmentation_and_dropout(build, tiny_bert) -> No
     seen: dict[int, tuple[Tensor, Tensor]] = {}
     for step in (0, 1, 0):
         pretraining.step = step
-        pixels = pretraining._augmented(torch.ones(2, 1, 64, 64))
+        pixels = pretraining.augmented(torch.ones(2, 1, 64, 64))
         torch.manual_seed(9)  # of nothing in a step
         draw = []
         hook = pretraining.alignment.text_encoder.register_forward_hook(

@@ -16,7 +16,7 @@ from localmi.data.cache.cache import Cache
 from localmi.errors import ConfigError
 from localmi.names import Bound
 from localmi.processes import Processes, take_own_gpu
-from localmi.train import scoring
+from localmi.train import training_run
 from localmi.train.config import TrainConfig
 
 SMALL = {
@@ -282,14 +282,20 @@ def test_each_process_has_rows_in_order_and_evenly() -> None:
             assert max(lengths) - min(lengths) <= 1
 
 
+def test_limitr_is_trained_by_one_process(build_limitr, monkeypatch) -> None:
+    monkeypatch.setattr(training_run, "join", lambda device: Processes(rank=1, size=2))
+    with pytest.raises(ConfigError, match="2 processes: LIMITR is trained by one"):
+        build_limitr()
+
+
 def test_a_batch_smaller_than_the_processes_is_refused(build, monkeypatch) -> None:
-    monkeypatch.setattr(scoring, "join", lambda device: Processes(rank=1, size=6))
+    monkeypatch.setattr(training_run, "join", lambda device: Processes(rank=1, size=6))
     with pytest.raises(ConfigError, match="batch_size=5 images for 6 processes: each needs one"):
         build(batch_size=5)
 
 
 def test_several_processes_do_not_compile(build, monkeypatch) -> None:
-    monkeypatch.setattr(scoring, "join", lambda device: Processes(rank=1, size=2))
+    monkeypatch.setattr(training_run, "join", lambda device: Processes(rank=1, size=2))
     with pytest.raises(ConfigError, match="compile=True on 2 processes: .*Use compile=False"):
         build(compile=True)
 

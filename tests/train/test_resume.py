@@ -90,13 +90,16 @@ import json, sys
 from pathlib import Path
 import torch
 from localmi.data.cache.cache import open_cache
+from localmi.train.checkpoint import config_of
 from localmi.train.config import TrainConfig
+from localmi.train.limitr import LimitrTraining
 from localmi.train.pretraining import Pretraining
 
 cache, checkpoint, parameters, more = sys.argv[1:]
 torch.set_num_threads(1)
-config = TrainConfig.of_record(json.loads(parameters))
-training = Pretraining(config, open_cache(cache))
+config = config_of({"config": json.loads(parameters)}, Path(checkpoint))
+method = Pretraining if isinstance(config, TrainConfig) else LimitrTraining
+training = method(config, open_cache(cache))
 if Path(checkpoint).exists():
     training.load(Path(checkpoint))
 for step, value in training.run(until=training.step + int(more)):
@@ -118,12 +121,15 @@ def start(cache: Any, checkpoint: Path, config: Any, steps: int) -> subprocess.P
 
 @pytest.mark.slow
 @pytest.mark.parametrize("text_learning_rate", [0, 1e-3])
+@pytest.mark.parametrize("method", ["build", "build_limitr"])
 def test_a_killed_process_is_resumed_by_another(
-    configure, tiny_cache, run_dir: Path, text_learning_rate: float
+    request: pytest.FixtureRequest, method: str, run_dir: Path, text_learning_rate: float
 ) -> None:
-    config = configure(text_learning_rate=text_learning_rate, steps=20)
+    build = request.getfixturevalue(method)
+    undisturbed = build(text_learning_rate=text_learning_rate, steps=20)
+    config, cache = undisturbed.config, undisturbed.cache
     checkpoint = run_dir / "checkpoint.pt"
-    with start(tiny_cache, checkpoint, config, steps=100_000) as first:
+    with start(cache, checkpoint, config, steps=100_000) as first:
         for line in first.stdout:
             if json.loads(line)[0] == 5:
                 first.kill()  # SIGKILL, wherever it is by now: in a step, or writing
@@ -132,10 +138,9 @@ def test_a_killed_process_is_resumed_by_another(
     assert first.returncode == -9
     at = load_checkpoint(checkpoint)["step"]
     assert at >= 5
-    with start(tiny_cache, checkpoint, config, steps=6) as second:
+    with start(cache, checkpoint, config, steps=6) as second:
         output, errors = second.communicate()
     assert second.returncode == 0, errors
-    undisturbed = Pretraining(config, tiny_cache)
     expected = list(undisturbed.run(until=at + 6))
     assert [tuple(json.loads(line)) for line in output.splitlines()] == expected[at:]
     undisturbed.save(run_dir / "undisturbed.pt")

@@ -12,6 +12,7 @@ __getattr__, __dir__, __all__ = exports(
         "images": "read_image",
         "reports": "body_sections sections sentence_kind split_sentences",
         "batches": "Batch SplitData TrainingBatches epoch_order normalise",
+        "views": "ViewBatch ViewData",
         "augment": "Augmentation",
         "labels": "PATHOLOGY9 POLICIES SEVERITIES TABLE_1 beside_table_1 check_test_patients "
         "class_counts label_targets",

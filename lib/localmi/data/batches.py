@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import get_args
+from typing import Self, get_args
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from localmi.statistics import draw_texts, partners
 BLOCK = 4096  # images that are neighbours in the cache and stay near each other in an epoch
 MIN_STUDIES = 3  # an image's, the one whose text it is given as a control, one to compare with
 ALL = slice(None)
+LATERAL_VIEWS = ("LATERAL", "LL", "XTABLE LATERAL")  # from the side: no image of a pair by itself
 GROUP_BYTES = 2**32  # images that are shuffled among each other: 65,536 of 256 x 256 pixels
 
 
@@ -37,11 +38,11 @@ class Batch:
     text_study: Tensor  # [M] int64, the study each text was written for
     text: Tensor  # [M] int64, number of the text in the split: equal where two read the same
 
-    def pin_memory(self) -> "Batch":
+    def pin_memory(self) -> Self:
         """The pixels where a GPU fetches them beside other work."""
         return replace(self, images=self.images.pin_memory())
 
-    def shuffled(self) -> tuple["Batch", Tensor]:
+    def shuffled(self) -> tuple[Self, Tensor]:
         """Every text matched with an image of another study: nothing is left to find.
 
         Returns:
@@ -91,7 +92,9 @@ def normalise(images: np.ndarray | Tensor) -> Tensor:
 
 
 class SplitData:
-    """The images of one split and the texts that go with them.
+    """The frontal images of one split and the texts that go with them.
+
+    A cache may have lateral views too: see `localmi.data.views`.
 
     Args:
         cache: the prepared data.
@@ -125,6 +128,7 @@ class SplitData:
         for study, text in zip(studies, texts, strict=True):
             by_study[study].append(text)
         manifest = cache.manifest[cache.manifest["split"] == split]
+        manifest = manifest[~manifest["view"].isin(LATERAL_VIEWS)]
         self.manifest = manifest[manifest["study_id"].isin(list(by_study))].reset_index(drop=True)
         if self.manifest.empty:
             raise TrainingError(

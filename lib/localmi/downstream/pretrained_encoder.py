@@ -18,6 +18,8 @@ from localmi.errors import CheckpointError, shortened
 from localmi.model.backbone import Backbone
 from localmi.model.image import PAPERS, build_backbone
 from localmi.train.checkpoint import config_of, is_ours, read_state
+from localmi.train.config import RunConfig, TrainConfig
+from localmi.train.limitr_config import LimitrConfig
 from localmi.train.networks import objective_of
 
 STEM_KEY = "conv1.weight"  # of the paper's encoder; the blocks have one too, below "layerN.M."
@@ -129,7 +131,7 @@ def load_image_encoder(path: Path | str) -> PretrainedEncoder:
 
 
 def _ours(state: dict[str, Any], path: Path) -> PretrainedEncoder:
-    """From a checkpoint of `Pretraining`, whose configuration says what was trained."""
+    """From a checkpoint of a run, whose configuration says what was trained."""
     config = config_of(state, path)
     backbone = _backbone(config.image_encoder, config.image_size, config.local_stage)
     found = state.get("image_encoder", {})
@@ -140,7 +142,7 @@ def _ours(state: dict[str, Any], path: Path) -> PretrainedEncoder:
         weights = {k.removeprefix(prefix): v for k, v in found.items() if k.startswith(prefix)}
         not_used = tuple(sorted({name for name in found if not name.startswith(prefix)}))
     _check_names(weights, config.image_encoder, backbone, path)
-    blocks = objective_of(config).trained_blocks(backbone)
+    blocks, objective, bound = _trained(config, backbone)
     by_cells = config.region_context == "region" and blocks == backbone.local_block
     return PretrainedEncoder(
         weights=_of_blocks(weights, blocks, backbone, path),
@@ -151,11 +153,21 @@ def _ours(state: dict[str, Any], path: Path) -> PretrainedEncoder:
         local_block=backbone.local_block,
         image_size=config.image_size,
         data_hash=state["data_hash"],
-        objective=config.objective,
-        bound=config.bound,
+        objective=objective,
+        bound=bound,
         step=state["step"],
         not_used=not_used,
     )
+
+
+def _trained(config: RunConfig, backbone: Backbone) -> tuple[int, str, str]:
+    """How many blocks of the image encoder a run trains, by what objective and bound."""
+    if isinstance(config, TrainConfig):
+        blocks = objective_of(config).trained_blocks(backbone)
+        return blocks, config.objective, config.bound
+    assert isinstance(config, LimitrConfig)
+    whole = config.global_weight > 0
+    return backbone.num_blocks if whole else backbone.local_block, config.method, "infonce"
 
 
 def _unwrapped(state: Mapping[str, Any], path: Path) -> tuple[dict[str, Any], tuple[str, ...]]:

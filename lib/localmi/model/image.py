@@ -167,7 +167,10 @@ class ImageEncoder(nn.Module):
         128 x 8 x 8 of block 5 becomes 512 x 4 x 4, the shape that the paper names (it does not
         say how it got there).
         """
-        block = self._local_block(images)
+        return self._fold(self._local_block(images))
+
+    def _fold(self, block: Tensor) -> Tensor:
+        """[B, C, h, w] -> [B, N, D]."""
         folded = functional.pixel_unshuffle(block, block.shape[-1] // self.grid)
         regions = folded.flatten(2).transpose(1, 2)
         return regions.contiguous() + self.place if self.context == "region" else regions
@@ -175,6 +178,15 @@ class ImageEncoder(nn.Module):
     def pooled(self, images: Tensor) -> Tensor:
         """Global feature z^I of images [B, 1, H, W]: [B, P]."""
         return self.backbone.pooled(images)
+
+    def regions_and_pooled(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Both, [B, N, D] and [B, P], in one pass; two where a region sees its cell alone."""
+        if self.context == "region":
+            return self.regions(images), self.pooled(images)
+        network, last = self.backbone, self.backbone.local_block
+        block = network.blocks(images, 1, last)
+        whole = network.pool(network.blocks(block, last + 1, network.num_blocks))
+        return self._fold(network.local_map(block)), whole
 
 
 @functools.cache

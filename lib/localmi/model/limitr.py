@@ -16,14 +16,16 @@ https://arxiv.org/abs/2101.01368. Written from the description, not from its cod
 """
 
 import math
-from typing import Literal
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-Attention = Literal["double", "single"]
+from localmi.errors import check_name
+from localmi.names import Attention, WordPooling
+
 GAMMA_ATTENTION = 4.0  # inverse temperature of the second softmax
 GAMMA_SCORES = 10.0  # what scores and cosines are multiplied with in a loss
 INTERNAL_TEMPERATURE = 0.1
@@ -50,7 +52,11 @@ def attend(
 
     Returns:
         context [..., Q, D], weights [..., Q, K]; a key that is not there has weight 0.
+
+    Raises:
+        ConfigError: unknown attention.
     """
+    check_name("attention", attention, get_args(Attention))
     if attention == "double":
         of_queries = scores.masked_fill(~query_mask[..., None], -math.inf).softmax(dim=-2)
         scores = GAMMA_ATTENTION * of_queries
@@ -96,6 +102,15 @@ class SimilarityAttention(nn.Module):
         return functional.normalize(pooled, dim=-1), weights
 
 
+class MeanPooling(nn.Module):
+    """As `SimilarityAttention`, with the same weight for all."""
+
+    def forward(self, vectors: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """[..., L, D] and [..., L] bool -> the pooled vector [..., D], the weights [..., L]."""
+        weights = mask / mask.sum(dim=-1, keepdim=True)
+        return functional.normalize(masked_mean(vectors, mask), dim=-1), weights
+
+
 def masked_mean(vectors: Tensor, mask: Tensor) -> Tensor:
     """The mean over those that are there: [..., L, D] and [..., L] -> [..., D]."""
     there = mask[..., None].to(vectors.dtype)
@@ -107,16 +122,29 @@ class LimitrScores(nn.Module):
 
     Args:
         dim: D, of regions and words.
+        pooling: "attention" (SAF) as published, or "mean".
         attention: "double" as published, or "single".
         chunk: texts that are scored at a time; 0: all at once, with everything kept.
+
+    Raises:
+        ConfigError: unknown attention or pooling.
     """
 
     def __init__(
-        self, dim: int, *, attention: Attention = "double", dropout: float = 0.4, chunk: int = 8
+        self,
+        dim: int,
+        *,
+        attention: Attention = "double",
+        pooling: WordPooling = "attention",
+        dropout: float = 0.4,
+        chunk: int = 8,
     ) -> None:
         super().__init__()
+        check_name("attention", attention, get_args(Attention))
         self.attention, self.chunk = attention, chunk
-        self.pool = SimilarityAttention(dim, dropout=dropout)
+        check_name("word pooling", pooling, get_args(WordPooling))
+        saf = pooling == "attention"
+        self.pool = SimilarityAttention(dim, dropout=dropout) if saf else MeanPooling()
         self.by_text, self.by_image = nn.Linear(dim, 1), nn.Linear(dim, 1)
 
     def forward(
@@ -150,6 +178,15 @@ class LimitrScores(nn.Module):
         image, _ = self.pool(by_region, of_regions)
         scores = self.by_text(text).sigmoid(), self.by_image(image).sigmoid()
         return scores[0].squeeze(-1), scores[1].squeeze(-1)
+
+    def attention_maps(
+        self, regions: Tensor, region_mask: Tensor, words: Tensor, word_mask: Tensor
+    ) -> Tensor:
+        """How much each word looks at each region of its own image: [B, L, N]; sums to 1 over the
+        regions. Arguments of pairs, as `alignments`."""
+        regions, words = blank(regions, region_mask), blank(words, word_mask)
+        scores = words @ regions.transpose(-1, -2)
+        return attend(scores, regions, word_mask, region_mask, attention=self.attention)[1]
 
     def alignments(
         self, regions: Tensor, region_mask: Tensor, words: Tensor, word_mask: Tensor

@@ -12,7 +12,7 @@ import pandas as pd
 from localmi.data.batches import SplitData
 from localmi.errors import DataError
 from localmi.phantom.config import FINDINGS, PhantomConfig, ReportNoise
-from localmi.phantom.tables import LATENTS, LATERAL, MASKS, SENTENCES, SUMMARY
+from localmi.phantom.tables import LATENTS, MASKS, SENTENCES, SUMMARY
 
 TRUTH_FILES = (SENTENCES, LATENTS, MASKS, SUMMARY)
 
@@ -90,8 +90,7 @@ def finding_sentences(truth: Truth, data: SplitData) -> pd.DataFrame:
     Raises:
         DataError: the truth is not that of this split: a sentence of it is unknown there.
     """
-    images = data.manifest.assign(image=np.arange(len(data)))
-    images = images[images["view"] != LATERAL].drop_duplicates("study_id")
+    images = data.manifest.assign(image=np.arange(len(data))).drop_duplicates("study_id")
     images = images[["study_id", "image_id", "patient_id", "image"]]
     spoken = truth.sentences[truth.sentences["finding"].isin(FINDINGS)]
     table = spoken.merge(images, on="study_id", validate="many_to_one")

@@ -7,6 +7,8 @@ __getattr__, __dir__, __all__ = exports(
     {
         "config": "TrainConfig",
         "pretraining": "Pretraining",
+        "limitr": "LimitrTraining",
+        "limitr_config": "LimitrConfig",
         "loop": "fit",
         "model_card": "write_model_card",
         "trained_model": "TrainedModel load_trained_model read_config",

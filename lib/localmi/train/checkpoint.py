@@ -31,7 +31,8 @@ from localmi.train.checkpoint_files import (
     last_whole,
     name_by_step,
 )
-from localmi.train.config import TrainConfig
+from localmi.train.config import RunConfig, TrainConfig
+from localmi.train.limitr_config import LimitrConfig
 
 ALWAYS_THERE = ("config", "data_hash", "step")
 Write = Callable[[dict[str, Any], Path], None]  # of a state to a path
@@ -206,20 +207,21 @@ def load_last_whole(
     raise errors[0]
 
 
-def config_of(state: Mapping[str, Any], path: Path) -> TrainConfig:
-    """The configuration in a checkpoint of ours.
+def config_of(state: Mapping[str, Any], path: Path) -> RunConfig:
+    """The configuration in a checkpoint of ours: of the method that wrote it.
 
     Raises:
         CheckpointError: this version does not know it.
     """
     try:
-        return TrainConfig.of_record(state["config"])
+        method = LimitrConfig if "method" in state["config"] else TrainConfig
+        return method.of_record(state["config"])
     except (ConfigError, TypeError, AttributeError) as error:
         raise CheckpointError(f"Another version of localmi has written {path}. {error}") from error
 
 
 def check_same_run(
-    state: dict[str, Any], *, config: TrainConfig, data_hash: str, precision: str, path: Path
+    state: dict[str, Any], *, config: RunConfig, data_hash: str, precision: str, path: Path
 ) -> None:
     """Refuse to go on with another configuration, in another precision, or with changed data.
 

@@ -8,37 +8,21 @@ that was killed goes on to the same numbers. The loop around the step is `localm
 """
 
 import functools
-import math
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from localmi.data.augment import Augmentation
 from localmi.data.batches import Batch, SplitData, TrainingBatches, normalise
 from localmi.data.cache.cache import Cache
-from localmi.data.labels import check_test_patients
-from localmi.errors import NoNegativesError, NotFiniteError
+from localmi.errors import NoNegativesError
 from localmi.mi.critics import Critic
 from localmi.mi.scores import may_mismatch
 from localmi.model.text import TokenTable
 from localmi.processes import MAKING_SECONDS
 from localmi.ranks import rank_here
-from localmi.record import keeps_record
-from localmi.train.checkpoint import (
-    COMPUTED_IN,
-    Write,
-    check_same_run,
-    check_weights,
-    load_last_whole,
-    restore,
-    save_checkpoint,
-)
 from localmi.train.config import TrainConfig
-from localmi.train.device import autocast, if_it_diverges
+from localmi.train.device import autocast
 from localmi.train.optimisers import (
     annealed_temperature,
     control_optimiser,
@@ -47,9 +31,7 @@ from localmi.train.optimisers import (
 )
 from localmi.train.scoring import ScoringNetworks
 from localmi.train.text_features import TrainingTexts
-
-CONTROL_EVERY = 4  # steps between two of the control critic's
-READ_EVERY = 10  # steps on a GPU between two readings of the bound, for which it has to be waited
+from localmi.train.training_run import CONTROL_EVERY
 
 
 class Pretraining(ScoringNetworks):
@@ -67,17 +49,13 @@ class Pretraining(ScoringNetworks):
         cache: the prepared data.
         workers: processes that load batches ahead of time; the numbers are the same without.
 
-    Attributes: as `ScoringNetworks`, and
-        step: steps done.
+    Attributes: as `ScoringNetworks`.
 
     Taught in 07_train_local_mi.
     """
 
     def __init__(self, config: TrainConfig, cache: Cache, *, workers: int = 0) -> None:
-        cache.check_image_size(config.image_size)
-        check_test_patients(cache.manifest)
         super().__init__(config, cache)
-        self.cache = cache
         self.train_data = SplitData(cache, "train", unit=self.objective.unit)
         self.batches = TrainingBatches(
             self.train_data,
@@ -94,12 +72,10 @@ class Pretraining(ScoringNetworks):
         self.image_optimiser = image_optimiser(config, self.alignment)
         self.text_optimiser = text_optimiser(config, self.alignment)
         self.control_optimiser = control_optimiser(config, self.control, every=CONTROL_EVERY)
-        self.augmentation = Augmentation(crop=config.smallest_crop) if config.augment else None
         self.frozen_texts: Tensor | None = None
         if config.text_is_frozen:
             self.frozen_texts = self.encode_texts(self.train_data.texts)
             self.processes.meet("the first step")  # of many texts some may take minutes longer
-        self.step = 0
 
     @functools.cached_property
     def tokens(self) -> TokenTable:
@@ -122,18 +98,12 @@ class Pretraining(ScoringNetworks):
 
     # --- The step ---
 
-    def train_step(self, batch: Batch | None = None) -> float:
-        """One gradient step on the batch of this step; the value of the bound on it, in nats.
+    def _train_step(self, batch: Batch | None) -> Tensor | None:
+        """As `train_step`; the value is still on its device, None where the batch was skipped.
 
         No bound where equal texts are left out (`same_text_is_mismatch=False`: some .1 nats too
-        high), or a report counts as often as it has sentences (`sentences="all"`). NaN, and no
-        step, where the batch has nothing to compare: one study, or texts that all read the same.
+        high), or a report counts as often as it has sentences (`sentences="all"`).
         """
-        (_, nats), *_ = self._read([(self.step, self._train_step(batch))])
-        return nats
-
-    def _train_step(self, batch: Batch | None) -> Tensor | None:
-        """As `train_step`; the value is still on its device, None where the batch was skipped."""
         batch = self.batches[self.step] if batch is None else batch
         if self.config.shuffle_pairs:
             batch, _ = batch.shuffled()
@@ -144,8 +114,8 @@ class Pretraining(ScoringNetworks):
         self.alignment.train()
         self.control.train()
         pixels = batch.images.to(self.device, non_blocking=True)
-        pixels = self._augmented(normalise(pixels))  # [B, 1, H, W]
-        torch.manual_seed(_step_seed(self.config.seed, self.step, purpose=-self.processes.rank))
+        pixels = self.augmented(normalise(pixels))  # [B, 1, H, W]
+        torch.manual_seed(self.step_seed(-self.processes.rank))  # of dropout
         with autocast(self.device, self.dtype):
             images = self.objective.image_features(self.alignment.image_encoder, pixels)
             texts = self._text_features(batch.text)  # z^I [B, N, D] above, z^R [M, E] here
@@ -168,15 +138,6 @@ class Pretraining(ScoringNetworks):
             self._control_step(batch, images.detach(), texts.detach())
         self.step += 1
         return value
-
-    def _augmented(self, pixels: Tensor) -> Tensor:
-        if self.augmentation is None:
-            return pixels
-        seed = _step_seed(self.config.seed, self.step, purpose=1)
-        among = self.config.batch_size
-        first = self.processes.share(among).start
-        generator = torch.Generator().manual_seed(seed)
-        return self.augmentation(pixels, generator, among=among, first=first)
 
     def _text_features(self, text: Tensor) -> Tensor:
         """z^R of these texts of the split, [M] -> [M, E]; each process encodes its share."""
@@ -218,24 +179,6 @@ class Pretraining(ScoringNetworks):
         study = pairs.image_study[pairs.owner]
         return may_mismatch(study, pairs.text_study, pairs.text, same_text=same_text)
 
-    def _read(self, values: list[tuple[int, Tensor | None]]) -> list[tuple[int, float]]:
-        """The bounds of some steps in nats: all that they copy from the device.
-
-        Raises:
-            TrainingError: one is not a number.
-        """
-        found = [value for _, value in values if value is not None]
-        numbers = iter(torch.stack(found).tolist() if found else [])
-        read = [(step, math.nan if value is None else next(numbers)) for step, value in values]
-        for (step, value), (_, nats) in zip(values, read, strict=True):
-            if value is not None and not math.isfinite(nats):
-                advice = if_it_diverges(self.config.learning_rate, self.dtype)
-                rows = self.batches.rows(step)
-                stored = self.train_data.manifest["index_in_cache"].to_numpy()[rows].tolist()
-                told = f"The bound is {nats} at step {step}. {advice}"
-                raise NotFiniteError(told, step=step, rows=stored)
-        return read
-
     def _control_step(self, batch: Batch, images: Tensor, texts: Tensor) -> None:
         """The control critic sees the same features, with the texts shuffled."""
         shuffled, kept = batch.shuffled()
@@ -250,78 +193,6 @@ class Pretraining(ScoringNetworks):
         (-bound).backward()
         self.processes.mean_gradients(self.control)
         self.control_optimiser.step()
-
-    def run(self, until: int | None = None) -> Iterator[tuple[int, float]]:
-        """Train to step `until` (default: all steps); yields (step, training bound in nats), NaN
-        where the batch was skipped.
-
-        On a GPU the bounds of `READ_EVERY` steps are read at once, and at each look.
-
-        Raises:
-            TrainingError: the bound is not a number; names the step.
-        """
-        end = self.config.steps if until is None else until
-        at_once = READ_EVERY if self.device.type == "cuda" else 1
-        values: list[tuple[int, Tensor | None]] = []
-        pin = self.device.type == "cuda"
-        for batch in self.batches.steps(self.step, end, workers=self.workers, pin=pin):
-            values.append((self.step, self._train_step(batch)))
-            looks = self.step % self.config.evaluate_every == 0
-            if len(values) == at_once or looks or self.step == end:
-                yield from self._read(values)
-                values = []
-
-    # --- Checkpoints ---
-
-    def save(self, path: Path | str, write: Write = save_checkpoint) -> None:
-        """Write everything that a later `load` needs to go on to the same numbers.
-
-        Of several processes the first one writes; the others wait for it.
-
-        Args:
-            path: of the newest checkpoint, see `save_checkpoint`.
-            write: what writes the state to it: at once, or beside the training.
-
-        Raises:
-            TrainingError: weights that are not numbers, of which the bound does not tell before
-                the next step; the checkpoint before stays. Or the first process has not written.
-            CheckpointError: it could not be written.
-        """
-        self.share_statistics()
-        if keeps_record():
-            self._save(Path(path), write)
-        self.processes.meet(f"the checkpoint of step {self.step}")
-
-    def _save(self, path: Path, write: Write) -> None:
-        networks = self.alignment.state_dict() | self.control.state_dict(prefix="control.")
-        check_weights(networks, self.step, if_it_diverges(self.config.learning_rate, self.dtype))
-        write(
-            {
-                "config": self.config.as_record(),
-                "data_hash": self.cache.data_hash,
-                "step": self.step,
-                COMPUTED_IN: self.computed_in,
-                **{name: part.state_dict() for name, part in self._stateful().items()},
-            },
-            path,
-        )
-
-    def load(self, path: Path | str) -> None:
-        """Go on from a checkpoint of the same configuration on the same data.
-
-        Raises:
-            CheckpointError: missing, all damaged, of another run or version, or the data changed.
-        """
-        state, path = load_last_whole(Path(path), map_location=self.device)
-        check_same_run(
-            state,
-            config=self.config,
-            data_hash=self.cache.data_hash,
-            precision=self.computed_in["precision"],
-            path=path,
-        )
-        restore(self._stateful(), state, path=path)
-        self.step = state["step"]
 
     def _stateful(self) -> dict[str, Any]:
         """What training changes: not a text encoder that stays as it was loaded."""
@@ -339,9 +210,3 @@ class Pretraining(ScoringNetworks):
             parts["text_encoder"] = self.alignment.text_encoder
             parts["text_optimiser"] = self.text_optimiser
         return parts
-
-
-def _step_seed(seed: int, step: int, *, purpose: int) -> int:
-    """A seed of its own for every (seed, step, purpose)."""
-    purpose = purpose if purpose >= 0 else 1 - purpose  # dropout: 0, -1, ...; augmentation: 1
-    return int(np.random.SeedSequence([seed, step, purpose]).generate_state(1, np.uint64)[0] >> 1)

@@ -15,37 +15,33 @@ from localmi.mi.critics import Critic
 from localmi.mi.estimators import EstimatorInTraining
 from localmi.model.batch_norm import synchronise
 from localmi.names import Bound
-from localmi.processes import join
 from localmi.train.config import TrainConfig
-from localmi.train.device import autocast, choose_device, choose_dtype, computed_in
+from localmi.train.device import autocast
 from localmi.train.networks import build_alignment, compute_as_configured, objective_of
 from localmi.train.text_features import TextFeatures
+from localmi.train.training_run import TrainingRun
 
 PAIRS_AT_ONCE = 2**19  # regions x texts in a look: the paper's critic needs 3 GB for them on a GPU
 # Of a critic, features [b, N, D] and texts [t, E]: [b, any, t].
 Look = Callable[[Critic, Tensor, Tensor], Tensor]
 
 
-class ScoringNetworks:
+class ScoringNetworks(TrainingRun):
     """The networks of a configuration, on a device, and what they say of images and texts.
 
-    Attributes:
+    Attributes: as `TrainingRun`, and
         alignment: image encoder, text encoder, critic.
         control: a second critic of the same build, for the shuffled pairs.
-        computed_in: device and precision, by name.
-        processes: that compute together; `ALONE` unless torchrun has started several.
 
     Raises:
         ConfigError: a batch has fewer images than there are processes, or several would compile.
         TrainingError: they have not begun alike.
     """
 
+    config: TrainConfig
+
     def __init__(self, config: TrainConfig, cache: Cache) -> None:
-        self.config = config
-        self.device = choose_device(config.device)
-        self.processes = join(self.device)
-        self.dtype = choose_dtype(config.precision, self.device)
-        self.computed_in = computed_in(self.device, self.dtype)
+        super().__init__(config, cache)
         self.objective = objective_of(config)
         self.alignment = build_alignment(config, self.objective).to(self.device)
         if config.batch_statistics == "all":

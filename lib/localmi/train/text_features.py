@@ -65,7 +65,7 @@ class TextFeatures:
     def _key(self, texts: list[str]) -> str:
         """A hash of everything that features depend on."""
         about = f"{self.encoder.pooling} {self.dtype}"
-        return _key(self.encoder, texts, self.encoder.state_dict(), about)
+        return features_key(self.encoder, texts, self.encoder.state_dict(), about)
 
     @torch.no_grad()
     def _encode(self, texts: list[str]) -> Tensor:
@@ -138,7 +138,10 @@ class TrainingTexts:
         if encoder.frozen_layers == 0 or size > 1e9 * self._gigabytes:
             return None
         about = f"{encoder.frozen_layers} {self._dtype}"
-        path = self._folder / f"{_key(encoder, self._texts, encoder.frozen_weights(), about)}.npy"
+        path = (
+            self._folder
+            / f"{features_key(encoder, self._texts, encoder.frozen_weights(), about)}.npy"
+        )
         rows = kept_rows(path, shape, dtype, self._parts)
         if rows is None:
             return None
@@ -161,7 +164,9 @@ def device_of(network: nn.Module) -> torch.device:
     return next(network.parameters()).device
 
 
-def _key(encoder: TextEncoder, texts: list[str], weights: Mapping[str, Tensor], about: str) -> str:
+def features_key(
+    encoder: TextEncoder, texts: list[str], weights: Mapping[str, Tensor], about: str
+) -> str:
     """A hash of texts, weights, and everything else that numbers computed from them depend on."""
     where = f"{about} {device_of(encoder).type} {torch.__version__}"
     key = hashlib.sha256((words_key(encoder, texts) + where).encode())

@@ -170,7 +170,10 @@ def _read(path: Path) -> tuple[dict[str, Any], TrainConfig]:
             f"{path} is no checkpoint of notebook 07 and no export of one: without "
             f"{', '.join(missing)}. Give the {CHECKPOINT} of a run, or what localmi export made."
         )
-    return state, config_of(state, path)
+    config = config_of(state, path)
+    if not isinstance(config, TrainConfig):
+        raise CheckpointError(f"{path} is a checkpoint of another method than local or global MI.")
+    return state, config
 
 
 def _networks(training: Pretraining) -> dict[str, nn.Module]:
