@@ -1,0 +1,277 @@
+"""The networks of LIMITR and what they say of a split: scores, held-out bounds, maps."""
+
+import copy
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from localmi.data.batches import SplitData, normalise
+from localmi.data.cache.cache import Cache
+from localmi.data.views import ViewData
+from localmi.errors import ConfigError, DataError
+from localmi.evaluate.held_out import SplitResult, SplitScores, held_out_bound
+from localmi.model.image import ImageEncoder
+from localmi.model.limitr import GAMMA_SCORES, masked_mean
+from localmi.model.limitr_head import LimitrHead, View
+from localmi.model.words import Words
+from localmi.names import Lateral, Split
+from localmi.train.device import autocast
+from localmi.train.limitr_config import LimitrConfig
+from localmi.train.training_run import TrainingRun
+from localmi.train.words import WordTable
+
+LOCAL, WHOLE, BOTH = "local", "whole", "both"
+TEXTS_AT_ONCE = 64  # in a look
+
+
+@dataclass(frozen=True)
+class LimitrScoresOfSplit:
+    """Scores of every image of a split with every distinct text of it, [n, T] float32 in (-1, 1).
+
+    local: the mean of the score by the text's words and of that by the image's regions.
+    whole: the cosine of whole image and whole text.
+    both: their mean, which the public code ranks by. None where a part is not trained.
+    """
+
+    local: Tensor | None
+    whole: Tensor | None
+
+    @property
+    def both(self) -> Tensor:
+        there = [part for part in (self.local, self.whole) if part is not None]
+        return torch.stack(there).mean(dim=0)
+
+    def by_name(self) -> dict[str, Tensor]:
+        """Those that there are."""
+        found = {LOCAL: self.local, WHOLE: self.whole, BOTH: self.both}
+        return {name: part for name, part in found.items() if part is not None}
+
+
+class LimitrNetworks(TrainingRun):
+    """Encoders and head of a configuration, on a device.
+
+    Attributes: as `TrainingRun`, and
+        image_encoder: of the frontal view. lateral_encoder: of the other; None without one.
+        text_encoder, head.
+        control: a second head of the same build, for the shuffled pairs.
+
+    Raises:
+        ConfigError: several processes, which this method has not.
+    """
+
+    config: LimitrConfig
+
+    def __init__(self, config: LimitrConfig, cache: Cache) -> None:
+        super().__init__(config, cache)
+        if self.processes.size > 1:
+            raise ConfigError(
+                f"{self.processes.size} processes: LIMITR is trained by one. Start it without "
+                "launch or torchrun."
+            )
+        torch.manual_seed(config.seed)
+        views = 1 if config.lateral == "none" else 2
+        self.image_encoder, *others = (
+            config.new_image_encoder().to(self.device) for _ in range(views)
+        )
+        self.lateral_encoder: ImageEncoder | None = others[0] if others else None
+        self.text_encoder = config.new_text_encoder().to(self.device)
+        self.head = LimitrHead(
+            self.image_encoder.region_dim,
+            self.image_encoder.pooled_dim,
+            self.text_encoder.dim,
+            views=views,
+            grid=config.grid,
+            dim=config.dim,
+            place=config.positions,
+            attention=config.attention,
+            pooling=config.pooling,
+            dropout=config.dropout,
+            chunk=config.chunk,
+        ).to(self.device)
+        self.control = copy.deepcopy(self.head)
+
+    def networks(self) -> dict[str, nn.Module]:
+        """All of them, by the name in a checkpoint."""
+        found: dict[str, nn.Module] = {"image_encoder": self.image_encoder}
+        if self.lateral_encoder is not None:
+            found["lateral_encoder"] = self.lateral_encoder
+        if not self.config.text_is_frozen:
+            found["text_encoder"] = self.text_encoder
+        return found | {"head": self.head, "control": self.control}
+
+    def data(self, split: Split, *, lateral: Lateral | None = None) -> ViewData:
+        """A split as this run takes it; with the laterals of the run, or others."""
+        lateral = self.config.lateral if lateral is None else lateral
+        return ViewData(self.cache, split, unit=self.config.unit, lateral=lateral)
+
+    def views(self, images: Tensor, laterals: Tensor, has_lateral: Tensor) -> list[View]:
+        """What the image encoders say, of pixels that are normalised.
+
+        Args:
+            images: [B, 1, H, W]. laterals: [b, 1, H, W], of those that have one.
+            has_lateral: [B] bool.
+        """
+        regions, whole = self.image_encoder.regions_and_pooled(images)
+        there = torch.ones(len(images), dtype=torch.bool, device=regions.device)
+        found = [View(regions, whole, there)]
+        if self.lateral_encoder is not None:
+            place = has_lateral.nonzero().flatten().to(regions.device)
+            both = torch.zeros_like(regions), torch.zeros_like(whole)
+            if len(place) == 1:  # BatchNorm has nothing to take a mean over
+                self.lateral_encoder.eval()
+            if len(place):
+                own = self.lateral_encoder.regions_and_pooled(laterals)
+                both = tuple(  # type: ignore[assignment]
+                    zeros.index_copy(0, place, some) for zeros, some in zip(both, own, strict=True)
+                )
+            found.append(View(*both, there=has_lateral.to(regions.device)))
+        return found
+
+    # --- What they say of a split ---
+
+    def evaluate(self, data: SplitData, *, batch_size: int = 128, rounds: int = 50) -> SplitResult:
+        """The held-out bound in nats of the score that the public code ranks by, and the control.
+
+        That score is a mean, and no part was trained to be one: `held_out` has each by itself.
+        """
+        return self.held_out(data, batch_size=batch_size, rounds=rounds)[BOTH]
+
+    def held_out(
+        self, data: SplitData, *, batch_size: int = 128, rounds: int = 50
+    ) -> dict[str, SplitResult]:
+        """The held-out bounds of a split by InfoNCE, in nats, each beside its control.
+
+        Returns:
+            "local" and "whole", of those that are trained, and "both".
+        """
+        own, control = (found.by_name() for found in self.score_split(data))
+        results = {}
+        for name, scores in own.items():
+            bounds = (
+                held_out_bound(
+                    self._as_logits(found, data),
+                    batch_size=batch_size,
+                    rounds=rounds,
+                    shuffled=shuffled,
+                    seed=self.config.seed,
+                )
+                for found, shuffled in ((scores, False), (control[name], True))
+            )
+            matched, shuffled_pairs = bounds
+            results[name] = SplitResult(
+                matched, shuffled_pairs, scores=self._as_logits(scores, data)
+            )
+        return results
+
+    def _as_logits(self, scores: Tensor, data: SplitData) -> SplitScores:
+        return SplitScores(
+            scores=GAMMA_SCORES * scores,
+            winners=torch.zeros(scores.shape, dtype=torch.int16),
+            study=data.study,
+            patient=data.manifest["patient_id"].to_numpy(),
+            text_ids=data.text_ids,
+        )
+
+    def score_split(
+        self, data: SplitData, texts: Sequence[str] | None = None, *, images_at_once: int = 32
+    ) -> tuple[LimitrScoresOfSplit, LimitrScoresOfSplit]:
+        """Every image of a split with every text (default: the distinct ones of the split).
+
+        Returns:
+            Scores of the head, and of the control: the head of the shuffled pairs.
+        """
+        table = self.word_table(data.texts if texts is None else list(texts))
+        number = len(data.texts) if texts is None else len(texts)
+        parts: dict[str, list[Tensor]] = {}
+        with torch.no_grad(), autocast(self.device, self.dtype):
+            for views in self._views_in_parts(data, np.arange(len(data)), images_at_once):
+                row: dict[str, list[Tensor]] = {}
+                for index in torch.arange(number).split(TEXTS_AT_ONCE):
+                    words = table.select(index)
+                    for prefix, head in (("", self.head), ("control ", self.control)):
+                        for name, found in self.scored(head, views, words).items():
+                            row.setdefault(prefix + name, []).append(found.float().cpu())
+                for name, columns in row.items():
+                    parts.setdefault(name, []).append(torch.cat(columns, dim=1))
+        scores = {name: torch.cat(rows) for name, rows in parts.items()}
+        own, control = (_local_and_whole(scores, prefix) for prefix in ("", "control "))
+        return own, control
+
+    def scored(self, head: LimitrHead, views: Sequence[View], words: Words) -> dict[str, Tensor]:
+        """The parts of the score that have a loss: [B, M] each."""
+        config = self.config
+        local, whole = config.external_weight > 0, config.global_weight > 0
+        found: dict[str, Tensor] = head(views, words, local=local, whole=whole)
+        return found
+
+    def word_table(self, texts: list[str]) -> WordTable:
+        """The words of these texts by the text encoder as it is now."""
+        return WordTable(
+            self.text_encoder,
+            texts,
+            self.cache.folder,
+            keep=self.config.text_is_frozen,
+            dtype=self.dtype,
+        )
+
+    def _views_in_parts(
+        self, data: SplitData, rows: np.ndarray, images_at_once: int
+    ) -> Iterator[list[View]]:
+        """The views of these images of a split, some at a time, by networks that do not train."""
+        if not isinstance(data, ViewData):
+            raise DataError("LIMITR takes images with their laterals: data('test') of the run.")
+        for network in self.networks().values():
+            network.eval()
+        for part in np.array_split(rows, -(-len(rows) // images_at_once) or 1):
+            laterals, has_lateral = data.laterals(part)
+            images, others = (
+                normalise(some.to(self.device)) for some in (data.images(part), laterals)
+            )
+            yield self.views(images, others, has_lateral)
+
+    def maps(
+        self, data: SplitData, images: np.ndarray, texts: Sequence[str]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Where in its frontal image each text looks.
+
+        Args:
+            images: [S], rows of the split, one for each text.
+            texts: [S].
+
+        Returns:
+            The attention of its words, [CLS] left out, in the mean; and the cosine of each region
+            with the mean of the words: [S, G, G] float32 each.
+
+        Raises:
+            ConfigError: no loss trains regions and words.
+        """
+        if not self.config.external_weight:
+            raise ConfigError("external_weight=0: no loss trained what a word sees of a region.")
+        table = self.word_table(list(texts))
+        grid = self.config.grid
+        attention, cosine, start = [], [], 0
+        with torch.no_grad():
+            for views in self._views_in_parts(data, images, 32):
+                number = len(views[0].there)
+                words = table.select(torch.arange(start, start + number))
+                start += number
+                vectors, mask = self.head.word_features(words)
+                regions, there = self.head.local_features(views)
+                weights = self.head.scores.attention_maps(regions, there, vectors, mask)
+                spoken = mask.clone()
+                spoken[:, 0] = False  # [CLS]
+                attention.append(masked_mean(weights, spoken)[:, : grid**2])
+                text = masked_mean(vectors, spoken)[:, None]
+                cosine.append(torch.cosine_similarity(regions[:, : grid**2], text, dim=-1))
+        both = (torch.cat(found).float().cpu().numpy() for found in (attention, cosine))
+        looked, alike = (found.reshape(-1, grid, grid) for found in both)
+        return looked, alike
+
+
+def _local_and_whole(found: dict[str, Tensor], prefix: str) -> LimitrScoresOfSplit:
+    pair = [found[prefix + name] for name in ("by_text", "by_image") if prefix + name in found]
+    local = torch.stack(pair).mean(dim=0) if pair else None
+    return LimitrScoresOfSplit(local=local, whole=found.get(f"{prefix}whole"))
