@@ -23,6 +23,7 @@ COMMANDS = (
     "example",
     "phantom",
     "tables",
+    "collect",
     "export",
 )
 OURS = [

@@ -358,6 +358,20 @@ def tables(
 
 
 @app.command()
+def collect(
+    folder: Annotated[Path, typer.Argument(help="The `out` of a grid with variants.")],
+    out: Annotated[Path | None, typer.Option(help="Default FOLDER/tables.")] = None,
+) -> None:
+    """Metrics and tables of the runs of one notebook in several variants, side by side."""
+    from localmi.notebook.collect import collect_runs
+
+    out = out or folder / "tables"
+    runs = collect_runs(folder, out)
+    typer.echo(", ".join(f"{variant}: {number}" for variant, number in runs.items()))
+    typer.echo(f"Written: {out}")
+
+
+@app.command()
 def export(
     run: Annotated[Path, typer.Argument(help="A run of notebook 07, or its checkpoint.pt.")],
     out: Annotated[Path, typer.Argument(help="A folder; of a checkpoint a file, a new one.")],

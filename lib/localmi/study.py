@@ -1,5 +1,6 @@
 """One call from the name of a folder to data that can be trained on: the notebooks' first line."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from localmi.data.cache.cache import Cache, build_cache, open_cache
@@ -38,7 +39,11 @@ def example_results() -> Path:
 
 
 def load_study(
-    data_dir: Path | str = "", cache_dir: Path | str = "", *, image_size: int = 256
+    data_dir: Path | str = "",
+    cache_dir: Path | str = "",
+    *,
+    image_size: int = 256,
+    views: Sequence[str] = ("AP", "PA"),
 ) -> Cache:
     """Reads the pairs of a study, checks them for leaks, and prepares them; fast from then on.
 
@@ -48,6 +53,7 @@ def load_study(
         cache_dir: folder of the cache, which belongs to this study and image size alone;
             "" is `cache/<name>-<image_size>` beside the data.
         image_size: side of the square images, in pixels.
+        views: view positions that are kept.
 
     Returns:
         The cache. Its `rejected` names what could not be used; `data.reasons` puts it in words.
@@ -62,7 +68,7 @@ def load_study(
     source = Path(data_dir).expanduser().resolve() if str(data_dir) else example_dir()
     if (source / META).is_file():
         return _open_prepared(source, cache_dir, image_size)
-    pairs = read_pairs(source)
+    pairs = read_pairs(source, views=views)
     beside = source.parent if source.name == CSV_NAME else source
     folder = Path(cache_dir) if str(cache_dir) else default_cache(beside, pairs.name, image_size)
     return build_cache(pairs, folder, image_size=image_size, progress=True)

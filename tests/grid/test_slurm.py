@@ -31,6 +31,11 @@ def test_the_job_starts_one_launcher_a_node(tmp_path: Path) -> None:
 def test_only_trainings_ask_for_a_gpu() -> None:
     profile = yaml.safe_load(PROFILE.read_text(encoding="utf-8"))
     asked = profile["set-resources"]
-    rules = (ROOT / "grid/Snakefile").read_text(encoding="utf-8")
+    files = [ROOT / "grid/Snakefile", *(ROOT / "grid").glob("*.smk")]
+    rules = "".join(path.read_text(encoding="utf-8") for path in files)
     assert all(f"rule {name}:" in rules for name in {*asked, *profile["set-threads"]})
-    assert {name for name, needs in asked.items() if "gres" in needs} == {"pretrain", "downstream"}
+    assert {name for name, needs in asked.items() if "gres" in needs} == {
+        "pretrain",
+        "downstream",
+        "variant",
+    }

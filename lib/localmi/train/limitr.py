@@ -50,7 +50,12 @@ class LimitrTraining(LimitrNetworks):
     def __init__(self, config: LimitrConfig, cache: Cache, *, workers: int = 0) -> None:
         super().__init__(config, cache)
         self.train_data = self.data("train")
-        self.batches = TrainingBatches(self.train_data, size=config.batch_size, seed=config.seed)
+        self.batches = TrainingBatches(
+            self.train_data,
+            size=config.batch_size,
+            seed=config.seed,
+            every=config.sentences == "all",
+        )
         self.workers = workers
         self.optimiser = _optimiser(config, self._trained(), steps=config.steps)
         steps = -(-config.steps // CONTROL_EVERY)

@@ -18,6 +18,7 @@ class LimitrConfig(RunConfig):
 
     # What is aligned
     unit: names.Unit = "report"  # what a text is; the paper: the whole report
+    sentences: Literal["one", "all"] = "one"  # of a report, in a step, where texts are sentences
     lateral: names.Lateral = "own"  # the control: "other", of another patient
     external_weight: float = Field(1.0, ge=0)  # of the losses of words and regions, a bound each
     global_weight: float = Field(1.0, ge=0)  # of the loss of whole image and whole text, a bound

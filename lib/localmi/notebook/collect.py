@@ -1,0 +1,68 @@
+"""What the runs of a grid left, side by side: their metrics, and the tables beside them."""
+
+import json
+import re
+from pathlib import Path
+
+import pandas as pd
+
+from localmi.errors import DataError
+from localmi.files import write_json
+from localmi.record import RESULTS
+
+FOLDER = re.compile(r"(?P<variant>[a-z-]+)_(?P<seed>\d+)")
+
+
+def collect_runs(folder: Path, out: Path) -> dict[str, int]:
+    """Writes of all finished runs `<variant>_<seed>/` below `folder` what each has found.
+
+    `out` gets `results.json` (variant -> seed -> "metrics", "parameters" and "seconds" of the run)
+    and, of each CSV that the runs left, one with columns variant and seed before the others.
+
+    Returns:
+        Runs of each variant.
+
+    Raises:
+        DataError: no finished run, a record that cannot be read, or runs on different data.
+    """
+    named = ((FOLDER.fullmatch(path.parent.name), path) for path in folder.glob(f"*/{RESULTS}"))
+    found = sorted((name["variant"], int(name["seed"]), path) for name, path in named if name)
+    if not found:
+        raise DataError(
+            f"No finished run in {folder}: no folder <variant>_<seed> with a {RESULTS}. Give the "
+            "`out` of a grid with variants."
+        )
+    records: dict[str, dict[int, dict]] = {}
+    data: dict | None = None
+    tables: dict[str, list[pd.DataFrame]] = {}
+    for variant, seed, path in found:
+        record = _read(path)
+        data = data or record["data"]
+        if record["data"] != data:
+            raise DataError(
+                f"{path.parent.name} was made on other data than {found[0][2].parent.name}. Keep "
+                "the runs of one study in a folder."
+            )
+        kept = {part: record[part] for part in ("metrics", "parameters", "seconds")}
+        records.setdefault(variant, {})[seed] = kept
+        for left in sorted(path.parent.glob("*.csv")):
+            table = pd.read_csv(left)
+            table.insert(0, "variant", variant)
+            table.insert(1, "seed", seed)
+            tables.setdefault(left.name, []).append(table)
+    out.mkdir(parents=True, exist_ok=True)
+    for name, parts in tables.items():
+        pd.concat(parts).to_csv(out / name, index=False, float_format="%.4g")
+    write_json({"data": data, "runs": records}, out / RESULTS)
+    return {variant: len(seeds) for variant, seeds in records.items()}
+
+
+def _read(path: Path) -> dict:
+    try:
+        record: dict = json.loads(path.read_text(encoding="utf-8"))
+        return {name: record[name] for name in ("data", "metrics", "parameters", "seconds")}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            f"{path} is no record of a run ({type(error).__name__}: {error}). Remove the folder, "
+            "and start the grid again."
+        ) from error

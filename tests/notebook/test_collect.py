@@ -1,0 +1,70 @@
+"""The runs of a grid side by side."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from localmi.__main__ import app
+from localmi.errors import DataError
+from localmi.notebook.collect import collect_runs
+
+
+def leave(folder: Path, *, sha: str = "a", value: float = 0.5, **tables: Any) -> None:
+    """What a finished run leaves."""
+    folder.mkdir()
+    record = {
+        "notebook": "11_limitr.ipynb",
+        "parameters": {"steps": 4},
+        "data": {"sha256": sha},
+        "metrics": {"nats": {"value": value, "low": None}},
+        "environment": {},
+        "seconds": 3.0,
+    }
+    (folder / "results.json").write_text(json.dumps(record))
+    for name, columns in tables.items():
+        pd.DataFrame(columns).to_csv(folder / f"{name}.csv", index=False)
+
+
+def test_metrics_and_tables_stand_side_by_side(tmp_path: Path) -> None:
+    leave(tmp_path / "whole-only_0", value=0.1, by_image={"rank": [1, 2]})
+    leave(tmp_path / "full_1", value=0.2, by_image={"rank": [3]})
+    leave(tmp_path / "full_0", value=0.3, by_image={"rank": [4.5]}, other={"x": [1]})
+    (tmp_path / "full_2").mkdir()  # not finished
+    (tmp_path / "study").mkdir()
+    shown = CliRunner().invoke(app, ["collect", str(tmp_path), "--out", str(tmp_path / "tables")])
+    assert shown.exit_code == 0, shown.output
+    assert shown.stdout.startswith("full: 2, whole-only: 1\n")
+    found = json.loads((tmp_path / "tables" / "results.json").read_text())
+    assert found["data"] == {"sha256": "a"}
+    assert found["runs"]["full"]["1"]["metrics"]["nats"] == {"value": 0.2, "low": None}
+    assert found["runs"]["whole-only"]["0"]["seconds"] == 3.0
+    table = pd.read_csv(tmp_path / "tables" / "by_image.csv")
+    assert table.values.tolist() == [
+        ["full", 0, 4.5],
+        ["full", 1, 3],
+        ["whole-only", 0, 1],
+        ["whole-only", 0, 2],
+    ]
+    assert len(pd.read_csv(tmp_path / "tables" / "other.csv")) == 1
+    collect_runs(tmp_path, tmp_path / "again")  # what it wrote itself is no run
+    assert (tmp_path / "again" / "by_image.csv").read_bytes() == (
+        tmp_path / "tables" / "by_image.csv"
+    ).read_bytes()
+
+
+def test_bad_runs_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"No finished run in .*Give the `out` of a grid"):
+        collect_runs(tmp_path, tmp_path / "out")
+    leave(tmp_path / "full_0")
+    leave(tmp_path / "full_1", sha="b")
+    with pytest.raises(DataError, match="full_1 was made on other data than full_0"):
+        collect_runs(tmp_path, tmp_path / "out")
+    for text in ("{", "[]", '{"data": 1}'):
+        (tmp_path / "full_1" / "results.json").write_text(text)
+        with pytest.raises(DataError, match=r"full_1.results.json is no record of a run"):
+            collect_runs(tmp_path, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
