@@ -34,6 +34,7 @@ import math
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import torch
 
 from localmi.course import COLOURS, PALETTE, check, plot_radiograph, set_up, show
@@ -41,9 +42,31 @@ from localmi.course import COLOURS, PALETTE, check, plot_radiograph, set_up, sho
 set_up()
 
 # %% tags=["parameters"]
-seed = 0  # of everything random, at least 0
+data_dir = ""  # folder of a study with lateral views, "" draws a small one
+cache_dir = ""  # where decoded images are kept, "" is beside the data
+run_dir = ""  # where results and checkpoints are kept, "" keeps nothing
+resume = False  # go on from the checkpoint in run_dir
 head_steps = 80  # optimisation steps of each small head in section 5, at least 1
-run_dir = ""  # where results are kept, "" keeps nothing
+drawn_patients = 100  # for section 7, where data_dir is ""
+rival = False  # train local MI instead, on the same data, by the choices of chapter 7
+unit = "report"  # what a text is: a whole report, or a sentence
+lateral = "own"  # whose lateral view stands beside the frontal one: own, other (patient), none
+external_weight = 1.0  # of the loss of words and regions
+global_weight = 1.0  # of the loss of the whole image and text
+internal_weight = 0.0  # of the loss within a pair
+image_size = 128  # pixels a side
+batch_size = 16  # images a step
+learning_rate = 0.002  # of image encoders and scores
+steps = 20  # gradient steps
+evaluate_every = 20  # steps between two looks at the validation split
+seed = 0  # of everything random, at least 0
+further: dict = {  # any other field of localmi.train.limitr_config.LimitrConfig
+    "text_learning_rate": 0.0,  # 0 leaves the text encoder as it is
+    "local_stage": 4,  # block of the encoder that gives the regions
+    "dim": 64,  # of regions and words
+    "adam_beta": 0.9,  # the first
+    "gradient_clip": 5.0,  # of its norm
+}
 
 # %% [markdown]
 # ## 1 What does a second view know?
@@ -105,13 +128,16 @@ show(
     "Outlined: the findings. Dashed: the height of the finding in the frontal image.",
 )
 
+
 # %%
 def compare(one, other):
     for kind, a, b in zip(("frontal", "lateral"), patients[one], patients[other]):
         change = np.abs(a.image.astype(float) - b.image).mean()
         mine, theirs = a.masks["consolidation"], b.masks["consolidation"]
         overlap = (mine & theirs).sum() / (mine | theirs).sum()
-        print(f"  {kind}: {change:.1f} grey levels of 255 a pixel; IoU of the outlines {overlap:.2f}")
+        print(
+            f"  {kind}: {change:.1f} grey levels of 255 a pixel; IoU of the outlines {overlap:.2f}"
+        )
 
 
 print("from the front of the lung to its back")
@@ -141,11 +167,13 @@ from localmi.phantom.truth import marginals
 
 worth, prevalence = {}, marginals(PhantomConfig())
 three = sum(prevalence[name] for name in ("consolidation", "lung_opacity", "pneumonia"))
-for unit in ("sentence", "report"):
-    frontal = true_mi(PhantomConfig(), unit)
-    worth[unit] = true_mi(PhantomConfig(depth_said=1.0), unit) - frontal
-    share = worth[unit] / math.log(2)
-    print(f"{unit:8}: {frontal:.3f} nats, and {worth[unit]:.3f} for the depth (log 2 x {share:.4f})")
+for text in ("sentence", "report"):
+    frontal = true_mi(PhantomConfig(), text)
+    worth[text] = true_mi(PhantomConfig(depth_said=1.0), text) - frontal
+    share = worth[text] / math.log(2)
+    print(
+        f"{text:8}: {frontal:.3f} nats, and {worth[text]:.3f} for the depth (log 2 x {share:.4f})"
+    )
 print(f"findings of the three in a study: {three:.4f}")
 assert math.isclose(worth["report"], math.log(2) * three)
 
@@ -230,7 +258,9 @@ def text_vector(tokens, real_only):  # the first text's mean vector, [E]
 
 
 for real_only, name in ((False, "all places"), (True, "real words only")):
-    same = torch.cosine_similarity(*(text_vector(one, real_only) for one in (alone, beside)), dim=0)
+    same = torch.cosine_similarity(
+        *(text_vector(one, real_only) for one in (alone, beside)), dim=0
+    )
     print(f"alone or beside a longer text, mean over {name}: cosine {same:.3f}")
 
 # %% [markdown]
@@ -238,6 +268,7 @@ for real_only, name in ((False, "all places"), (True, "real words only")):
 #
 # Make words out of pieces: row $w$ is the sum of the pieces whose `word_of` is $w$. A piece with $-1$
 # belongs to no word. Words are numbered 0, 1, 2, ... without a gap.
+
 
 # %%
 def my_words(pieces, word_of):  # [T, E], [T] -> [L, E]
@@ -287,9 +318,13 @@ contexts, attention = my_look(words, regions)
 all_words, all_regions = torch.ones(12, dtype=torch.bool), torch.ones(16, dtype=torch.bool)
 for form in ("double", "single"):
     c, alpha = attend(words @ regions.T, regions, all_words, all_regions, attention=form)
-    print(f"{form}: rows sum to {alpha.sum(dim=1).mean():.2f}, the largest weight {alpha.max():.2f}")
+    print(
+        f"{form}: rows sum to {alpha.sum(dim=1).mean():.2f}, the largest weight {alpha.max():.2f}"
+    )
     if form == "double":
-        assert torch.allclose(c, contexts, atol=1e-5) and torch.allclose(alpha, attention, atol=1e-5)
+        assert torch.allclose(c, contexts, atol=1e-5) and torch.allclose(
+            alpha, attention, atol=1e-5
+        )
 
 # %% [markdown]
 # The single form is the usual one, $\operatorname{softmax}_n(s_{wn} / \sqrt D)$. It can put all its
@@ -298,6 +333,7 @@ for form in ("double", "single"):
 # at all:
 #
 # $$\alpha_{wn} \;\le\; \frac{e^4}{e^4 + N - 1}$$
+
 
 # %%
 def cap(regions):
@@ -321,7 +357,9 @@ line = np.geomspace(1, 1000, 200)
 caps = [100 * cap(N) for N in line]
 axes.plot(line, caps, color=COLOURS["cap"], ls=":", label="cap of the double form")
 for (form, found), colour, mark in zip(largest.items(), PALETTE, "ov"):
-    axes.plot(numbers, 100 * np.array(found), mark, color=colour, label=f"{form}, largest measured")
+    axes.plot(
+        numbers, 100 * np.array(found), mark, color=colour, label=f"{form}, largest measured"
+    )
 axes.set(xscale="log", xlim=(1, 1000), ylim=(0, 103))
 axes.set(xlabel="regions, $N$", ylabel="weight of one region (%)")
 axes.set_xticks([1, 4, *numbers], [1, 4, *numbers])
@@ -379,7 +417,10 @@ scored = {}
 for filling in (0.0, 1e-8, 1e6, math.nan):
     regions = torch.cat([frontal, torch.full_like(frontal, filling)], dim=1)
     scored[filling] = torch.stack(head(regions, masks, texts, text_there))
-print("same to the bit, whatever fills it:", all(torch.equal(scored[0.0], x) for x in scored.values()))
+print(
+    "same to the bit, whatever fills it:",
+    all(torch.equal(scored[0.0], x) for x in scored.values()),
+)
 print("as the frontal view alone, to 1e-6:", torch.allclose(scored[0.0], one_view, atol=1e-6))
 
 # %% [markdown]
@@ -523,7 +564,10 @@ for name, of_places in (("without positions", 0 * places), ("with positions", pl
         for v in (regions, regions[:, order])
     )
     change = (as_it_is - mixed).abs().max()
-    print(f"{name:17}: scores change by", "less than 1e-6" if change < 1e-6 else f"up to {change:.3f}")
+    print(
+        f"{name:17}: scores change by",
+        "less than 1e-6" if change < 1e-6 else f"up to {change:.3f}",
+    )
 
 # %% [markdown]
 # **What could go wrong**: a model that knows where it looks may lean on the place instead of the image.
@@ -585,7 +629,10 @@ def draw(shuffled):  # regions [B, N, D], words [B, L, D]
     state = torch.randint(STATES, (PAIRS,))
     of_text = torch.randint(STATES, (PAIRS,)) if shuffled else state
     regions, words = torch.randn(PAIRS, REGIONS, DIM), torch.randn(PAIRS, WORDS, DIM)
-    for vectors, shown, mark, few in ((regions, state, marks[0], 4), (words, of_text, marks[1], 3)):
+    for vectors, shown, mark, few in (
+        (regions, state, marks[0], 4),
+        (words, of_text, marks[1], 3),
+    ):
         for _ in range(few):
             at = torch.randint(vectors.shape[1], (PAIRS,))
             vectors[torch.arange(PAIRS), at] += mark[shown]
@@ -683,6 +730,7 @@ for (name, how), (_, last) in learnt.items():
 below = log_words - metrics["internal", "shuffled"].value
 print(f"internal, shuffled: {below:.2f} nats below log {WORDS}, with nothing to find")
 
+
 # %%
 def draw_loss(axes, name):
     of_words = name == "internal"
@@ -739,7 +787,9 @@ images, regions_each = 3, 2
 row = torch.arange(images * regions_each)
 print("row belongs to image:      ", *(row // regions_each).tolist())
 print("its words are masked as of:", *torch.arange(images).repeat(regions_each).tolist())
-print("with repeat_interleave:    ", *torch.arange(images).repeat_interleave(regions_each).tolist())
+print(
+    "with repeat_interleave:    ", *torch.arange(images).repeat_interleave(regions_each).tolist()
+)
 
 # %% [markdown]
 # In $L_{\text{word}}$, words that only fill up stand there among the wrong answers. Neither raises an
@@ -792,7 +842,9 @@ said = [[one.text for one in compose_report(study, config).sentences] for study 
 pool = np.array([rng.choice(sentences) for sentences in said])  # [P], a sentence of each report
 right = np.array([np.isin(pool, sentences) for sentences in said])  # [P, P]
 different, number = np.unique(pool, return_inverse=True)
-print(f"{P} sentences, {len(different)} different; right for an image: {right.sum(axis=1).mean():.1f}")
+print(
+    f"{P} sentences, {len(different)} different; right for an image: {right.sum(axis=1).mean():.1f}"
+)
 exact = random_ranks(right, pool, 10).mean(axis=0).cumsum()  # [10]
 drawn = [first_ranks(rng.random((P, len(different)))[:, number], right) for _ in range(200)]
 for k in (1, 5, 10):
@@ -837,6 +889,189 @@ def my_chance(copies, right, k):  # [U] int, [U] bool, int -> one number
 check.exercise_11_5(my_chance)
 
 # %% [markdown]
+# ## 7 What does the whole of it learn?
+#
+# Now all parts together, on images from two sides. Where no study is named, a small one is drawn: a
+# lateral view for .6 of the studies, as reports that say where in depth a finding lies. The encoders
+# are those of chapter 6, a network of the same build for each view; the text encoder stays as it is.
+# The loss is
+#
+# $$L = w_{\text{ext}} L_{\text{ext}} + w_{\text{glob}} L_{\text{glob}} + w_{\text{int}} L_{\text{int}}$$
+#
+# and what may be a mismatch obeys the rules of chapter 5: never a text of the same study, nor one that
+# reads the same. (The public code knows neither rule.)
+
+# %%
+import tempfile
+from pathlib import Path
+
+from localmi.phantom.write import write_study
+from localmi.study import load_study, load_truth
+
+own = tempfile.TemporaryDirectory()
+study = data_dir or f"{own.name}/two_views"
+if not data_dir:
+    shares = (0.6, 0.15, 0.25)
+    small = PhantomConfig(seed=7, image_size=image_size, lateral_view=0.6, depth_said=1.0)
+    write_study(Path(study), small, drawn_patients, fractions=shares)
+cache = load_study(study, cache_dir, image_size=image_size, views=("AP", "PA", "LATERAL", "LL"))
+truth = load_truth(study)
+pd.crosstab(cache.manifest["split"], cache.manifest["view"])
+
+# %%
+from localmi.data import SplitData
+from localmi.train import LimitrConfig, LimitrTraining, Pretraining, TrainConfig, fit
+
+shared = {"image_size": image_size, "batch_size": batch_size, "learning_rate": learning_rate}
+shared |= {"steps": steps, "evaluate_every": evaluate_every, "seed": seed}
+losses = {"external_weight": external_weight, "global_weight": global_weight}
+losses |= {"internal_weight": internal_weight}
+if rival:  # chapter 7's choices
+    choices = {"critic": "separable", "critic_hidden": [256], "sentences": "all"}
+    choices |= {"region_context": "region", "cells_after": 2, "local_stage": 4}
+    choices |= {"text_pooling": "mean", "text_learning_rate": 0.0, "temperature_end": 0.05}
+    choices |= {"learning_rate_end": 0.02, "weight_decay": 0.3, "smallest_crop": 0.75}
+    training = Pretraining(TrainConfig.checked(**shared, **choices), cache)
+    validate, test = (SplitData(cache, split) for split in ("validate", "test"))
+else:
+    config = LimitrConfig.checked(unit=unit, lateral=lateral, **losses, **shared, **further)
+    training = LimitrTraining(config, cache)
+    validate, test = (training.data(split) for split in ("validate", "test"))
+
+# %%
+log = fit(training, validate, run_dir=Path(run_dir) if run_dir else None, resume=resume)
+if rival:
+    found = {"local": training.evaluate(test)}
+else:
+    found = training.held_out(test)
+for name, one in found.items():
+    print(f"{name:6} {one.held_out.bound} nats; shuffled {one.shuffled.bound}")
+print(
+    f"cap {one.held_out.cap:.2f}; a {test.unit} says at most "
+    f"{truth.summary['true_mi_nats'][test.unit]:.2f} nats"
+    if truth
+    else ""
+)
+
+# %% [markdown]
+# In 20 steps nothing is learnt; section 10 has long runs. Here each number has its meaning fixed:
+# *local* is the mean of $S^{\text{txt}}$ and $S^{\text{img}}$, *whole* the cosine, *both* their mean, by
+# which the public code ranks. Each, times 10, is a critic, so each is a bound on held-out patients.
+# That of shuffled pairs comes from a second head that was trained on them.
+#
+# ## 8 Does a report find its image?
+#
+# A report is scored as a whole, or by the sum over its sentences where the texts are sentences. The
+# pool is the test split; texts that read the same are right for one another.
+
+# %%
+from localmi.phantom import oracle_scores
+
+scored = {name: one.scores.scores.numpy() for name, one in found.items()}  # [n, T], logits
+lists = [tuple(sorted(texts)) for texts in test.text_ids]  # of each study
+reports = sorted(set(lists))
+number = np.array([reports.index(one) for one in lists])  # which report a study has
+right = number[test.study][:, None] == np.arange(len(reports))  # [n, reports]
+tables = {  # of each image and report
+    name: np.stack([table[:, list(texts)].sum(axis=1) for texts in reports], axis=1)
+    for name, table in scored.items()
+}
+if truth:
+    whole_reports = SplitData(cache, "test", unit="report")
+    first = [whole_reports.text_ids[np.argmax(number == one)][0] for one in range(len(reports))]
+    tables["by the truth"] = oracle_scores(truth, whole_reports)[:, first]
+
+# %%
+from localmi.evaluate.retrieval import retrieval
+
+owners, retrieved, pool = test.manifest["patient_id"].to_numpy(), {}, min(100, len(test))
+for name, table in tables.items():
+    for direction in ("image_to_text", "text_to_image"):
+        one = retrieval(table, right, owners, direction=direction, pool=pool, ks=(1, 5, 10))
+        retrieved[name, direction] = one
+        shares = "  ".join(f"R@{k} {one.recall[k]}" for k in one.recall)
+        print(f"{name:12} {direction}: {shares}")
+chance = {k: f"{value:.2f}" for k, value in one.chance.items()}
+print(f"chance {chance}, in pools of {pool}")
+
+# %%
+from localmi.evaluate import class_retrieval, zero_shot_scores
+from localmi.phantom import finding_sentences
+
+sentence_split = SplitData(cache, "test")
+if truth:
+    asked = finding_sentences(truth, SplitData(cache, "train"))
+    asked = asked.drop_duplicates("text").groupby(["finding", "polarity"]).head(4)
+    texts, names = asked["text"].tolist(), sorted(asked["finding"].unique())
+    if rival:
+        answers = training.split_scores(test, texts)[0].max(dim=1).values.numpy()
+    else:
+        answers = 10 * training.scores(test, texts).both.numpy()
+    columns = np.arange(len(asked))
+    sides = [
+        {name: columns[(asked["finding"] == name) & (asked["polarity"] == how)] for name in names}
+        for how in ("present", "absent")
+    ]
+    zero_shot = zero_shot_scores(answers, *sides)  # [n, findings]
+    has = truth.latents.set_index("study_id").loc[test.manifest["study_id"], names].to_numpy(bool)
+    classes = class_retrieval(zero_shot, has, owners, names=names, ks=[5, 10])
+    print(f"P@10 {classes.mean[10]}; chance {np.mean(list(classes.prevalence.values())):.2f}")
+
+# %% [markdown]
+# The last line asks otherwise: which ten images answer to "there is a pneumothorax" best, by the log
+# odds of chapter 9 between the sentences that affirm it and those that deny it (**class-based
+# retrieval**).
+#
+# ## 9 Where does a sentence look?
+#
+# LIMITR has two maps: the mean *attention* of a sentence's words over the regions of the frontal
+# image, and the *cosine* of each region with the sentence. Both are held against the true outline of
+# the finding, as in chapter 9: does the highest region touch it? Beside them stand chance, and the
+# words alone: the mean map of the same sentence over other images.
+
+
+# %%
+def maps_of(data, images, texts):  # kind of map -> [S, G, G]
+    if rival:
+        return {"score": training_maps(data, images, texts)}
+    return dict(zip(("attention", "cosine"), training.maps(data, images, texts)))
+
+
+def training_maps(data, images, texts):  # local MI: the critic's score of each region
+    every, _ = training.split_scores(data, list(texts))  # [n, N, S]
+    grid = training.config.grid
+    return every[torch.from_numpy(images), :, torch.arange(len(texts))].reshape(-1, grid, grid)
+
+
+# %%
+from localmi.evaluate import contrast_to_noise, pointing_game
+from localmi.statistics import mean_interval
+
+local = truth is not None and (rival or external_weight > 0)
+if local:
+    spoken = finding_sentences(truth, sentence_split)
+    present = spoken[spoken["polarity"] == "present"].reset_index(drop=True)
+    masks = np.stack([truth.mask(row.image_id, row.finding) for row in present.itertuples()])
+    images, texts = present["image"].to_numpy(), present["text"].tolist()
+    who, grid = present["patient_id"].to_numpy(), training.config.grid
+    maps = {name: np.asarray(one) for name, one in maps_of(test, images, texts).items()}
+    rng = np.random.default_rng(0)
+    others = [maps_of(test, rng.permutation(images), texts) for _ in range(4)]
+    for name in list(maps):
+        maps[f"{name}, words alone"] = np.mean([np.asarray(one[name]) for one in others], axis=0)
+
+# %%
+pointed = {}
+if local:
+    for name, one in maps.items():
+        winners = one.reshape(len(one), -1).argmax(axis=1)
+        game = pointing_game(winners, masks, grid=grid)
+        contrast = mean_interval(contrast_to_noise(one, masks), who)
+        pointed[name] = game.hit
+        print(f"{name:22} pointing {mean_interval(game.hit, who)}, CNR {contrast}")
+    print(f"chance {game.chance.mean():.2f}, {len(present)} sentences")
+
+# %% [markdown]
 # ## Key points
 #
 # - What a second view can add is known beforehand: here a coin for three findings, $\log 2$ wherever
@@ -866,16 +1101,43 @@ check.exercise_11_5(my_chance)
 # - Vaswani et al. 2017, Attention is all you need. <https://doi.org/10.48550/arXiv.1706.03762>
 #   (positions)
 
+# %% [markdown]
+# What a run leaves beside its record: the rank of every test image's own report and of every image
+# for its report, and the hits of every sentence. Section 10 compares runs by them.
+
+# %%
+from localmi.evaluate.retrieval import first_ranks
+
+if run_dir:
+    table = tables["both" if "both" in tables else "local"]
+    by_image = test.manifest[["image_id", "study_id", "patient_id"]].assign(
+        image_to_text=first_ranks(table, right),
+        text_to_image=first_ranks(table.T, right.T)[number[test.study]],
+    )
+    by_image.to_csv(f"{run_dir}/by_image.csv", index=False)
+    if pointed:
+        hits = {name: one.astype(int) for name, one in pointed.items()}
+        columns = present[["image_id", "patient_id", "finding"]]
+        columns.assign(**hits).to_csv(f"{run_dir}/by_sentence.csv", index=False)
+
 # %% tags=["record"]
 from localmi.record import Result, record_metrics
 
-beside = {"truth_at_most": math.log(STATES), "perfect": perfect, "cap": math.log(PAIRS)}
 kept = {
     f"{name}_nats": Result(
-        metrics[name, "matched"], "new pairs", beside | {"shuffled": metrics[name, "shuffled"].value}
+        one.held_out.bound,
+        "test",
+        {"shuffled": one.shuffled.bound.value, "cap": one.held_out.cap},
     )
-    for name in ("external", "global")
+    for name, one in found.items()
 }
-shuffled = metrics["internal", "shuffled"]
-kept["internal_loss_shuffled"] = Result(shuffled, "new pairs", {"log_words": log_words})
-record = record_metrics(kept, data={"name": "vectors of known information"}, run_dir=run_dir)
+for (name, direction), one in retrieved.items():
+    beside = {"chance": one.chance[10]}
+    kept[f"R@10 {direction} {name}"] = Result(one.recall[10], "test", beside)
+if truth:
+    beside = {"chance": float(np.mean(list(classes.prevalence.values())))}
+    kept["P@10"] = Result(classes.mean[10], "test", beside)
+for name, hit in pointed.items():
+    beside = {"chance": float(game.chance.mean())}
+    kept[f"pointing {name}"] = Result(mean_interval(hit, who), "test", beside)
+record = record_metrics(kept, data=cache.describe(), run_dir=run_dir)

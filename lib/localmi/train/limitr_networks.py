@@ -183,22 +183,38 @@ class LimitrNetworks(TrainingRun):
         Returns:
             Scores of the head, and of the control: the head of the shuffled pairs.
         """
-        table = self.word_table(data.texts if texts is None else list(texts))
-        number = len(data.texts) if texts is None else len(texts)
+        own, control = (
+            self._score(head, data, texts, images_at_once) for head in (self.head, self.control)
+        )
+        return own, control
+
+    def scores(self, data: SplitData, texts: Sequence[str]) -> LimitrScoresOfSplit:
+        """As `score_split`, of the head alone."""
+        return self._score(self.head, data, texts, 32)
+
+    def _score(
+        self,
+        head: LimitrHead,
+        data: SplitData,
+        texts: Sequence[str] | None,
+        images_at_once: int,
+    ) -> LimitrScoresOfSplit:
+        wanted = data.texts if texts is None else list(texts)
+        table = self.word_table(wanted)
         parts: dict[str, list[Tensor]] = {}
         with torch.no_grad(), autocast(self.device, self.dtype):
             for views in self._views_in_parts(data, np.arange(len(data)), images_at_once):
-                row: dict[str, list[Tensor]] = {}
-                for index in torch.arange(number).split(TEXTS_AT_ONCE):
-                    words = table.select(index)
-                    for prefix, head in (("", self.head), ("control ", self.control)):
-                        for name, found in self.scored(head, views, words).items():
-                            row.setdefault(prefix + name, []).append(found.float().cpu())
-                for name, columns in row.items():
-                    parts.setdefault(name, []).append(torch.cat(columns, dim=1))
+                found = [
+                    self.scored(head, views, table.select(index))
+                    for index in torch.arange(len(wanted)).split(TEXTS_AT_ONCE)
+                ]
+                for name in found[0]:
+                    row = torch.cat([some[name] for some in found], dim=1)
+                    parts.setdefault(name, []).append(row.float().cpu())
         scores = {name: torch.cat(rows) for name, rows in parts.items()}
-        own, control = (_local_and_whole(scores, prefix) for prefix in ("", "control "))
-        return own, control
+        pair = [scores[name] for name in ("by_text", "by_image") if name in scores]
+        local = torch.stack(pair).mean(dim=0) if pair else None
+        return LimitrScoresOfSplit(local=local, whole=scores.get("whole"))
 
     def scored(self, head: LimitrHead, views: Sequence[View], words: Words) -> dict[str, Tensor]:
         """The parts of the score that have a loss: [B, M] each."""
@@ -269,9 +285,3 @@ class LimitrNetworks(TrainingRun):
         both = (torch.cat(found).float().cpu().numpy() for found in (attention, cosine))
         looked, alike = (found.reshape(-1, grid, grid) for found in both)
         return looked, alike
-
-
-def _local_and_whole(found: dict[str, Tensor], prefix: str) -> LimitrScoresOfSplit:
-    pair = [found[prefix + name] for name in ("by_text", "by_image") if prefix + name in found]
-    local = torch.stack(pair).mean(dim=0) if pair else None
-    return LimitrScoresOfSplit(local=local, whole=found.get(f"{prefix}whole"))
