@@ -82,10 +82,11 @@ class ViewData(SplitData):
         rng: np.random.Generator,
         *,
         every: bool = False,
+        several: int = 1,
         pixels_of: slice = ALL,
     ) -> ViewBatch:
         """As `SplitData.batch`, with the laterals of all images."""
-        plain = super().batch(index, rng, every=every, pixels_of=pixels_of)
+        plain = super().batch(index, rng, every=every, several=several, pixels_of=pixels_of)
         laterals, has_lateral = self.laterals(index, rng)
         return ViewBatch(**vars(plain), laterals=laterals, has_lateral=has_lateral)
 

@@ -183,38 +183,33 @@ class LimitrNetworks(TrainingRun):
         Returns:
             Scores of the head, and of the control: the head of the shuffled pairs.
         """
-        own, control = (
-            self._score(head, data, texts, images_at_once) for head in (self.head, self.control)
-        )
+        own, control = self._score((self.head, self.control), data, texts, images_at_once)
         return own, control
 
     def scores(self, data: SplitData, texts: Sequence[str]) -> LimitrScoresOfSplit:
         """As `score_split`, of the head alone."""
-        return self._score(self.head, data, texts, 32)
+        (own,) = self._score((self.head,), data, texts, 32)
+        return own
 
+    @torch.no_grad()
     def _score(
         self,
-        head: LimitrHead,
+        heads: Sequence[LimitrHead],
         data: SplitData,
         texts: Sequence[str] | None,
         images_at_once: int,
-    ) -> LimitrScoresOfSplit:
+    ) -> list[LimitrScoresOfSplit]:
         wanted = data.texts if texts is None else list(texts)
-        table = self.word_table(wanted)
-        parts: dict[str, list[Tensor]] = {}
-        with torch.no_grad(), autocast(self.device, self.dtype):
+        table, blocks = self.word_table(wanted), torch.arange(len(wanted)).split(TEXTS_AT_ONCE)
+        parts: list[dict[str, list[Tensor]]] = [{} for _ in heads]
+        with autocast(self.device, self.dtype):
             for views in self._views_in_parts(data, np.arange(len(data)), images_at_once):
-                found = [
-                    self.scored(head, views, table.select(index))
-                    for index in torch.arange(len(wanted)).split(TEXTS_AT_ONCE)
-                ]
-                for name in found[0]:
-                    row = torch.cat([some[name] for some in found], dim=1)
-                    parts.setdefault(name, []).append(row.float().cpu())
-        scores = {name: torch.cat(rows) for name, rows in parts.items()}
-        pair = [scores[name] for name in ("by_text", "by_image") if name in scores]
-        local = torch.stack(pair).mean(dim=0) if pair else None
-        return LimitrScoresOfSplit(local=local, whole=scores.get("whole"))
+                for head, rows in zip(heads, parts, strict=True):
+                    found = [self.scored(head, views, table.select(block)) for block in blocks]
+                    for name in found[0]:
+                        row = torch.cat([some[name] for some in found], dim=1)
+                        rows.setdefault(name, []).append(row.float().cpu())
+        return [_of_split({name: torch.cat(row) for name, row in rows.items()}) for rows in parts]
 
     def scored(self, head: LimitrHead, views: Sequence[View], words: Words) -> dict[str, Tensor]:
         """The parts of the score that have a loss: [B, M] each."""
@@ -248,6 +243,7 @@ class LimitrNetworks(TrainingRun):
             )
             yield self.views(images, others, has_lateral)
 
+    @torch.no_grad()
     def maps(
         self, data: SplitData, images: np.ndarray, texts: Sequence[str]
     ) -> tuple[np.ndarray, np.ndarray]:
@@ -268,20 +264,31 @@ class LimitrNetworks(TrainingRun):
             raise ConfigError("external_weight=0: no loss trained what a word sees of a region.")
         table = self.word_table(list(texts))
         grid = self.config.grid
-        attention, cosine, start = [], [], 0
-        with torch.no_grad():
-            for views in self._views_in_parts(data, images, 32):
-                number = len(views[0].there)
-                words = table.select(torch.arange(start, start + number))
-                start += number
-                vectors, mask = self.head.word_features(words)
-                regions, there = self.head.local_features(views)
-                weights = self.head.scores.attention_maps(regions, there, vectors, mask)
-                spoken = mask.clone()
-                spoken[:, 0] = False  # [CLS]
-                attention.append(masked_mean(weights, spoken)[:, : grid**2])
-                text = masked_mean(vectors, spoken)[:, None]
-                cosine.append(torch.cosine_similarity(regions[:, : grid**2], text, dim=-1))
-        both = (torch.cat(found).float().cpu().numpy() for found in (attention, cosine))
-        looked, alike = (found.reshape(-1, grid, grid) for found in both)
-        return looked, alike
+        every, place = np.unique(images, return_inverse=True)
+        found = np.empty((2, len(images), grid**2), np.float32)
+        first = 0
+        for views in self._views_in_parts(data, every, 32):
+            last = first + len(views[0].there)
+            pairs = np.flatnonzero((first <= place) & (place < last))
+            own = [view.take(torch.from_numpy(place[pairs] - first)) for view in views]
+            both = self._looks(own, table.select(torch.from_numpy(pairs)))
+            found[:, pairs] = torch.stack(both)[..., : grid**2].float().cpu().numpy()
+            first = last
+        attention, cosine = found.reshape(2, -1, grid, grid)
+        return attention, cosine
+
+    def _looks(self, views: Sequence[View], words: Words) -> tuple[Tensor, Tensor]:
+        """Attention and cosine of matched pairs over the regions of all views, [S, N] each."""
+        vectors, mask = self.head.word_features(words)
+        regions, there = self.head.local_features(views)
+        spoken = mask.clone()
+        spoken[:, 0] = False  # [CLS]
+        weights = self.head.scores.attention_maps(regions, there, vectors, mask)
+        text = masked_mean(vectors, spoken)[:, None]
+        return masked_mean(weights, spoken), torch.cosine_similarity(regions, text, dim=-1)
+
+
+def _of_split(scores: dict[str, Tensor]) -> LimitrScoresOfSplit:
+    pair = [scores[name] for name in ("by_text", "by_image") if name in scores]
+    local = torch.stack(pair).mean(dim=0) if pair else None
+    return LimitrScoresOfSplit(local=local, whole=scores.get("whole"))
