@@ -127,6 +127,26 @@ def test_the_double_softmax_has_a_cap(keys: int) -> None:
     assert drawn.max() <= cap + 1e-6
 
 
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+def test_chunks_keep_to_the_precision_they_are_called_in(precision: torch.dtype, inputs) -> None:
+    """Also where the same layers are used again, as in the internal loss; of one score only."""
+    regions, region_mask, words, word_mask = inputs
+    gradients = []
+    for chunk in (0, 3):
+        model = build(chunk=chunk).float()
+        leaves = [one.detach().float().requires_grad_() for one in (regions, words)]
+        v, t = leaves
+        with torch.autocast("cpu", precision, enabled=precision != torch.float32):
+            by_text, _ = model(v, region_mask, t, word_mask)
+            again = internal_loss(model, v, region_mask, t[:B], word_mask[:B])
+        assert by_text.dtype == precision
+        leaves += [*model.pool.parameters(), *model.by_text.parameters()]
+        gradients.append(torch.autograd.grad(by_text.sum() + again, leaves))
+    close = 1e-5 if precision == torch.float32 else 2e-2
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other, rtol=close, atol=close)
+
+
 def test_with_dropout_chunks_are_computed_again_alike(inputs) -> None:
     """The same dropout in the second computation: the gradient is that of the values."""
     regions, region_mask, words, word_mask = inputs

@@ -16,12 +16,14 @@ https://arxiv.org/abs/2101.01368. Written from the description, not from its cod
 """
 
 import math
-from typing import get_args
+from collections.abc import Callable
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
-from torch.utils.checkpoint import checkpoint
+from torch.utils.checkpoint import get_device_states, set_device_states
 
 from localmi.errors import check_name
 from localmi.names import Attention, WordPooling
@@ -159,12 +161,10 @@ class LimitrScores(nn.Module):
         regions, words = blank(regions, region_mask), blank(words, word_mask)
         if not self.chunk:
             return self._all_pairs(regions, region_mask, words, word_mask)
-        found = [
-            checkpoint(self._all_pairs, regions, region_mask, *some, use_reentrant=False)
-            for some in zip(words.split(self.chunk), word_mask.split(self.chunk), strict=True)
-        ]
-        by_text, by_image = zip(*found, strict=True)
-        return torch.cat(by_text, dim=1), torch.cat(by_image, dim=1)
+        learned = [one for one in self.parameters() if one.requires_grad]
+        inputs = regions, region_mask, words, word_mask
+        by_text, by_image = _InChunks.apply(self._all_pairs, self.chunk, *inputs, *learned)
+        return by_text, by_image
 
     def _all_pairs(
         self, regions: Tensor, region_mask: Tensor, words: Tensor, word_mask: Tensor
@@ -201,6 +201,58 @@ class LimitrScores(nn.Module):
         by_word = functional.normalize(seen * words, dim=-1)
         by_region = functional.normalize(read * regions, dim=-1)
         return by_word, by_region, seen, read
+
+
+class _InChunks(torch.autograd.Function):
+    """Scores of one chunk of texts after the other; for the gradient each is computed again.
+
+    `torch.utils.checkpoint` would leave something of each chunk between the large blocks that it
+    frees, and a CPU's memory, which cannot join them again, would grow with the texts.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        score: Callable[..., tuple[Tensor, Tensor]],
+        chunk: int,
+        regions: Tensor,
+        region_mask: Tensor,
+        words: Tensor,
+        word_mask: Tensor,
+        *learned: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        ctx.score, ctx.chunk, ctx.learned = score, chunk, learned
+        ctx.save_for_backward(regions, region_mask, words, word_mask)
+        kind = regions.device.type
+        ctx.precision = kind, torch.get_autocast_dtype(kind), torch.is_autocast_enabled(kind)
+        ctx.drawn = torch.get_rng_state(), *get_device_states(regions)
+        texts = zip(words.split(chunk), word_mask.split(chunk), strict=True)
+        by_text, by_image = zip(
+            *(score(regions, region_mask, *some) for some in texts), strict=True
+        )
+        return torch.cat(by_text, dim=1), torch.cat(by_image, dim=1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        regions, region_mask, words, word_mask = ctx.saved_tensors
+        state, devices, states = ctx.drawn
+        regions = regions.detach().requires_grad_()
+        of_words = torch.zeros_like(words)
+        totals = [torch.zeros_like(one) for one in (regions, *ctx.learned)]
+        of_texts = (one.split(ctx.chunk) for one in (words, word_mask, of_words))
+        of_scores = (one.split(ctx.chunk, dim=1) for one in gradients)
+        with torch.random.fork_rng(devices), torch.enable_grad():
+            torch.set_rng_state(state)
+            set_device_states(devices, states)
+            for some, mask, of_some, *wanted in zip(*of_texts, *of_scores, strict=True):
+                some = some.detach().requires_grad_()
+                with torch.autocast(*ctx.precision):
+                    found = ctx.score(regions, region_mask, some, mask)
+                got = torch.autograd.grad(found, (some, regions, *ctx.learned), wanted)
+                for total, one in zip((of_some, *totals), got, strict=True):
+                    total += one
+        return None, None, totals[0], None, of_words, None, *totals[1:]
 
 
 def blank(vectors: Tensor, mask: Tensor) -> Tensor:
