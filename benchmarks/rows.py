@@ -36,6 +36,11 @@ CPU = {
     "batches": (8, 16, 32, 64),
     "regions": (4, 16, 64),
     "lengths": (16, 32, 64, 128),  # word pieces
+    "attended": (  # images, texts, regions, words, D: reports, sentences, few of a paper's sizes
+        *((32, 32, 16, 47, 128), (32, 32, 64, 47, 128)),
+        *((32, 32, 16, 10, 128), (8, 16, 361, 47, 256)),
+    ),
+    "texts": (32, 64, 128, 256),
 }
 GPU = {"slow_repeats": 9, "side": 8192, "copied_mib": 2048, "batch": 64, "text_batch": 64}
 QUICK = {
@@ -43,7 +48,7 @@ QUICK = {
     **{"pairs": 16, "samples": 300, "images": 64, "image_size": 64, "batches": (2, 4)},
     "bert": {"num_hidden_layers": 1, "hidden_size": 32, "num_attention_heads": 2},
     "changes": {"batch_size": 4, "image_size": 128},
-    **{"regions": (4, 16), "lengths": (16, 32)},
+    **{"regions": (4, 16), "lengths": (16, 32), "attended": ((4, 4, 4, 5, 8),), "texts": (4, 16)},
 }
 PROFILES = {
     "quick": CPU | QUICK,
@@ -216,6 +221,8 @@ def as_markdown(found: Mapping[str, Any]) -> str:
     lines = []
     for part, title in PARTS.items():
         rows = found[part] if isinstance(found[part], list) else [found[part]]
+        if not rows:
+            continue
         columns = dict.fromkeys(name for row in rows for name in row)
         cells = [[_cell(name, row.get(name)) for name in columns] for row in rows]
         table = [[name.replace("_", " ") for name in columns], ["---"] * len(columns), *cells]

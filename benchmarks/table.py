@@ -27,6 +27,7 @@ import numpy as np
 import step
 import text
 import torch
+import words
 from public import PublicStep, clip_loss, gloria_loss
 from rows import PARTS, Bench, as_markdown
 from sklearn.feature_selection import mutual_info_regression
@@ -236,10 +237,11 @@ def measure(profile: str, threads: int) -> dict[str, Any]:
         folder = Path(name) / "bert-base"  # where step.py looks for it
         text.write_bert(folder, **bench.sizes.bert)
         whole_steps(bench, Path(name))
-        for group in (critics, bounds, selection, loader, looks):
+        for group in (critics, bounds, selection, words.compare, loader, looks):
             group(bench)
         encoders(bench, str(folder))
         growth(bench, str(folder))
+        words.grow(bench)
     return {name: found for name, found in vars(bench).items() if name in PARTS}
 
 

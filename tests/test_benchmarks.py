@@ -19,6 +19,7 @@ from places import ROOT
 from localmi.course.error_map import NAMES
 from localmi.mi.bounds import infonce
 from localmi.mi.critics import ConcatCritic
+from localmi.model.limitr import Dropout
 from localmi.train.device import keep_freed_memory
 
 FOLDER = ROOT / "benchmarks"
@@ -153,6 +154,56 @@ def test_reports_are_padded_to_320_word_pieces(benchmark: Find) -> None:
     assert found.input_ids[:, :3].tolist() == ids.tolist()
 
 
+# --- Word by word ---
+
+
+def test_the_ways_of_limitr_are_what_they_are_called(benchmark: Find) -> None:
+    words = benchmark("words")
+    size = words.Size(images=3, texts=18, regions=4, words=5, dim=8)
+    losses = {}
+    with mock.patch.object(Dropout, "forward", lambda _, vectors: vectors):
+        for way, make in words.WAYS.items():
+            torch.manual_seed(0)
+            loss, leaves = make(size)
+            losses[way] = loss()
+            losses[way].backward()
+            assert all(leaf.grad is not None for leaf in leaves)
+    ours, at_once, single, *_ = losses.values()
+    torch.testing.assert_close(ours, at_once)
+    assert not torch.isclose(ours, single, rtol=1e-4)
+
+
+def test_the_texts_of_an_image_are_no_mismatch_of_each_other(benchmark: Find) -> None:
+    words = benchmark("words")
+    owner, allowed = words.owners(images=2, texts=4)
+    assert owner.tolist() == [0, 1, 0, 1]
+    assert allowed.int().tolist() == [[0, 1, 0, 1], [1, 0, 1, 0]] * 2
+
+
+def test_local_mi_beside_them_is_the_main_jobs(benchmark: Find) -> None:
+    words = benchmark("words")
+    config = benchmark("step").configuration("main", Path(), "float32")
+    assert (config.critic, config.region_select) == ("separable", "soft")
+    assert config.critic_hidden == words.MAIN_HIDDEN
+    assert config.new_image_encoder().region_dim == words.MAIN_REGION
+    assert config.new_text_encoder().dim == words.MAIN_SENTENCE
+
+
+@pytest.mark.parametrize(("way", "growth"), [("OURS", (0.6, 1.7)), ("AT_ONCE", (3, 6))])
+def test_in_chunks_memory_does_not_grow_with_the_texts(
+    way: str, growth: tuple[float, float], benchmark: Find
+) -> None:
+    if not Path("/proc/self/clear_refs").exists():
+        pytest.skip("peaks of memory are read under Linux only")
+    words, timing = benchmark("words"), benchmark("timing")
+    keep_freed_memory()
+    few, many = (
+        timing.peak_here(words.prepare, (getattr(words, way), size), "cpu", 1)
+        for size in (words.Size(8, texts, 32, 40, 128) for texts in (32, 128))
+    )
+    assert growth[0] < many / few < growth[1]
+
+
 # --- The table ---
 
 
@@ -214,6 +265,9 @@ def test_the_whole_table_is_written(tmp_path: Path) -> None:
         "GLoRIA",
         "320 tokens",
         "equal tokens",
+        "LIMITR in chunks",
+        "one softmax",
+        "local MI of 6 sentences",
     ):
         assert name in told
     for name in ("resnet18", "320 word pieces", "decoding", "all at once", "former"):
@@ -221,6 +275,7 @@ def test_the_whole_table_is_written(tmp_path: Path) -> None:
     shares = {(one["step"], one["part"]): one["share_of_step"] for one in found["shares"]}
     assert len({step for step, _ in shares}) == 2
     assert all(share >= 0 for share in shares.values())
-    assert {one["over"] for one in found["growth"]} == {"batch", "regions", "word pieces"}
+    over = {"batch", "regions", "word pieces", "texts"}
+    assert {one["over"] for one in found["growth"]} == over
     for one in found["growth"]:
         assert len(one["sizes"]) == len(one["medians"]) == len(one["peaks_mib"]) > 1
