@@ -3,11 +3,11 @@
     python benchmarks/words.py                                  about 1 minute on 2 cores
 
 One step = the scores of all pairs, the losses, and the backward pass; the encoders are not in it.
-Each image has one report, or six sentences. LIMITR's scores in chunks of texts, as the library has
-them, against: the same all at once; one softmax instead of two; the word-region attention of
-GLoRIA (`public.py`); local MI with the main job's critic, on one sentence an image and on six.
-Then time and peak memory of LIMITR's over the number of texts. Nothing is written: all is in the
-table of `make bench`, too.
+A text has 47 words (a report) or 10 (a sentence). LIMITR's scores in chunks of 8 texts, as the
+library has them, against: the same all at once; one softmax instead of two; the word-region
+attention of GLoRIA (`public.py`); local MI with the main job's critic, on as many images with one
+sentence each, and with six. Then time and peak memory of LIMITR's over the number of texts.
+Nothing is written: all is in the table of `make bench`, too.
 """
 
 import argparse
