@@ -24,7 +24,8 @@ from torch import Tensor
 from localmi.mi.bounds import infonce
 from localmi.mi.critics import build_critic
 from localmi.model.alignment import local_scores
-from localmi.model.limitr import GAMMA_SCORES, Attention, LimitrScores
+from localmi.model.limitr import GAMMA_SCORES, LimitrScores
+from localmi.names import Attention
 
 SENTENCES = 6  # of a report
 MAIN_REGION, MAIN_SENTENCE, MAIN_HIDDEN = 256, 384, (256,)  # what the main job's critic is given
