@@ -764,7 +764,7 @@ show(
 )
 
 # %% [markdown]
-# On matched pairs the external bound reaches **1.54 nats** of the **1.83** that a perfect critic gets
+# On matched pairs the external bound reaches **1.57 nats** of the **1.83** that a perfect critic gets
 # from 16 pairs, the global one **0.99** (its mean weighs the 12 regions of noise like the four that
 # are marked). On shuffled pairs they say **0.00** and **−0.02**: nothing, as they must. (An untrained
 # critic is a bad bound, not a wrong one: the global curves begin far below 0.)
