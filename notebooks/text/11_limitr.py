@@ -939,7 +939,11 @@ else:
     validate, test = (training.data(split) for split in ("validate", "test"))
 
 # %%
+import time
+
+began, first_step = time.perf_counter(), training.step
 log = fit(training, validate, run_dir=Path(run_dir) if run_dir else None, resume=resume)
+training_seconds = time.perf_counter() - began  # looks included
 if rival:
     found = {"local": training.evaluate(test)}
 else:
@@ -1109,7 +1113,7 @@ if local:
 
 # %% [markdown]
 # What a run leaves beside its record: the rank of every test image's own report and of every image
-# for its report, and the hits of every sentence. Section 10 compares runs by them.
+# for its report, the hits of every sentence, and some maps. Section 10 compares runs by them.
 
 # %%
 from localmi.evaluate.retrieval import first_ranks
@@ -1120,13 +1124,28 @@ if run_dir:
         image_to_text=first_ranks(table, right),
         text_to_image=first_ranks(table.T, right.T)[number[test.study]],
     )
+    seen_from_the_side = cache.manifest[cache.manifest["view"].isin(["LATERAL", "LL"])]["study_id"]
+    by_image["lateral"] = by_image["study_id"].isin(seen_from_the_side)
+    if truth:
+        deep = truth.sentences[truth.sentences["depth"].isin(["anterior", "posterior"])]
+        by_image["depth"] = by_image["study_id"].isin(deep["study_id"])
     by_image.to_csv(f"{run_dir}/by_image.csv", index=False)
-    if pointed:
-        hits = {name: one.astype(int) for name, one in pointed.items()}
-        columns = present[["image_id", "patient_id", "finding"]]
-        columns.assign(**hits).to_csv(f"{run_dir}/by_sentence.csv", index=False)
 
-# %% tags=["record"]
+# %%
+if run_dir and pointed:
+    hits = {name: one.astype(int) for name, one in pointed.items()}
+    columns = present[["image_id", "patient_id", "finding"]]
+    columns.assign(**hits).to_csv(f"{run_dir}/by_sentence.csv", index=False)
+    some = present.drop_duplicates("finding").index
+    rows = [
+        present.loc[some, ["image_id", "finding", "text"]].assign(
+            map=name, **pd.DataFrame(one[some].reshape(len(some), -1), some).add_prefix("region_")
+        )
+        for name, one in maps.items()
+    ]
+    pd.concat(rows).to_csv(f"{run_dir}/maps.csv", index=False, float_format="%.4g")
+
+# %%
 from localmi.record import Result, record_metrics
 
 kept = {
@@ -1138,12 +1157,18 @@ kept = {
     for name, one in found.items()
 }
 for (name, direction), one in retrieved.items():
-    beside = {"chance": one.chance[10]}
-    kept[f"R@10 {direction} {name}"] = Result(one.recall[10], "test", beside)
+    for k, recall in one.recall.items():
+        kept[f"R@{k} {direction} {name}"] = Result(recall, "test", {"chance": one.chance[k]})
+
+# %% tags=["record"]
+from localmi.statistics import Interval
+
 if truth:
     beside = {"chance": float(np.mean(list(classes.prevalence.values())))}
     kept["P@10"] = Result(classes.mean[10], "test", beside)
 for name, hit in pointed.items():
     beside = {"chance": float(game.chance.mean())}
     kept[f"pointing {name}"] = Result(mean_interval(hit, who), "test", beside)
+each = training_seconds / max(1, training.step - first_step)
+kept["seconds a step"] = Result(Interval(each, each, each), "train", {})
 record = record_metrics(kept, data=cache.describe(), run_dir=run_dir)
