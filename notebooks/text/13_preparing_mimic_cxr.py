@@ -198,8 +198,9 @@ for line in describe_pairs(pairs).splitlines():
     print(fill(line, 95, subsequent_indent="    "))
 
 # %% [markdown]
-# *Rejected* is what was asked for and cannot be used; *not asked for* is left out by choice; a *note*
-# is neither. This is the first half of what the command says:
+# *Rejected* is what was asked for and cannot be used; *not asked for* is left out by choice (lateral
+# views, unless `--views AP,PA,LATERAL,LL` asks for them: chapter 11 has a use for them, all other
+# chapters pass over them); a *note* is neither. This is the first half of what the command says:
 # `python -m localmi prepare --source mimic --data-dir ... --out ... --leaks reject --dry-run`. The
 # second half is the cost, from a timed sample of files. For the whole example:
 
