@@ -989,9 +989,10 @@ if truth:
 from localmi.evaluate.retrieval import retrieval
 
 owners, retrieved, pool = test.manifest["patient_id"].to_numpy(), {}, min(100, len(test))
+ks = [k for k in (1, 5, 10) if k <= pool]
 for name, table in tables.items():
     for direction in ("image_to_text", "text_to_image"):
-        one = retrieval(table, right, owners, direction=direction, pool=pool, ks=(1, 5, 10))
+        one = retrieval(table, right, owners, direction=direction, pool=pool, ks=ks)
         retrieved[name, direction] = one
         shares = "  ".join(f"R@{k} {one.recall[k]}" for k in one.recall)
         print(f"{name:12} {direction}: {shares}")
@@ -1021,8 +1022,8 @@ if truth:
     ]
     zero_shot = zero_shot_scores(answers, *sides)  # [n, findings]
     has = truth.latents.set_index("study_id").loc[test.manifest["study_id"], names].to_numpy(bool)
-    classes = class_retrieval(zero_shot, has, owners, names=names, ks=[5, 10])
-    print(f"P@10 {classes.mean[10]}; chance {np.mean(list(classes.prevalence.values())):.2f}")
+    classes = class_retrieval(zero_shot, has, owners, names=names, ks=ks[-1:])
+    print(f"P@{ks[-1]} {classes.mean[ks[-1]]}; chance {np.mean(list(classes.prevalence.values())):.2f}")
 
 # %% [markdown]
 # The last line asks otherwise: which ten images answer to "there is a pneumothorax" best, by the log
@@ -1165,7 +1166,7 @@ from localmi.statistics import Interval
 
 if truth:
     beside = {"chance": float(np.mean(list(classes.prevalence.values())))}
-    kept["P@10"] = Result(classes.mean[10], "test", beside)
+    kept[f"P@{ks[-1]}"] = Result(classes.mean[ks[-1]], "test", beside)
 for name, hit in pointed.items():
     beside = {"chance": float(game.chance.mean())}
     kept[f"pointing {name}"] = Result(mean_interval(hit, who), "test", beside)

@@ -1,5 +1,6 @@
 """The grid of runs, at its smallest: it ends in tables, survives a kill, and repeats nothing."""
 
+import json
 import os
 import signal
 import subprocess
@@ -98,6 +99,12 @@ def test_a_grid_without_data_says_what_to_name(call: Call, named: list[str]) -> 
 @pytest.mark.parametrize("path", SIZES, ids=lambda path: path.stem)
 def test_what_a_size_sets_fits_the_notebooks(path: Path) -> None:
     size = yaml.safe_load(path.read_text(encoding="utf-8"))
+    if "variants" in size:
+        name = size["notebook"]
+        known = parameters_of(read_notebook(ROOT / name), name)
+        for variant in size["variants"].values():
+            resolve(known, size["common"] | variant, {})
+        return
     fractions, modes = size["fractions"].values(), size["modes"].values()
     groups = {
         "07_train_local_mi.ipynb": [
@@ -116,6 +123,33 @@ def test_what_a_size_sets_fits_the_notebooks(path: Path) -> None:
         known = parameters_of(read_notebook(ROOT / "notebooks" / name), name)
         for group in values:
             resolve(known, group, {})
+
+
+def test_variants_of_a_notebook_are_a_run_a_seed(call: Call) -> None:
+    size = yaml.safe_load((GRID / "limitr.yaml").read_text(encoding="utf-8"))
+    shown = call("limitr.yaml", "--dry-run", "-p")
+    assert shown.returncode == 0, shown.stdout
+    assert jobs(shown.stdout)["variant"] == len(size["variants"]) * len(size["seeds"])
+    assert " phantom --patients 2500 --seed 5 --lateral 0.6 --depth-said 1 " in shown.stdout
+    assert " --image-size 128 --views AP,PA,LATERAL,LL " in shown.stdout
+
+
+@pytest.mark.slow
+def test_a_grid_of_one_variant_ends_in_its_tables(call: Call, tmp_path: Path) -> None:
+    size = yaml.safe_load((GRID / "limitr.yaml").read_text(encoding="utf-8"))
+    size |= {"study": size["study"] | {"patients": 40}, "image_size": 64, "seeds": [3]}
+    size |= {"variants": {"full": {}}, "out": "runs"}
+    size["common"] = {"head_steps": 1, "steps": 2, "evaluate_every": 2, "batch_size": 4}
+    (tmp_path / "small.yaml").write_text(yaml.safe_dump(size), encoding="utf-8")
+    done = call(str(tmp_path / "small.yaml"))
+    assert done.returncode == 0, done.stdout
+    tables = tmp_path / "runs" / "tables"
+    found = json.loads((tables / "results.json").read_text(encoding="utf-8"))
+    metrics = found["runs"]["full"]["3"]["metrics"]
+    assert {"local_nats", "whole_nats", "both_nats", "pointing attention"} <= {*metrics}
+    for name in ("by_image", "by_sentence", "maps"):
+        assert {*pd.read_csv(tables / f"{name}.csv")["variant"]} == {"full"}
+    assert "Nothing to be done" in call(str(tmp_path / "small.yaml")).stdout
 
 
 def test_settings_of_an_older_grid_are_kept(call: Call, tmp_path: Path) -> None:
