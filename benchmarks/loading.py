@@ -70,7 +70,7 @@ def write_cache(folder: Path, images: int) -> Cache:
     for number, rows in zip(*np.unique(shard, return_counts=True), strict=True):
         np.save(shard_file(folder, number), rng.integers(0, 256, (rows, SIZE, SIZE), np.uint8))
     studies = [f"study-{number:06d}" for number in range(images)]
-    manifest = pd.DataFrame({"study_id": studies, "split": "train"})
+    manifest = pd.DataFrame({"study_id": studies, "split": "train", "view": "AP"})
     manifest["index_in_cache"] = np.arange(images)
     said = rng.choice(WORDS, (images * SENTENCES, 7))
     records = [

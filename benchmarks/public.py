@@ -110,7 +110,7 @@ class PublicStep:
     def _step(self, batch: Batch, texts: Callable[[], Tensor]) -> float:
         training, networks = self.training, self.training.alignment
         networks.train()
-        pixels = training._augmented(normalise(batch.images.to(training.device)))
+        pixels = training.augmented(normalise(batch.images.to(training.device)))
         with autocast(training.device, self._own.dtype):
             scores = self.scores(networks.image_encoder.pooled(pixels), texts())
         nats = infonce(scores, direction="image_to_text")

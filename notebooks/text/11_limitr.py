@@ -939,6 +939,16 @@ else:
     validate, test = (training.data(split) for split in ("validate", "test"))
 
 # %%
+from localmi.model.text import TokenTable
+
+if not rival:
+    learnt_from = training.train_data.texts
+    cut, texts = TokenTable(training.text_encoder, learnt_from).cut, len(learnt_from)
+    print(f"{cut} of {texts} training texts are cut, at {config.max_tokens} word pieces")
+    _, there = test.laterals(np.arange(len(test)))
+    print(f"{int(there.sum())} of {len(test)} test images have a lateral view beside them")
+
+# %%
 import time
 
 began, first_step = time.perf_counter(), training.step
@@ -1121,7 +1131,7 @@ from localmi.evaluate.retrieval import first_ranks
 
 if run_dir:
     table = tables["both" if "both" in tables else "local"]
-    by_image = test.manifest[["image_id", "study_id", "patient_id"]].assign(
+    by_image = test.manifest[["study_id", "patient_id"]].assign(
         image_to_text=first_ranks(table, right),
         text_to_image=first_ranks(table.T, right.T)[number[test.study]],
     )
@@ -1130,12 +1140,12 @@ if run_dir:
     if truth:
         deep = truth.sentences[truth.sentences["depth"].isin(["anterior", "posterior"])]
         by_image["depth"] = by_image["study_id"].isin(deep["study_id"])
-    by_image.to_csv(f"{run_dir}/by_image.csv", index=False)
+    by_image.drop(columns="study_id").to_csv(f"{run_dir}/by_image.csv", index=False)
 
 # %%
 if run_dir and pointed:
     hits = {name: one.astype(int) for name, one in pointed.items()}
-    columns = present[["image_id", "patient_id", "finding"]]
+    columns = present[["patient_id", "finding"]]
     columns.assign(**hits).to_csv(f"{run_dir}/by_sentence.csv", index=False)
     some = present.drop_duplicates("finding").index
     rows = [

@@ -12,7 +12,8 @@ TEXTS = ["Mild cardiomegaly, unchanged.", "Clear.", "No pneumothorax or pleural 
 
 
 @pytest.fixture
-def encoder(tiny_bert) -> WordEncoder:
+def encoder(tiny_bert, monkeypatch: pytest.MonkeyPatch) -> WordEncoder:
+    monkeypatch.setattr("localmi.train.words.WORTH_KEEPING", 4)
     return WordEncoder(tiny_bert(layers=4), max_tokens=16)
 
 
@@ -53,6 +54,9 @@ def test_other_weights_have_other_words(encoder: WordEncoder, tmp_path: Path) ->
     assert len(list((tmp_path / WORDS).iterdir())) == 2
 
 
-def test_an_encoder_in_training_keeps_nothing(encoder: WordEncoder, tmp_path: Path) -> None:
+def test_an_encoder_in_training_keeps_nothing_nor_do_few_texts(
+    encoder: WordEncoder, tmp_path: Path
+) -> None:
     table(encoder, tmp_path, keep=False)
+    WordTable(encoder, TEXTS[:3], tmp_path, keep=True, dtype=torch.float32)
     assert not (tmp_path / WORDS).exists()

@@ -92,6 +92,7 @@ class LimitrNetworks(TrainingRun):
             chunk=config.chunk,
         ).to(self.device)
         self.control = copy.deepcopy(self.head)
+        self._tables: dict[tuple[str, ...], WordTable] = {}
 
     def networks(self) -> dict[str, nn.Module]:
         """All of them, by the name in a checkpoint."""
@@ -220,13 +221,15 @@ class LimitrNetworks(TrainingRun):
 
     def word_table(self, texts: list[str]) -> WordTable:
         """The words of these texts by the text encoder as it is now."""
-        return WordTable(
-            self.text_encoder,
-            texts,
-            self.cache.folder,
-            keep=self.config.text_is_frozen,
-            dtype=self.dtype,
-        )
+        frozen, key = self.config.text_is_frozen, tuple(texts)
+        if key not in self._tables:
+            table = WordTable(
+                self.text_encoder, texts, self.cache.folder, keep=frozen, dtype=self.dtype
+            )
+            if not frozen:  # a step later they are others
+                return table
+            self._tables[key] = table
+        return self._tables[key]
 
     def _views_in_parts(
         self, data: SplitData, rows: np.ndarray, images_at_once: int
@@ -262,8 +265,8 @@ class LimitrNetworks(TrainingRun):
         """
         if not self.config.external_weight:
             raise ConfigError("external_weight=0: no loss trained what a word sees of a region.")
-        table = self.word_table(list(texts))
-        grid = self.config.grid
+        wanted, number = np.unique(np.array(texts), return_inverse=True)
+        table, grid = self.word_table(wanted.tolist()), self.config.grid
         every, place = np.unique(images, return_inverse=True)
         found = np.empty((2, len(images), grid**2), np.float32)
         first = 0
@@ -271,7 +274,7 @@ class LimitrNetworks(TrainingRun):
             last = first + len(views[0].there)
             pairs = np.flatnonzero((first <= place) & (place < last))
             own = [view.take(torch.from_numpy(place[pairs] - first)) for view in views]
-            both = self._looks(own, table.select(torch.from_numpy(pairs)))
+            both = self._looks(own, table.select(torch.from_numpy(number[pairs])))
             found[:, pairs] = torch.stack(both)[..., : grid**2].float().cpu().numpy()
             first = last
         attention, cosine = found.reshape(2, -1, grid, grid)

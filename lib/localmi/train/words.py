@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from localmi.files import kept_array
-from localmi.model.text import TokenTable, padded
+from localmi.model.text import WORTH_KEEPING, TokenTable, padded
 from localmi.model.words import WordEncoder, Words
 from localmi.train.device import autocast
 from localmi.train.text_features import AT_ONCE, TOKENS, device_of, features_key
@@ -24,7 +24,7 @@ class WordTable:
         encoder: on its device.
         texts: whose words; `select` names them by their place.
         cache: folder of the prepared data, where word pieces are kept.
-        keep: keeps the words there too: for an encoder that is not trained.
+        keep: keeps the words of many texts there too: for an encoder that is not trained.
         dtype: of the run.
     """
 
@@ -46,7 +46,7 @@ class WordTable:
         lengths = torch.cat(numbers).numpy()
         self._lengths, self._starts = lengths, lengths.cumsum() - lengths
         shape = int(lengths.sum()), encoder.dim
-        if not keep:
+        if not keep or len(texts) < WORTH_KEEPING:
             self._rows = _encoded(encoder, tokens, len(texts), dtype)
             return
         key = features_key(encoder, texts, encoder.state_dict(), f"words {dtype}")
