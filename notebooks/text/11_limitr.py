@@ -1130,6 +1130,7 @@ if local:
 # for its report, the hits of every sentence, and some maps. Section 10 compares runs by them.
 
 # %%
+from localmi.data.batches import LATERAL_VIEWS
 from localmi.evaluate.retrieval import first_ranks
 
 if run_dir:
@@ -1138,7 +1139,7 @@ if run_dir:
         image_to_text=first_ranks(table, right),
         text_to_image=first_ranks(table.T, right.T)[number[test.study]],
     )
-    seen_from_the_side = cache.manifest[cache.manifest["view"].isin(["LATERAL", "LL"])]["study_id"]
+    seen_from_the_side = cache.manifest[cache.manifest["view"].isin(LATERAL_VIEWS)]["study_id"]
     by_image["lateral"] = by_image["study_id"].isin(seen_from_the_side)
     if truth:
         deep = truth.sentences[truth.sentences["depth"].isin(["anterior", "posterior"])]

@@ -67,7 +67,10 @@ def test_each_parameter_has_one_optimiser(configure) -> None:
     config = configure(text_learning_rate=1e-4, learning_rate=0.02)
     alignment = alignment_of(config)
     control = copy.deepcopy(alignment.critic)
-    images, texts = image_optimiser(config, alignment), text_optimiser(config, alignment)
+    images, texts = (
+        image_optimiser(config, alignment),
+        text_optimiser(config, alignment.text_encoder),
+    )
     controls = control_optimiser(config, control, every=4)
     expected = [*alignment.image_encoder.parameters(), *alignment.critic.parameters()]
     assert sorted(held(images)) == sorted(map(id, expected))
@@ -94,7 +97,8 @@ def test_weight_decay_is_decoupled_and_for_image_encoder_and_critics(configure) 
         weight.grad = None
         torch.testing.assert_close(weight.detach(), before * (1 - 0.1 * 0.5))
     decays = {
-        group["weight_decay"] for group in text_optimiser(config, alignment).optimiser.param_groups
+        group["weight_decay"]
+        for group in text_optimiser(config, alignment.text_encoder).optimiser.param_groups
     }
     assert decays == {0.1, 0.0}
 
@@ -110,7 +114,7 @@ def test_weight_decay_is_decoupled_and_for_image_encoder_and_critics(configure) 
 )
 def test_the_text_encoder_warms_up_then_decays(configure, warm_up, expected) -> None:
     config = configure(steps=10, warm_up=warm_up, text_learning_rate=1e-4)
-    optimiser = text_optimiser(config, alignment_of(config))
+    optimiser = text_optimiser(config, alignment_of(config).text_encoder)
     for step in range(13):
         if step in expected:
             assert rates(optimiser) == {expected[step]}, step

@@ -1,13 +1,13 @@
 """The lateral views of a study beside its frontal images. Taught in 11_limitr."""
 
 from dataclasses import dataclass, replace
-from typing import Self, get_args
+from typing import Any, Self, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from localmi.data.batches import ALL, LATERAL_VIEWS, Batch, SplitData
+from localmi.data.batches import LATERAL_VIEWS, Batch, SplitData
 from localmi.data.cache.cache import Cache
 from localmi.data.splits import SPLITS
 from localmi.errors import TrainingError, check_name
@@ -76,17 +76,9 @@ class ViewData(SplitData):
         self._partner = dict(zip(self._with, self._with[other], strict=True))
         self._patient = dict(zip(self._with, patient, strict=True))
 
-    def batch(
-        self,
-        index: np.ndarray,
-        rng: np.random.Generator,
-        *,
-        every: bool = False,
-        several: int = 1,
-        pixels_of: slice = ALL,
-    ) -> ViewBatch:
+    def batch(self, index: np.ndarray, rng: np.random.Generator, **how: Any) -> ViewBatch:
         """As `SplitData.batch`, with the laterals of all images."""
-        plain = super().batch(index, rng, every=every, several=several, pixels_of=pixels_of)
+        plain = super().batch(index, rng, **how)
         laterals, has_lateral = self.laterals(index, rng)
         return ViewBatch(**vars(plain), laterals=laterals, has_lateral=has_lateral)
 

@@ -171,9 +171,8 @@ class LimitrScores(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         pairs = regions[:, None], region_mask[:, None], words[None], word_mask[None]
         by_word, by_region, _, _ = self.alignments(*pairs)
-        whole = torch.broadcast_shapes(region_mask[:, None].shape[:2], word_mask[None].shape[:2])
-        of_words = word_mask[None].expand(*whole, -1)
-        of_regions = region_mask[:, None].expand(*whole, -1)
+        of_words = word_mask.expand(len(regions), -1, -1)
+        of_regions = region_mask[:, None].expand(-1, len(words), -1)
         text, _ = self.pool(by_word, of_words)
         image, _ = self.pool(by_region, of_regions)
         scores = self.by_text(text).sigmoid(), self.by_image(image).sigmoid()
@@ -297,11 +296,7 @@ def positions(grid: int, dim: int) -> Tensor:
     """
     quarter = dim // 4
     frequencies = 10_000.0 ** (-torch.arange(quarter) / max(quarter - 1, 1))
-    row, column = (place.flatten()[:, None] * frequencies for place in _places(grid))
+    places = torch.meshgrid(torch.arange(grid), torch.arange(grid), indexing="ij")
+    row, column = (place.flatten()[:, None] * frequencies for place in places)
     found = torch.cat([column.sin(), column.cos(), row.sin(), row.cos()], dim=1)
     return functional.pad(found, (0, dim - 4 * quarter))
-
-
-def _places(grid: int) -> tuple[Tensor, Tensor]:
-    rows, columns = torch.meshgrid(torch.arange(grid), torch.arange(grid), indexing="ij")
-    return rows, columns

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from localmi.model.limitr import LimitrScores, internal_loss, masked_mean, positions
+from localmi.model.limitr import LimitrScores, blank, internal_loss, masked_mean, positions
 from localmi.model.words import Words
 from localmi.names import Attention, WordPooling
 
@@ -111,7 +111,7 @@ class LimitrHead(nn.Module):
         layers = zip(self.images, views, strict=True)
         each = torch.stack([layer(view.whole) for layer, view in layers], dim=1)  # [B, V, D]
         there = torch.stack([view.there for view in views], dim=1)
-        images = masked_mean(each.masked_fill(~there[..., None], 0.0), there)
+        images = masked_mean(blank(each, there), there)
         texts = self.texts(masked_mean(words.vectors, words.mask))
         return functional.normalize(images, dim=-1) @ functional.normalize(texts, dim=-1).T
 

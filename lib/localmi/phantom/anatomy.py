@@ -1,5 +1,6 @@
 """The anatomy of one patient: sizes drawn once, and outlines of organs in patient coordinates."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -140,6 +141,11 @@ def lung_outline(anatomy: Anatomy, pose: Pose, side: str, raised: float = 0.0) -
     dome[:, 1] -= lift * np.clip((0.735 - dome[:, 0]) / 0.2, 0, 1)
     outline = breathe(np.concatenate([LUNG_WALL, dome, [[0.08, -0.2]]]), anatomy, pose)
     return outline * np.array([SIGN[side] * anatomy.width, 1.0])
+
+
+def lung_outlines(anatomy: Anatomy, pose: Pose, raised: Mapping[str, float]) -> dict[str, Array]:
+    """Of both lungs, by side; a side that is not in `raised` is not."""
+    return {side: lung_outline(anatomy, pose, side, raised.get(side, 0.0)) for side in SIGN}
 
 
 def heart_outline(anatomy: Anatomy, pose: Pose, enlarged: float = 1.0) -> Array:

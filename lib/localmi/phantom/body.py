@@ -84,10 +84,7 @@ def build_body(
 ) -> Body:
     """All maps of a chest. `enlarged`: heart width; `raised`: side -> lift of the diaphragm;
     `cephalised`: 0 to 1, how much the upper vessels are widened."""
-    outlines = {
-        side: parts.lung_outline(anatomy, pose, side, (raised or {}).get(side, 0.0))
-        for side in SIGN
-    }
+    outlines = parts.lung_outlines(anatomy, pose, raised or {})
     lungs = {side: draw(frame, [Shape(outline)]) for side, outline in outlines.items()}
     both = np.maximum(lungs["left"], lungs["right"])
     heart = draw(frame, [Shape(parts.heart_outline(anatomy, pose, enlarged))])

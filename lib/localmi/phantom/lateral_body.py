@@ -106,9 +106,7 @@ def build_lateral(
         anatomy=anatomy,
         pose=pose,
         lungs=lungs,
-        outlines={
-            side: parts.lung_outline(anatomy, pose, side, lift.get(side, 0.0)) for side in SIGN
-        },
+        outlines=parts.lung_outlines(anatomy, pose, lift),
         air=anatomy.lung_air * frontal.AIR_IN_LUNG * air * frontal.texture(frame, anatomy),
         tissue=resize(soft_tissue(frame.half, anatomy, pose), frame.size),
         vessels=vessels,

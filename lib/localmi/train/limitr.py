@@ -14,21 +14,19 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
-from torch.optim import AdamW
 
 from localmi.data.batches import Batch, TrainingBatches, normalise
 from localmi.data.cache.cache import Cache
 from localmi.data.views import ViewBatch
 from localmi.errors import DataError, NoNegativesError
 from localmi.mi.bounds import infonce
-from localmi.mi.scores import may_mismatch
 from localmi.model.limitr import GAMMA_SCORES
 from localmi.model.limitr_head import LimitrHead, View
 from localmi.model.words import Words
 from localmi.train.device import autocast
 from localmi.train.limitr_config import LimitrConfig
 from localmi.train.limitr_networks import LimitrNetworks
-from localmi.train.optimisers import Scheduled, scheduled, text_parameter_groups
+from localmi.train.optimisers import Scheduled, adam, text_optimiser
 from localmi.train.training_run import CONTROL_EVERY
 from localmi.train.words import WordTable
 
@@ -57,19 +55,17 @@ class LimitrTraining(LimitrNetworks):
             every=config.sentences == "all",
         )
         self.workers = workers
-        self.optimiser = _optimiser(config, self._trained(), steps=config.steps)
-        steps = -(-config.steps // CONTROL_EVERY)
-        self.control_optimiser = _optimiser(config, [*self.control.parameters()], steps=steps)
+        beta = config.adam_beta
+        self.optimiser = adam(config, self._trained(), beta=beta)
+        self.control_optimiser = adam(
+            config, self.control.parameters(), every=CONTROL_EVERY, beta=beta
+        )
         self.text_optimiser: Scheduled | None = None
         self.known_words: WordTable | None = None
         if config.text_is_frozen:
             self.known_words = self.word_table(self.train_data.texts)
         else:
-            groups = text_parameter_groups(self.text_encoder, config.text_weight_decay)
-            adam = AdamW(groups, lr=config.text_learning_rate, fused=True)
-            self.text_optimiser = scheduled(
-                adam, steps=config.steps, warm_up=config.warm_up, end=0.0
-            )
+            self.text_optimiser = text_optimiser(config, self.text_encoder)
 
     def _trained(self) -> list[torch.nn.Parameter]:
         """All that has the learning rate of the images."""
@@ -115,11 +111,6 @@ class LimitrTraining(LimitrNetworks):
             return self.known_words.select(text)
         texts = [self.train_data.texts[number] for number in text.tolist()]
         return self.text_encoder.words(self.text_encoder.tokenize(texts).to(self.device))
-
-    def _allowed(self, batch: Batch, *, same_text: bool) -> Tensor:
-        """Which texts of the batch may serve as mismatched ones, [M, M]."""
-        image_study = batch.image_study[batch.owner]
-        return may_mismatch(image_study, batch.text_study, batch.text, same_text=same_text)
 
     def _loss(
         self, head: LimitrHead, views: list[View], words: Words, batch: Batch, allowed: Tensor
@@ -174,16 +165,3 @@ class LimitrTraining(LimitrNetworks):
         if self.text_optimiser is not None:
             parts["text_optimiser"] = self.text_optimiser
         return parts
-
-
-def _optimiser(
-    config: LimitrConfig, parameters: list[torch.nn.Parameter], *, steps: int
-) -> Scheduled:
-    adam = AdamW(
-        parameters,
-        lr=config.learning_rate,
-        betas=(config.adam_beta, 0.999),
-        weight_decay=config.weight_decay,
-        fused=True,
-    )
-    return scheduled(adam, steps=steps, end=config.learning_rate_end)

@@ -20,7 +20,7 @@ from localmi.model.words import Words
 from localmi.names import Lateral, Split
 from localmi.train.device import autocast
 from localmi.train.limitr_config import LimitrConfig
-from localmi.train.training_run import TrainingRun
+from localmi.train.training_run import TrainingRun, in_parts
 from localmi.train.words import WordTable
 
 LOCAL, WHOLE, BOTH = "local", "whole", "both"
@@ -138,7 +138,8 @@ class LimitrNetworks(TrainingRun):
 
         That score is a mean, and no part was trained to be one: `held_out` has each by itself.
         """
-        return self.held_out(data, batch_size=batch_size, rounds=rounds)[BOTH]
+        own, control = (found.both for found in self.score_split(data))
+        return self._result(own, control, data, batch_size, rounds)
 
     def held_out(
         self, data: SplitData, *, batch_size: int = 128, rounds: int = 50
@@ -149,23 +150,26 @@ class LimitrNetworks(TrainingRun):
             "local" and "whole", of those that are trained, and "both".
         """
         own, control = (found.by_name() for found in self.score_split(data))
-        results = {}
-        for name, scores in own.items():
-            bounds = (
-                held_out_bound(
-                    self._as_logits(found, data),
-                    batch_size=batch_size,
-                    rounds=rounds,
-                    shuffled=shuffled,
-                    seed=self.config.seed,
-                )
-                for found, shuffled in ((scores, False), (control[name], True))
+        return {
+            name: self._result(scores, control[name], data, batch_size, rounds)
+            for name, scores in own.items()
+        }
+
+    def _result(
+        self, own: Tensor, control: Tensor, data: SplitData, batch_size: int, rounds: int
+    ) -> SplitResult:
+        logits, of_control = (self._as_logits(scores, data) for scores in (own, control))
+        matched, shuffled = (
+            held_out_bound(
+                scores,
+                batch_size=batch_size,
+                rounds=rounds,
+                shuffled=is_control,
+                seed=self.config.seed,
             )
-            matched, shuffled_pairs = bounds
-            results[name] = SplitResult(
-                matched, shuffled_pairs, scores=self._as_logits(scores, data)
-            )
-        return results
+            for scores, is_control in ((logits, False), (of_control, True))
+        )
+        return SplitResult(matched, shuffled, scores=logits)
 
     def _as_logits(self, scores: Tensor, data: SplitData) -> SplitScores:
         return SplitScores(
@@ -239,7 +243,7 @@ class LimitrNetworks(TrainingRun):
             raise DataError("LIMITR takes images with their laterals: data('test') of the run.")
         for network in self.networks().values():
             network.eval()
-        for part in np.array_split(rows, -(-len(rows) // images_at_once) or 1):
+        for part in in_parts(rows, images_at_once):
             laterals, has_lateral = data.laterals(part)
             images, others = (
                 normalise(some.to(self.device)) for some in (data.images(part), laterals)

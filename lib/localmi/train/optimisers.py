@@ -11,7 +11,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from localmi.mi.critics import Critic
 from localmi.model.alignment import Alignment
-from localmi.train.config import TrainConfig
+from localmi.train.config import RunConfig, TrainConfig
 
 
 @dataclass(frozen=True)
@@ -53,27 +53,36 @@ def scheduled(
 def image_optimiser(config: TrainConfig, alignment: Alignment) -> Scheduled:
     """Adam for image encoder and critic (paper, Sec. 4); decoupled weight decay by option."""
     parameters = [*alignment.image_encoder.parameters(), *alignment.critic.parameters()]
-    return scheduled(_adam(config, parameters), steps=config.steps, end=config.learning_rate_end)
+    return adam(config, parameters)
 
 
-def _adam(config: TrainConfig, parameters: Iterable[nn.Parameter]) -> AdamW:
-    """Adam where there is no weight decay, which is the default."""
-    return AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
+def adam(
+    config: RunConfig, parameters: Iterable[nn.Parameter], *, every: int = 1, beta: float = 0.9
+) -> Scheduled:
+    """Adam where there is no weight decay, which is the default; it makes one step in `every`.
+
+    `beta`: of its mean gradient.
+    """
+    optimiser = AdamW(
+        parameters,
+        lr=config.learning_rate,
+        betas=(beta, 0.999),
+        weight_decay=config.weight_decay,
+        fused=True,
+    )
+    return scheduled(optimiser, steps=-(-config.steps // every), end=config.learning_rate_end)
 
 
-def text_optimiser(config: TrainConfig, alignment: Alignment) -> Scheduled:
+def text_optimiser(config: RunConfig, text_encoder: nn.Module) -> Scheduled:
     """AdamW for BERT, with the public code's learning rate, warm-up and linear decay."""
-    groups = text_parameter_groups(alignment.text_encoder, config.text_weight_decay)
-    adam = AdamW(groups, lr=config.text_learning_rate, fused=True)
-    return scheduled(adam, steps=config.steps, warm_up=config.warm_up, end=0.0)
+    groups = text_parameter_groups(text_encoder, config.text_weight_decay)
+    optimiser = AdamW(groups, lr=config.text_learning_rate, fused=True)
+    return scheduled(optimiser, steps=config.steps, warm_up=config.warm_up, end=0.0)
 
 
 def control_optimiser(config: TrainConfig, control: Critic, *, every: int) -> Scheduled:
     """As for the critic; the critic of the shuffled pairs makes one step in `every`."""
-    steps = -(-config.steps // every)
-    return scheduled(
-        _adam(config, control.parameters()), steps=steps, end=config.learning_rate_end
-    )
+    return adam(config, control.parameters(), every=every)
 
 
 def text_parameter_groups(encoder: nn.Module, weight_decay: float) -> list[dict[str, object]]:

@@ -17,7 +17,6 @@ from localmi.data.batches import Batch, SplitData, TrainingBatches, normalise
 from localmi.data.cache.cache import Cache
 from localmi.errors import NoNegativesError
 from localmi.mi.critics import Critic
-from localmi.mi.scores import may_mismatch
 from localmi.model.text import TokenTable
 from localmi.processes import MAKING_SECONDS
 from localmi.ranks import rank_here
@@ -70,7 +69,7 @@ class Pretraining(ScoringNetworks):
             for constant in self.alignment.critic.constants():
                 constant.requires_grad_(False)
         self.image_optimiser = image_optimiser(config, self.alignment)
-        self.text_optimiser = text_optimiser(config, self.alignment)
+        self.text_optimiser = text_optimiser(config, self.alignment.text_encoder)
         self.control_optimiser = control_optimiser(config, self.control, every=CONTROL_EVERY)
         self.frozen_texts: Tensor | None = None
         if config.text_is_frozen:
@@ -174,10 +173,9 @@ class Pretraining(ScoringNetworks):
         return self.processes.gather(own, holders, alike=True)
 
     def _allowed(self, batch: Batch, *, same_text: bool) -> Tensor:
-        """`may_mismatch` of a batch, or of its sets."""
+        """Of a batch, or of its sets."""
         pairs = batch.in_sets() if self.config.sentences == "several" else batch
-        study = pairs.image_study[pairs.owner]
-        return may_mismatch(study, pairs.text_study, pairs.text, same_text=same_text)
+        return super()._allowed(pairs, same_text=same_text)
 
     def _control_step(self, batch: Batch, images: Tensor, texts: Tensor) -> None:
         """The control critic sees the same features, with the texts shuffled."""

@@ -19,7 +19,7 @@ from localmi.train.config import TrainConfig
 from localmi.train.device import autocast
 from localmi.train.networks import build_alignment, compute_as_configured, objective_of
 from localmi.train.text_features import TextFeatures
-from localmi.train.training_run import TrainingRun
+from localmi.train.training_run import TrainingRun, in_parts
 
 PAIRS_AT_ONCE = 2**19  # regions x texts in a look: the paper's critic needs 3 GB for them on a GPU
 # Of a critic, features [b, N, D] and texts [t, E]: [b, any, t].
@@ -211,8 +211,3 @@ class ScoringNetworks(TrainingRun):
     def encode_texts(self, texts: list[str]) -> Tensor:
         """Text features of many texts, [T, E], without gradient or dropout."""
         return self.text_features(texts)
-
-
-def in_parts(rows: np.ndarray, at_once: int) -> list[np.ndarray]:
-    """Rows, so many at a time; one part without any where there are none."""
-    return np.array_split(rows, -(-len(rows) // at_once) or 1)

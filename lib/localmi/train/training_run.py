@@ -20,6 +20,7 @@ from localmi.data.cache.cache import Cache
 from localmi.data.labels import check_test_patients
 from localmi.errors import NotFiniteError
 from localmi.evaluate.held_out import SplitResult
+from localmi.mi.scores import may_mismatch
 from localmi.processes import join
 from localmi.record import keeps_record
 from localmi.train.checkpoint import (
@@ -96,6 +97,11 @@ class TrainingRun(ABC):
         """
         (_, nats), *_ = self._read([(self.step, self._train_step(batch))])
         return nats
+
+    def _allowed(self, batch: Batch, *, same_text: bool) -> Tensor:
+        """`may_mismatch` of a batch, [M, M]."""
+        study = batch.image_study[batch.owner]
+        return may_mismatch(study, batch.text_study, batch.text, same_text=same_text)
 
     def augmented(self, pixels: Tensor, purpose: int = 1) -> Tensor:
         """Images [b, 1, H, W] of this process, each moved anew, as this step says."""
@@ -208,3 +214,8 @@ class TrainingRun(ABC):
             name: part for name, part in self._stateful().items() if isinstance(part, nn.Module)
         }
         return nn.ModuleDict(networks).state_dict()
+
+
+def in_parts(rows: np.ndarray, at_once: int) -> list[np.ndarray]:
+    """Rows, so many at a time; one part without any where there are none."""
+    return np.array_split(rows, -(-len(rows) // at_once) or 1)
