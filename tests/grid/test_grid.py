@@ -1,6 +1,5 @@
 """The grid of runs, at its smallest: it ends in tables, survives a kill, and repeats nothing."""
 
-import json
 import os
 import signal
 import subprocess
@@ -17,6 +16,7 @@ from filelock import FileLock
 from places import ROOT
 
 from localmi.data.cache.cache import Cache
+from localmi.notebook.collect import read_collected
 from localmi.notebook.parameters import parameters_of, read_notebook, resolve
 
 GRID = ROOT / "grid"
@@ -144,11 +144,11 @@ def test_a_grid_of_one_variant_ends_in_its_tables(call: Call, tmp_path: Path) ->
     done = call(str(tmp_path / "small.yaml"))
     assert done.returncode == 0, done.stdout
     tables = tmp_path / "runs" / "tables"
-    found = json.loads((tables / "results.json").read_text(encoding="utf-8"))
-    metrics = found["runs"]["full"]["3"]["metrics"]
-    assert {"local_nats", "whole_nats", "both_nats", "pointing attention"} <= {*metrics}
+    found = read_collected(tables)
+    metrics = {*found.metrics["metric"]}
+    assert {"local_nats", "whole_nats", "both_nats", "pointing attention"} <= metrics
     for name in ("by_image", "by_sentence", "maps"):
-        assert {*pd.read_csv(tables / f"{name}.csv")["variant"]} == {"full"}
+        assert {*found.tables[name]["variant"]} == {"full"}
     assert "Nothing to be done" in call(str(tmp_path / "small.yaml")).stdout
 
 

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from localmi.__main__ import app
 from localmi.errors import DataError
-from localmi.notebook.collect import collect_runs
+from localmi.notebook.collect import collect_runs, read_collected
 
 
 def leave(folder: Path, *, sha: str = "a", value: float = 0.5, **tables: Any) -> None:
@@ -20,7 +20,9 @@ def leave(folder: Path, *, sha: str = "a", value: float = 0.5, **tables: Any) ->
         "notebook": "11_limitr.ipynb",
         "parameters": {"steps": 4},
         "data": {"sha256": sha},
-        "metrics": {"nats": {"value": value, "low": None}},
+        "metrics": {
+            "nats": {"value": value, "interval95": [None, 1.0], "split": "test", "chance": 0.1}
+        },
         "environment": {},
         "seconds": 3.0,
     }
@@ -40,19 +42,31 @@ def test_metrics_and_tables_stand_side_by_side(tmp_path: Path) -> None:
     assert shown.stdout.startswith("full: 2, whole-only: 1\n")
     found = json.loads((tmp_path / "tables" / "results.json").read_text())
     assert found["data"] == {"sha256": "a"}
-    assert found["runs"]["full"]["1"]["metrics"]["nats"] == {"value": 0.2, "low": None}
+    assert found["runs"]["full"]["1"]["metrics"]["nats"]["value"] == 0.2
     assert found["runs"]["whole-only"]["0"]["seconds"] == 3.0
-    table = pd.read_csv(tmp_path / "tables" / "by_image.csv")
+    read = read_collected(tmp_path / "tables")
+    assert read.data == found["data"]
+    assert set(read.tables) == {"by_image", "other"}
+    assert read.metrics[["variant", "seed", "metric", "value"]].values.tolist() == [
+        ["full", 0, "nats", 0.3],
+        ["full", 1, "nats", 0.2],
+        ["whole-only", 0, "nats", 0.1],
+    ]
+    assert read.metrics["low"].isna().all()
+    assert set(read.metrics["high"]) == {1.0}
+    assert set(read.metrics["chance"]) == {0.1}
+    assert set(read.metrics["split"]) == {"test"}
+    table = read.tables["by_image"]
     assert table.values.tolist() == [
         ["full", 0, 4.5],
         ["full", 1, 3],
         ["whole-only", 0, 1],
         ["whole-only", 0, 2],
     ]
-    assert len(pd.read_csv(tmp_path / "tables" / "other.csv")) == 1
+    assert len(read.tables["other"]) == 1
     collect_runs(tmp_path, tmp_path / "again")  # what it wrote itself is no run
-    assert (tmp_path / "again" / "by_image.csv").read_bytes() == (
-        tmp_path / "tables" / "by_image.csv"
+    assert (tmp_path / "again" / "by_image.csv.gz").read_bytes() == (
+        tmp_path / "tables" / "by_image.csv.gz"
     ).read_bytes()
 
 
@@ -68,3 +82,27 @@ def test_bad_runs_are_refused(tmp_path: Path) -> None:
         with pytest.raises(DataError, match=r"full_1.results.json is no record of a run"):
             collect_runs(tmp_path, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_what_is_no_collection_is_refused(tmp_path: Path) -> None:
+    refused = pytest.raises(DataError, match=r"does not hold what a grid has found .* anew with")
+    with refused:
+        read_collected(tmp_path / "missing")
+    leave(tmp_path / "full_0", by_image={"rank": [1, 2]})
+    collect_runs(tmp_path, tmp_path / "tables")
+    packed = tmp_path / "tables" / "by_image.csv.gz"
+    whole = packed.read_bytes()
+    for bad in (whole[: len(whole) // 2], b"variant,seed", b""):
+        packed.write_bytes(bad)
+        with refused:
+            read_collected(tmp_path / "tables")
+    packed.write_bytes(whole)
+    for text in (
+        "{",
+        "[]",
+        '{"runs": {}}',
+        '{"data": {}, "runs": {"full": {"0": {"metrics": 1}}}}',
+    ):
+        (tmp_path / "tables" / "results.json").write_text(text)
+        with refused:
+            read_collected(tmp_path / "tables")

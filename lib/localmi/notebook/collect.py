@@ -2,7 +2,9 @@
 
 import json
 import re
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -11,13 +13,32 @@ from localmi.files import write_json
 from localmi.record import RESULTS
 
 FOLDER = re.compile(r"(?P<variant>[a-z-]+)_(?P<seed>\d+)")
+ENDING = ".csv.gz"
+PACKED = {"method": "gzip", "mtime": 0}  # the same rows, the same bytes
+
+
+@dataclass(frozen=True)
+class Collected:
+    """What a grid of variants has found.
+
+    metrics: a row a variant, seed and metric: its `value`, `low` and `high` of the 95 % interval,
+        its `split`, and what it is to be held against (`chance`, `shuffled`, `cap`), NaN where
+        there is no such thing.
+    tables: of each table that the runs left, by its name, all rows, after `variant` and `seed`.
+    data: on what, as `Cache.describe`.
+    """
+
+    metrics: pd.DataFrame
+    tables: dict[str, pd.DataFrame]
+    data: dict[str, Any]
 
 
 def collect_runs(folder: Path, out: Path) -> dict[str, int]:
     """Writes of all finished runs `<variant>_<seed>/` below `folder` what each has found.
 
     `out` gets `results.json` (variant -> seed -> "metrics", "parameters" and "seconds" of the run)
-    and, of each CSV that the runs left, one with columns variant and seed before the others.
+    and, of each CSV that the runs left, one with columns variant and seed before the others, as
+    CSV in gzip. `read_collected` reads it.
 
     Returns:
         Runs of each variant.
@@ -49,10 +70,12 @@ def collect_runs(folder: Path, out: Path) -> dict[str, int]:
             table = pd.read_csv(left)
             table.insert(0, "variant", variant)
             table.insert(1, "seed", seed)
-            tables.setdefault(left.name, []).append(table)
+            tables.setdefault(left.stem, []).append(table)
     out.mkdir(parents=True, exist_ok=True)
     for name, parts in tables.items():
-        pd.concat(parts).to_csv(out / name, index=False, float_format="%.4g")
+        pd.concat(parts).to_csv(
+            out / f"{name}{ENDING}", index=False, float_format="%.4g", compression=PACKED
+        )
     write_json({"data": data, "runs": records}, out / RESULTS)
     return {variant: len(seeds) for variant, seeds in records.items()}
 
@@ -66,3 +89,38 @@ def _read(path: Path) -> dict:
             f"{path} is no record of a run ({type(error).__name__}: {error}). Remove the folder, "
             "and start the grid again."
         ) from error
+
+
+def read_collected(folder: Path | str) -> Collected:
+    """What `collect_runs` wrote.
+
+    Raises:
+        DataError: it did not write there, or what is there cannot be read.
+
+    Taught in 11_limitr.
+    """
+    folder = Path(folder)
+    try:
+        stored = json.loads((folder / RESULTS).read_text(encoding="utf-8"))
+        rows = [
+            {"variant": variant, "seed": int(seed), "metric": name, **_flat(metric)}
+            for variant, seeds in stored["runs"].items()
+            for seed, record in seeds.items()
+            for name, metric in record["metrics"].items()
+        ]
+        tables = {
+            path.name.removesuffix(ENDING): pd.read_csv(path)
+            for path in sorted(folder.glob(f"*{ENDING}"))
+        }
+        return Collected(pd.DataFrame(rows), tables, stored["data"])
+    except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(
+            f"{folder} does not hold what a grid has found ({type(error).__name__}: {error}). "
+            "Name the `tables` of a grid with variants, such as grid/runs/limitr/tables, or write "
+            "them anew with `python -m localmi collect`."
+        ) from error
+
+
+def _flat(metric: dict[str, Any]) -> dict[str, Any]:
+    low, high = metric["interval95"]
+    return {"low": low, "high": high} | {k: v for k, v in metric.items() if k != "interval95"}
