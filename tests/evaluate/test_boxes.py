@@ -202,3 +202,9 @@ def test_a_denial_has_no_box_and_no_mask(write) -> None:
 def test_a_polarity_and_its_box_must_agree(row: str, words: str, write) -> None:
     with pytest.raises(DataError, match=words):
         read_boxes(write("a,yes,,0,0,5,5,positive", row, header=f"{HEADER},polarity"))
+
+
+@pytest.mark.parametrize("many", ["1" + "0" * 400, "1e12", "inf"])
+def test_no_image_has_so_many_pixels(many: str, write) -> None:
+    with pytest.raises(DataError, match="no plain numbers .* line 2"):
+        read_boxes(write(f"a,here,,0,0,{many},5"))

@@ -238,3 +238,15 @@ def test_a_denial_has_no_mask_and_can_be_lent_one(drawn, write) -> None:
     assert masks[lent[lent >= 0]].any(axis=(1, 2)).all()
     same = phrases["label"].to_numpy()[lent] == denied["label"].to_numpy()
     assert same[lent >= 0].all()
+
+
+@pytest.mark.parametrize("part", ["bbox", "width"])
+@pytest.mark.parametrize("many", [10**400, 10**12, float("inf")])
+def test_no_image_has_so_many_pixels(part: str, many: float, write) -> None:
+    found = layout()
+    if part == "bbox":
+        found["annotations"][0]["bbox"][2] = many
+    else:
+        found["images"][0]["width"] = many
+    with pytest.raises(DataError, match="no plain numbers .* annotation 7"):
+        read_boxes(write(found))

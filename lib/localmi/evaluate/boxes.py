@@ -16,6 +16,7 @@ from localmi.evaluate.coco import is_coco, read_coco
 NUMBERS = ["x", "y", "w", "h"]  # left, top, width and height, in pixels of the image's file
 MS_CXR = {"dicom_id": "image_id", "label_text": "text", "category_name": "label"}  # its own names
 DRAWN_ON = {"image_width": "source_width", "image_height": "source_height"}
+MOST_PIXELS = 1e9
 POLARITY = {"positive": "present", "negative": "absent", "present": "present", "absent": "absent"}
 PLACE = ["source_width", "source_height", "box_left", "box_top", "box_width", "box_height"]
 
@@ -84,17 +85,23 @@ def _checked(table: pd.DataFrame, path: Path) -> pd.DataFrame:
     for name in ("image_id", "text", "label", "polarity"):
         table[name] = table[name].map(lambda cell: cell.strip() if isinstance(cell, str) else "")
     drawn_on = [name for name in DRAWN_ON if name in table]
-    numbers = table[NUMBERS + drawn_on].apply(pd.to_numeric, errors="coerce").astype(float)
+    numbers = table[NUMBERS + drawn_on].map(_pixels)
     polarity = table["polarity"].str.lower().map(POLARITY)
     denied, has_numbers = polarity == "absent", table[NUMBERS].notna().any(axis=1)
     is_box = numbers.notna().all(axis=1) & (numbers[["w", "h"]] > 0).all(axis=1)
     said = (table[["image_id", "text"]] != "").all(axis=1)
     _refuse(polarity.isna(), path, f"have a polarity that is none of {', '.join(POLARITY)}")
     _refuse(denied & has_numbers, path, "deny, and have a box all the same")
-    numeric = f"no plain numbers in {', '.join(numbers)} with w and h above 0"
+    numeric = f"no plain numbers in {', '.join(NUMBERS + drawn_on)} with w and h above 0"
     _refuse(~(said & (is_box | denied)), path, f"have no image, no text, or {numeric}")
     table = table.assign(**numbers, polarity=polarity).reset_index(drop=True)
     return table[["image_id", "text", "label", "polarity", *NUMBERS, *drawn_on]]
+
+
+def _pixels(cell: object) -> float:
+    """As a number; NaN for anything else, and for more pixels than any image has."""
+    number = pd.to_numeric(cell, errors="coerce")  # type: ignore[call-overload]
+    return float(number) if abs(number) < MOST_PIXELS else float("nan")
 
 
 def _refuse(faulty: pd.Series, path: Path, what: str) -> None:
