@@ -18,7 +18,7 @@ def leave(folder: Path, *, sha: str = "a", value: float = 0.5, **tables: Any) ->
     folder.mkdir()
     record = {
         "notebook": "11_limitr.ipynb",
-        "parameters": {"steps": 4},
+        "parameters": {"steps": 4, "data_dir": "/somewhere"},
         "data": {"sha256": sha},
         "metrics": {
             "nats": {"value": value, "interval95": [None, 1.0], "split": "test", "chance": 0.1}
@@ -44,6 +44,7 @@ def test_metrics_and_tables_stand_side_by_side(tmp_path: Path) -> None:
     assert found["data"] == {"sha256": "a"}
     assert found["runs"]["full"]["1"]["metrics"]["nats"]["value"] == 0.2
     assert found["runs"]["whole-only"]["0"]["seconds"] == 3.0
+    assert found["runs"]["whole-only"]["0"]["parameters"] == {"steps": 4}
     read = read_collected(tmp_path / "tables")
     assert read.data == found["data"]
     assert set(read.tables) == {"by_image", "other"}

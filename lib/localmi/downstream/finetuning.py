@@ -25,6 +25,7 @@ from localmi.downstream.probe import fit_probe
 from localmi.downstream.result import DownstreamResult, Fitted, store_result, stored_result
 from localmi.downstream.tasks import LabelledImages, labelled_images, mean_auc
 from localmi.errors import TrainingError
+from localmi.mi.recompute import sum_dtype
 from localmi.record import MetricsLog
 from localmi.train.device import (
     autocast,
@@ -173,7 +174,7 @@ class Finetuning:
         chosen = torch.from_numpy(index).to(self.device)
         loss = task_loss(
             self.config.task,
-            scores.float(),
+            scores.to(sum_dtype(scores)),
             self.targets[chosen],
             self.mask[chosen],
             self.weights,
@@ -233,7 +234,7 @@ class Finetuning:
         for index in self._chunks(split):
             with autocast(self.device, self.dtype):
                 scores = self.network.trained_scores(self._inputs(split, index))
-            parts.append(scores.float())
+            parts.append(scores.to(sum_dtype(scores)))
         scores = torch.cat(parts).double()
         found = scores.softmax(dim=1) if self.config.task == "edema" else scores.sigmoid()
         return found.cpu().numpy()

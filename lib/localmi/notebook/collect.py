@@ -36,9 +36,9 @@ class Collected:
 def collect_runs(folder: Path, out: Path) -> dict[str, int]:
     """Writes of all finished runs `<variant>_<seed>/` below `folder` what each has found.
 
-    `out` gets `results.json` (variant -> seed -> "metrics", "parameters" and "seconds" of the run)
-    and, of each CSV that the runs left, one with columns variant and seed before the others, as
-    CSV in gzip. `read_collected` reads it.
+    `out` gets `results.json` (variant -> seed -> "metrics", "parameters" and "seconds" of the run;
+    no folder of this machine) and, of each CSV that the runs left, one with columns variant and
+    seed before the others, as CSV in gzip. `read_collected` reads it.
 
     Returns:
         Runs of each variant.
@@ -64,7 +64,8 @@ def collect_runs(folder: Path, out: Path) -> dict[str, int]:
                 f"{path.parent.name} was made on other data than {found[0][2].parent.name}. Keep "
                 "the runs of one study in a folder."
             )
-        kept = {part: record[part] for part in ("metrics", "parameters", "seconds")}
+        chosen = {k: v for k, v in record["parameters"].items() if not k.endswith("_dir")}
+        kept = {"metrics": record["metrics"], "parameters": chosen, "seconds": record["seconds"]}
         records.setdefault(variant, {})[seed] = kept
         for left in sorted(path.parent.glob("*.csv")):
             table = pd.read_csv(left)
