@@ -129,6 +129,17 @@ class Result:
     def as_dict(self) -> dict[str, Any]:
         return {**self.interval.as_dict(), "split": self.split, **self.beside}
 
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, Any]) -> "Result":
+        """The inverse of `as_dict`, null for NaN."""
+        from localmi.statistics import Interval
+
+        numbers = [stored["value"], *stored["interval95"]]
+        interval = Interval(*(math.nan if number is None else number for number in numbers))
+        own = ("value", "interval95", "split")
+        beside = {name: value for name, value in stored.items() if name not in own}
+        return cls(interval, stored["split"], beside)
+
 
 def write_results(
     run_dir: Path | None,

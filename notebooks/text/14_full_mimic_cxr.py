@@ -412,12 +412,12 @@ theta = torch.randn(5, 5, dtype=torch.float64, requires_grad=True)
 def own_gradient(rank, P):  # of what this process alone has computed
     rows = x @ theta @ y.T
     mine = (torch.arange(7) * P // 7 == rank)[:, None]
-    (gradient,) = torch.autograd.grad(infonce(torch.where(mine, rows, rows.detach())), theta)
-    return gradient
+    return torch.autograd.grad(infonce(torch.where(mine, rows, rows.detach())), theta)[0]
 
 
 for P in (1, 2, 3):
-    summed, alone = (sum(factor * own_gradient(rank, P) for rank in range(P)) / P for factor in (P, 1))
+    parts = [own_gradient(rank, P) for rank in range(P)]
+    summed, alone = (sum(factor * part for part in parts) / P for factor in (P, 1))
     wrong = (alone.norm() / one.norm()).item()
     assert torch.allclose(summed, one, rtol=0, atol=1e-12) and abs(wrong - 1 / P) < 0.01
     print(f"P = {P}: error {(summed - one).abs().max():.0e}; without the sum {wrong:.2f} of the gradient")

@@ -234,7 +234,7 @@ class Finetuning:
         for index in self._chunks(split):
             with autocast(self.device, self.dtype):
                 scores = self.network.trained_scores(self._inputs(split, index))
-            parts.append(scores.to(sum_dtype(scores)))
+            parts.append(scores)
         scores = torch.cat(parts).double()
         found = scores.softmax(dim=1) if self.config.task == "edema" else scores.sigmoid()
         return found.cpu().numpy()

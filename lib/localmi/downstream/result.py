@@ -244,7 +244,7 @@ def stored_result(
             + "\n  ".join(changed)
             + "\nGive each run a folder of its own, or remove this one."
         )
-    metrics = {name: _parsed(stored) for name, stored in record["metrics"].items()}
+    metrics = {name: Result.from_dict(stored) for name, stored in record["metrics"].items()}
     return DownstreamResult(
         config=config,
         encoder=record["data"]["encoder"],
@@ -258,15 +258,6 @@ def stored_result(
             name: word for name, word in record["environment"].items() if name in COMPUTED_IN
         },
     )
-
-
-def _parsed(stored: Mapping[str, Any]) -> Result:
-    """The inverse of `Result.as_dict`, null for NaN."""
-    numbers = [stored["value"], *stored["interval95"]]
-    interval = Interval(*(math.nan if number is None else number for number in numbers))
-    own = ("value", "interval95", "split")
-    beside = {name: value for name, value in stored.items() if name not in own}
-    return Result(interval, stored["split"], beside)
 
 
 def _init_hash(config: DownstreamConfig) -> str:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from localmi.errors import DataError
 from localmi.files import write_json
-from localmi.record import RESULTS
+from localmi.record import RESULTS, Result
 
 FOLDER = re.compile(r"(?P<variant>[a-z-]+)_(?P<seed>\d+)")
 ENDING = ".csv.gz"
@@ -123,5 +123,5 @@ def read_collected(folder: Path | str) -> Collected:
 
 
 def _flat(metric: dict[str, Any]) -> dict[str, Any]:
-    low, high = metric["interval95"]
-    return {"low": low, "high": high} | {k: v for k, v in metric.items() if k != "interval95"}
+    one = Result.from_dict(metric)
+    return {**vars(one.interval), "split": one.split, **one.beside}

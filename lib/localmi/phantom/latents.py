@@ -112,6 +112,11 @@ def sample_study(config: PhantomConfig, patient: int, number: int) -> Study:
     return Study(patient, number, view, ordered, num_images, lateral)
 
 
+def study_of(config: PhantomConfig, study_id: int | str) -> Study:
+    """The hidden state of the study that has this id."""
+    return sample_study(config, *divmod(int(study_id) - FIRST_STUDY, STUDIES_RESERVED))
+
+
 def draw_depths(
     config: PhantomConfig, purpose: str, patient: int, number: int
 ) -> dict[str, dict[str, str]]:

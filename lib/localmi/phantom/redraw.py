@@ -15,7 +15,7 @@ from PIL import Image
 from localmi.data.images import read_image
 from localmi.errors import DataError
 from localmi.phantom.image import render
-from localmi.phantom.latents import FIRST_STUDY, STUDIES_RESERVED, sample_study
+from localmi.phantom.latents import study_of
 from localmi.phantom.lateral import render_lateral
 from localmi.phantom.read import Truth
 from localmi.phantom.tables import dicom_id
@@ -42,7 +42,7 @@ def redraw(
     Taught in 09_reading_the_model.
     """
     config = truth.config
-    study = sample_study(config, *divmod(int(study_id) - FIRST_STUDY, STUDIES_RESERVED))
+    study = study_of(config, study_id)
     names = [dicom_id(config, study, number) for number in study.images]
     if image_id not in names or without not in ("", *study.present):
         raise DataError(
