@@ -1,4 +1,5 @@
 import copy
+import math
 import subprocess
 import sys
 
@@ -7,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from localmi.model.convolution import WIDE, Convolution
-from localmi.model.image import BasicBlock, ResNet256
+from localmi.model.image import BasicBlock, ResNet256, build_image_encoder
 
 # What rounding alone explains, as a share of the norm, where it switches no ReLU: of 17 layers
 # (found over twelve seeds: up to 1.4e-4 in float32, .094 in bfloat16), and of one convolution.
@@ -103,6 +104,58 @@ def test_a_convolution_is_torchs(
             gradients.append(torch.autograd.grad((y * weight).sum(), (inside, convolution.weight)))
         for found, expected in ((ours(x), theirs(x)), *zip(*gradients, strict=True)):
             torch.testing.assert_close(found, expected, rtol=rounding, atol=rounding)
+
+
+def spoil_freed_memory() -> None:
+    """What is not written after this is likely no number."""
+    for _ in range(3):
+        [torch.full((4**power,), math.nan) for power in range(3, 11)]
+
+
+@pytest.mark.parametrize("dtype", list(OF_CONVOLUTION))
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("channels", [8, 64])
+@pytest.mark.parametrize("size", [(1, 1), (4, 1), (1, 4), (2, 2), (3, 3)])
+def test_weights_that_see_padding_alone_have_no_gradient(
+    size: tuple[int, int], channels: int, stride: int, dtype: torch.dtype
+) -> None:
+    """oneDNN's bfloat16 gave them what lay in memory: one training in a dozen lost itself."""
+    convolution = Convolution(channels, 2 * channels, 3, stride, padding=1, bias=False)
+    exact, x = copy.deepcopy(convolution).double(), torch.randn(8, channels, *size)
+    exact(x.double()).square().sum().backward()
+    for _ in range(5):
+        convolution.zero_grad()
+        spoil_freed_memory()
+        with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+            y = convolution(x)
+        spoil_freed_memory()
+        y.float().square().sum().backward()
+        error = (convolution.weight.grad - exact.weight.grad).norm() / exact.weight.grad.norm()
+        assert error < OF_CONVOLUTION[dtype]  # which a NaN is not
+
+
+@pytest.mark.parametrize("name", ["resnet256_6_2_1", "resnet18", "resnet50"])
+def test_regions_of_a_few_pixels_are_trained_in_bfloat16(name: str) -> None:
+    """Cells of 8 x 8 pixels shrink to one before the last convolution with a stride."""
+    local_block = {"local_block": 5} if name == "resnet256_6_2_1" else {}
+    encoder = build_image_encoder(name, image_size=64, grid=8, context="region", **local_block)
+    network, narrow = encoder.backbone, []
+    for layer, module in network.named_modules():
+        if isinstance(module, nn.Conv2d) and module.kernel_size == (3, 3):
+            module.register_forward_hook(
+                lambda module, inputs, _, layer=layer: (
+                    narrow.append((layer, module)) if inputs[0].shape[3] == 1 else None
+                )
+            )
+    spoil_freed_memory()
+    with torch.autocast("cpu", torch.bfloat16):
+        regions = encoder.regions(torch.randn(2, 1, 64, 64))
+    spoil_freed_memory()
+    regions.float().square().mean().backward()
+    assert narrow
+    for layer, module in narrow:
+        assert module.weight.grad[..., 1].count_nonzero(), layer
+        assert not module.weight.grad[..., [0, 2]].count_nonzero(), layer
 
 
 @pytest.mark.parametrize("channels", [1, WIDE - 1, WIDE])

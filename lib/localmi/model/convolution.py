@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 PLANES, PIXELS = torch.contiguous_format, torch.channels_last  # [B, C, H, W], [B, H, W, C]
 WIDE = 16  # float32 numbers in a register of AVX-512
@@ -17,6 +18,10 @@ class Convolution(nn.Conv2d):
     channels that are there, where BatchNorm in turn is slow. So on a CPU a convolution of few
     channels is computed of pixels, and what comes before and after it of planes
     (`benchmarks/step.py`).
+
+    Of maps one pixel wide only the kernel's middle column is multiplied: the others see padding
+    alone, and what oneDNN gives as their gradient in bfloat16, at a stride of 2, is memory that
+    nobody wrote.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -26,6 +31,13 @@ class Convolution(nn.Conv2d):
         pixels: Tensor = _Layout.apply(x, PIXELS, PLANES)
         planes: Tensor = _Layout.apply(super().forward(pixels), PLANES, PIXELS)
         return planes
+
+    def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        down, across = map(int, self.padding)
+        if x.shape[3] > 1 or not across:
+            return super()._conv_forward(x, weight, bias)
+        middle = weight[..., across : across + 1]
+        return functional.conv2d(x, middle, bias, self.stride, (down, 0))
 
 
 class _Layout(torch.autograd.Function):

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torchvision.models import get_model
 
 from localmi.model.backbone import Backbone
+from localmi.model.convolution import Convolution
 
 
 class TorchvisionResNet(Backbone):
@@ -19,6 +20,9 @@ class TorchvisionResNet(Backbone):
         self.features = get_model(name, weights=weights)
         self.pooled_dim = self.features.fc.in_features
         self.features.fc = nn.Identity()
+        for module in self.features.modules():
+            if isinstance(module, nn.Conv2d):
+                module.__class__ = Convolution  # the same weights, each with its own gradient
         self.fc1 = nn.Linear(self.pooled_dim, num_classes) if num_classes else None
 
     def stem(self, x: Tensor) -> Tensor:
