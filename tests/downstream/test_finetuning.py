@@ -553,6 +553,15 @@ def test_a_loss_that_is_no_number_stops_the_run(cache, small) -> None:
         run.fit(MetricsLog(None))
 
 
+def test_weights_that_the_last_step_of_an_epoch_spoilt_are_named(cache, small) -> None:
+    """No loss tells of them before the validation scores, which would be no numbers either."""
+    run = training(cache, small(steps_per_epoch=1))
+    run.network.backbone.fc1.bias.register_hook(lambda gradient: gradient * float("nan"))
+    found = r"After step 1 .* in backbone\.fc1\.bias\. Begin a run anew"
+    with pytest.raises(TrainingError, match=found):
+        run.fit(MetricsLog(None))
+
+
 def test_class_weights_change_what_is_learnt(cache, small) -> None:
     weighted = training(cache, small(class_weights=True))
     assert weighted.weights is not None

@@ -27,6 +27,7 @@ from localmi.downstream.tasks import LabelledImages, labelled_images, mean_auc
 from localmi.errors import TrainingError
 from localmi.mi.recompute import sum_dtype
 from localmi.record import MetricsLog
+from localmi.train.checkpoint import check_weights
 from localmi.train.device import (
     autocast,
     choose_device,
@@ -163,6 +164,7 @@ class Finetuning:
             index = order[position * size : (position + 1) * size]
             losses.append(self._step(optimiser, index, step))
             if len(losses) == steps:
+                check_weights(self.network.state_dict(), step + 1, self._advice())
                 yield (step + 1) // steps, losses
                 losses = []
 
@@ -180,12 +182,14 @@ class Finetuning:
             self.weights,
         )
         if not torch.isfinite(loss):
-            advice = if_it_diverges(self.config.learning_rate, self.dtype)
-            raise TrainingError(f"The loss is {loss.item()} at step {step}. {advice}")
+            raise TrainingError(f"The loss is {loss.item()} at step {step}. {self._advice()}")
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()
         return loss.item()
+
+    def _advice(self) -> str:
+        return if_it_diverges(self.config.learning_rate, self.dtype)
 
     def _inputs(self, split: str, index: np.ndarray, step: int | None = None) -> Tensor:
         """What the trained blocks take; `step` for training images, which may be augmented."""
