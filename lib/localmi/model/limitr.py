@@ -7,8 +7,10 @@
       -> one score by the text, one by the image: [B, M] each, in (0, 1)
 
 Words that only fill up, and the regions of a view that was not taken, count for nothing, whatever
-stands there. Every pair has its own attention, so scores cost N x L x D a pair; they are made in
-chunks of texts, whose intermediate results are computed again for the gradient.
+stands there. Products of words and regions, and scores, are in float32 whatever the rest is: in
+bfloat16 numbers above 64 are .5 apart, and many texts would share one score. Every pair has its
+own attention, so scores cost N x L x D a pair; they are made in chunks of texts, whose
+intermediate results are computed again for the gradient.
 
 Source: Dawidowicz et al. 2023, LIMITR, https://arxiv.org/abs/2303.11755; SAF: Diao et al. 2021,
 https://arxiv.org/abs/2101.01368. Written from the description, not from its code. Taught in
@@ -26,6 +28,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import get_device_states, set_device_states
 
 from localmi.errors import check_name
+from localmi.mi.critics import widened, without_autocast
 from localmi.names import Attention, WordPooling
 
 GAMMA_ATTENTION = 4.0  # inverse temperature of the second softmax
@@ -175,7 +178,8 @@ class LimitrScores(nn.Module):
         of_regions = region_mask[:, None].expand(-1, len(words), -1)
         text, _ = self.pool(by_word, of_words)
         image, _ = self.pool(by_region, of_regions)
-        scores = self.by_text(text).sigmoid(), self.by_image(image).sigmoid()
+        with without_autocast(text):
+            scores = self.by_text(widened(text)).sigmoid(), self.by_image(widened(image)).sigmoid()
         return scores[0].squeeze(-1), scores[1].squeeze(-1)
 
     def attention_maps(
@@ -184,7 +188,7 @@ class LimitrScores(nn.Module):
         """How much each word looks at each region of its own image: [B, L, N]; sums to 1 over the
         regions. Arguments of pairs, as `alignments`."""
         regions, words = blank(regions, region_mask), blank(words, word_mask)
-        scores = words @ regions.transpose(-1, -2)
+        scores = products(words, regions)
         return attend(scores, regions, word_mask, region_mask, attention=self.attention)[1]
 
     def alignments(
@@ -192,7 +196,7 @@ class LimitrScores(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Of pairs of an image and a text, [...] each: e [..., L, D] of the words and f
         [..., N, D] of the regions, then what they are made of: contexts c and d."""
-        scores = torch.einsum("...ld,...nd->...ln", words, regions)
+        scores = products(words, regions)
         seen, _ = attend(scores, regions, word_mask, region_mask, attention=self.attention)
         read, _ = attend(
             scores.transpose(-1, -2), words, region_mask, word_mask, attention=self.attention
@@ -259,6 +263,12 @@ def blank(vectors: Tensor, mask: Tensor) -> Tensor:
     return vectors.masked_fill(~mask[..., None], 0.0)
 
 
+def products(words: Tensor, regions: Tensor) -> Tensor:
+    """<t_w, v_n> of each word and region, [..., L, D] and [..., N, D] -> [..., L, N]."""
+    with without_autocast(words):
+        return torch.einsum("...ld,...nd->...ln", widened(words), widened(regions))
+
+
 def internal_loss(
     scores: LimitrScores, regions: Tensor, region_mask: Tensor, words: Tensor, word_mask: Tensor
 ) -> Tensor:
@@ -281,7 +291,7 @@ def internal_loss(
 
 def _own_context(vectors: Tensor, contexts: Tensor, mask: Tensor, weights: Tensor) -> Tensor:
     """Half the cross entropies of rows and columns of <v_i, c_j> / .1, weighed: the mean."""
-    logits = vectors @ contexts.transpose(-1, -2) / INTERNAL_TEMPERATURE  # [B, L, L]
+    logits = products(vectors, contexts) / INTERNAL_TEMPERATURE  # [B, L, L]
     outside = ~mask[:, None, :] | ~mask[:, :, None]
     logits = logits.masked_fill(outside, torch.finfo(logits.dtype).min)
     own = logits.diagonal(dim1=-2, dim2=-1)

@@ -15,7 +15,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from localmi.model.limitr import LimitrScores, blank, internal_loss, masked_mean, positions
+from localmi.mi.critics import widened
+from localmi.model.limitr import (
+    LimitrScores,
+    blank,
+    internal_loss,
+    masked_mean,
+    positions,
+    products,
+)
 from localmi.model.words import Words
 from localmi.names import Attention, WordPooling
 
@@ -113,7 +121,8 @@ class LimitrHead(nn.Module):
         there = torch.stack([view.there for view in views], dim=1)
         images = masked_mean(blank(each, there), there)
         texts = self.texts(masked_mean(words.vectors, words.mask))
-        return functional.normalize(images, dim=-1) @ functional.normalize(texts, dim=-1).T
+        units = (functional.normalize(widened(some), dim=-1) for some in (images, texts))
+        return products(*units)
 
     def internal_loss(self, views: Sequence[View], words: Words) -> Tensor:
         """Of the matched pairs of B images and B texts; see `limitr.internal_loss`."""
