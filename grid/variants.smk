@@ -13,7 +13,7 @@ RUNS = {
 
 
 wildcard_constraints:
-    variant="[a-z-]+",
+    variant="[A-Za-z0-9_-]+",
     seed="[0-9]+",
 
 

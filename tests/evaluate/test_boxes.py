@@ -208,3 +208,10 @@ def test_a_polarity_and_its_box_must_agree(row: str, words: str, write) -> None:
 def test_no_image_has_so_many_pixels(many: str, write) -> None:
     with pytest.raises(DataError, match="no plain numbers .* line 2"):
         read_boxes(write(f"a,here,,0,0,{many},5"))
+
+
+def test_shares_of_the_image_are_no_pixels(write) -> None:
+    """As some collections give their boxes: each would be one pixel in the corner."""
+    with pytest.raises(DataError, match="All boxes of .* between 0 and 1: shares .* Multiply x"):
+        read_boxes(write("a,here,,0.1,0.2,0.5,0.4", "a,there,,0,0,1,1"))
+    assert len(read_boxes(write("a,here,,0.5,0,1,1", "a,there,,0,0,1,1.5"))) == 2

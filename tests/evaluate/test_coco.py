@@ -112,6 +112,8 @@ def of_first(part: str, **changes: object) -> Callable[[Layout], object]:
         (of_first("annotations", label_text=5), "1 rows .* no text, .* annotation 7"),
         (of_first("annotations", polarity="negative"), "1 rows .* deny, and have .* annotation 7"),
         (of_first("annotations", polarity="maybe"), "polarity that is none .* annotation 7"),
+        (of_first("images", width=[100]), "2 rows .* image_width, .* annotation 7"),
+        (of_first("images", width={"px": 100}), "2 rows .* image_width, .* annotation 7"),
         (of_first("images", width="wide"), "2 rows .* image_width, .* annotation 7"),
         (of_first("images", file_name=""), "2 rows .* no image, .* annotation 7"),
         (of_first("images", id="b"), r"Entry 1 \(from 0\) of 'images' .* 'b', which another has"),

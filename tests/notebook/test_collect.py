@@ -71,6 +71,17 @@ def test_metrics_and_tables_stand_side_by_side(tmp_path: Path) -> None:
     ).read_bytes()
 
 
+def test_no_run_is_left_out_for_its_name_and_no_digit_of_a_rank_is_lost(tmp_path: Path) -> None:
+    for name in ("dim64_0", "No-lateral_0", "no_lateral_10"):
+        leave(tmp_path / name, by_image={"rank": [12345.5]})
+    assert collect_runs(tmp_path, tmp_path / "tables") == {
+        "No-lateral": 1,
+        "dim64": 1,
+        "no_lateral": 1,
+    }
+    assert set(read_collected(tmp_path / "tables").tables["by_image"]["rank"]) == {12345.5}
+
+
 def test_bad_runs_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"No finished run in .*Give the `out` of a grid"):
         collect_runs(tmp_path, tmp_path / "out")
@@ -82,6 +93,11 @@ def test_bad_runs_are_refused(tmp_path: Path) -> None:
         (tmp_path / "full_1" / "results.json").write_text(text)
         with pytest.raises(DataError, match=r"full_1.results.json is no record of a run"):
             collect_runs(tmp_path, tmp_path / "out")
+    leave(tmp_path / "full_2")
+    (tmp_path / "full_1" / "results.json").unlink()
+    (tmp_path / "full_2" / "by_image.csv").touch()
+    with pytest.raises(DataError, match=r"full_2.by_image.csv is no table of a run"):
+        collect_runs(tmp_path, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -93,7 +109,8 @@ def test_what_is_no_collection_is_refused(tmp_path: Path) -> None:
     collect_runs(tmp_path, tmp_path / "tables")
     packed = tmp_path / "tables" / "by_image.csv.gz"
     whole = packed.read_bytes()
-    for bad in (whole[: len(whole) // 2], b"variant,seed", b""):
+    spoilt = whole[:-24] + bytes([255] * 12) + whole[-12:]
+    for bad in (whole[: len(whole) // 2], spoilt, b"variant,seed", b""):
         packed.write_bytes(bad)
         with refused:
             read_collected(tmp_path / "tables")

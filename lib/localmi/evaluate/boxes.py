@@ -94,12 +94,20 @@ def _checked(table: pd.DataFrame, path: Path) -> pd.DataFrame:
     _refuse(denied & has_numbers, path, "deny, and have a box all the same")
     numeric = f"no plain numbers in {', '.join(NUMBERS + drawn_on)} with w and h above 0"
     _refuse(~(said & (is_box | denied)), path, f"have no image, no text, or {numeric}")
+    drawn = numbers.loc[is_box, NUMBERS]
+    if (drawn <= 1).all(axis=None) and (drawn % 1 > 0).any(axis=None):
+        raise DataError(
+            f"All boxes of {path} lie between 0 and 1: shares of the image, not pixels. Multiply "
+            "x and w by its width, y and h by its height."
+        )
     table = table.assign(**numbers, polarity=polarity).reset_index(drop=True)
     return table[["image_id", "text", "label", "polarity", *NUMBERS, *drawn_on]]
 
 
 def _pixels(cell: object) -> float:
     """As a number; NaN for anything else, and for more pixels than any image has."""
+    if not np.isscalar(cell):
+        return float("nan")
     number = pd.to_numeric(cell, errors="coerce")  # type: ignore[call-overload]
     return float(number) if abs(number) < MOST_PIXELS else float("nan")
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,9 @@ from localmi.errors import DataError
 from localmi.files import write_json
 from localmi.record import RESULTS, Result
 
-FOLDER = re.compile(r"(?P<variant>[a-z-]+)_(?P<seed>\d+)")
+FOLDER = re.compile(r"(?P<variant>[A-Za-z0-9_-]+)_(?P<seed>\d+)")
 ENDING = ".csv.gz"
+UNREADABLE = OSError, EOFError, zlib.error, ValueError, KeyError, TypeError, AttributeError
 PACKED = {"method": "gzip", "mtime": 0}  # the same rows, the same bytes
 
 
@@ -68,14 +70,14 @@ def collect_runs(folder: Path, out: Path) -> dict[str, int]:
         kept = {"metrics": record["metrics"], "parameters": chosen, "seconds": record["seconds"]}
         records.setdefault(variant, {})[seed] = kept
         for left in sorted(path.parent.glob("*.csv")):
-            table = pd.read_csv(left)
+            table = _read_table(left)
             table.insert(0, "variant", variant)
             table.insert(1, "seed", seed)
             tables.setdefault(left.stem, []).append(table)
     out.mkdir(parents=True, exist_ok=True)
     for name, parts in tables.items():
         pd.concat(parts).to_csv(
-            out / f"{name}{ENDING}", index=False, float_format="%.4g", compression=PACKED
+            out / f"{name}{ENDING}", index=False, float_format="%.6g", compression=PACKED
         )
     write_json({"data": data, "runs": records}, out / RESULTS)
     return {variant: len(seeds) for variant, seeds in records.items()}
@@ -89,6 +91,15 @@ def _read(path: Path) -> dict:
         raise DataError(
             f"{path} is no record of a run ({type(error).__name__}: {error}). Remove the folder, "
             "and start the grid again."
+        ) from error
+
+
+def _read_table(path: Path) -> pd.DataFrame:
+    try:
+        return pd.read_csv(path)
+    except (OSError, ValueError) as error:  # pandas' own are ValueErrors
+        raise DataError(
+            f"{path} is no table of a run ({error}). Remove the folder, and start the grid again."
         ) from error
 
 
@@ -114,7 +125,7 @@ def read_collected(folder: Path | str) -> Collected:
             for path in sorted(folder.glob(f"*{ENDING}"))
         }
         return Collected(pd.DataFrame(rows), tables, stored["data"])
-    except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except UNREADABLE as error:
         raise DataError(
             f"{folder} does not hold what a grid has found ({type(error).__name__}: {error}). "
             "Name the `tables` of a grid with variants, such as grid/runs/limitr/tables, or write "

@@ -266,11 +266,21 @@ class LimitrNetworks(TrainingRun):
 
         Raises:
             ConfigError: no loss trains regions and words.
+            DataError: a text has no word.
         """
         if not self.config.external_weight:
             raise ConfigError("external_weight=0: no loss trained what a word sees of a region.")
+        grid = self.config.grid
+        if not len(texts):
+            return (np.empty((0, grid, grid), np.float32),) * 2
         wanted, number = np.unique(np.array(texts), return_inverse=True)
-        table, grid = self.word_table(wanted.tolist()), self.config.grid
+        table = self.word_table(wanted.tolist())
+        speaks = table.select(torch.arange(len(wanted))).mask[:, 1:].any(dim=1)  # but for [CLS]
+        if silent := wanted[~speaks.cpu().numpy()].tolist():
+            raise DataError(
+                f"No word in {len(silent)} texts that are to look at an image, the first is "
+                f"{silent[0]!r}. Leave them out."
+            )
         every, place = np.unique(images, return_inverse=True)
         found = np.empty((2, len(images), grid**2), np.float32)
         first = 0
