@@ -349,9 +349,7 @@ def cap(regions):
 torch.manual_seed(seed)
 numbers = (16, 64, 361, 722)
 largest = {(form, times): [] for form in ("double", "single") for times in (1, 4)}
-for (
-    N
-) in numbers:  # 100 images, a text of 47 words each; the words as they are, and 4 times as long
+for N in numbers:  # 100 images, a text of 47 words each, as they are and 4 times as long
     words, regions = torch.randn(100, 47, 32), torch.randn(100, N, 32)
     there = torch.ones(47, dtype=torch.bool), torch.ones(N, dtype=torch.bool)
     for (form, times), found in largest.items():
@@ -1380,8 +1378,8 @@ pairs = [two for two in pairs if all(seeds.get(name) == seeds[variants[0]] for n
 first = of_variant[variants[0]]
 there = first["lateral"].to_numpy(bool)
 said = first["depth"].to_numpy(bool) if "depth" in first else np.zeros(len(there), bool)
-groups = {"all": there | ~there, "with lateral": there, "with lateral, depth said": there & said}
-groups |= {"with lateral, depth not said": there & ~said, "no lateral": ~there}
+groups = {"all": np.ones_like(there), "with lateral": there, "no lateral": ~there}
+groups |= {"with lateral, depth said": there & said, "with lateral, depth not said": there & ~said}
 groups |= {"no lateral, depth said": ~there & said, "no lateral, depth not said": ~there & ~said}
 rows = {}
 for name, chosen in groups.items():
@@ -1453,7 +1451,8 @@ shown = [pair for pair in shown if all((*pair, name) in rows for name in asked)]
 
 
 # %%
-def draw_map(axes, row, name, kind, variant):
+def draw_map(axes, row):
+    variant, kind, name = row["variant"], row["map"], row["finding"]
     heat = row.filter(like="region_").dropna().to_numpy(float)
     most = f": at most {heat.max() / heat.sum():.0%}" if kind == "attention" else ""
     heat, side = np.maximum(heat, np.median(heat)), math.isqrt(len(heat))
@@ -1470,7 +1469,7 @@ width = max(1, len(shown))  # an empty column where no map is
 figure, panels = plt.subplots(len(asked), width, figsize=(2.6 * width, 8.4), squeeze=False)
 for (variant, kind), column in zip(shown, panels.T):
     for name, axes in zip(asked, column):
-        draw_map(axes, rows[variant, kind, name], name, kind, variant)
+        draw_map(axes, rows[variant, kind, name])
 show(
     figure,
     alt="Three findings, outlined, each under the maps of a sentence that affirms it: attention and "
@@ -1568,14 +1567,17 @@ from localmi.evaluate.retrieval import first_ranks
 
 if run_dir:
     table = tables["both" if "both" in tables else "local"]
-    report = number[test.study]  # of each image; beside it, only images of other reports
-    other, own = report[:, None] != report, table[np.arange(len(report)), report]
-    better, alike = other & (table[:, report] > own), other & (table[:, report] == own)
+    report, itself = number[test.study], np.eye(len(test), dtype=bool)
+    rivals = (report[:, None] != report) | itself  # beside an image, only those of other reports
+    of_report = np.where(rivals, table[:, report], -np.inf).T  # [n, n], a row an image's report
+
+# %%
+if run_dir:
     by_image = test.manifest[["study_id", "patient_id"]].assign(
         image_to_text=first_ranks(table, right),
         reports=len(reports),
-        text_to_image=1 + (better + 0.5 * alike).sum(axis=0),
-        images=1 + other.sum(axis=0),
+        text_to_image=first_ranks(of_report, itself),
+        images=rivals.sum(axis=0),
     )
     seen_from_the_side = cache.manifest[cache.manifest["view"].isin(LATERAL_VIEWS)]["study_id"]
     by_image["lateral"] = by_image["study_id"].isin(seen_from_the_side)

@@ -257,14 +257,10 @@ def test_shuffled_pairs_leave_nothing_to_find(shuffled: bool, build_limitr: Buil
     if not shuffled:
         assert found["local"].held_out.bound.low > 0.05
         return
-    right = run_texts(data)[:, None] == np.arange(len(data.texts))
+    texts = np.array([data.text_ids[study][0] for study in data.study])  # of each image
+    right = texts[:, None] == np.arange(len(data.texts))
     for name, result in found.items():
         assert abs(result.held_out.bound.value) <= 0.05, name
         table = result.scores.scores.numpy()
         one = retrieval(table, right, data.manifest["patient_id"].to_numpy(), ks=(5,))
         assert one.recall[5].low <= one.chance[5] <= one.recall[5].high, name
-
-
-def run_texts(data: SplitData) -> np.ndarray:
-    """The report of each image, [n]."""
-    return np.array([data.text_ids[study][0] for study in data.study])

@@ -275,8 +275,7 @@ class LimitrNetworks(TrainingRun):
             return (np.empty((0, grid, grid), np.float32),) * 2
         wanted, number = np.unique(np.array(texts), return_inverse=True)
         table = self.word_table(wanted.tolist())
-        speaks = table.select(torch.arange(len(wanted))).mask[:, 1:].any(dim=1)  # but for [CLS]
-        if silent := wanted[~speaks.cpu().numpy()].tolist():
+        if silent := wanted[table.lengths < 2].tolist():  # [CLS] alone
             raise DataError(
                 f"No word in {len(silent)} texts that are to look at an image, the first is "
                 f"{silent[0]!r}. Leave them out."

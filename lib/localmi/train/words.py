@@ -26,6 +26,9 @@ class WordTable:
         cache: folder of the prepared data, where word pieces are kept.
         keep: keeps the words of many texts there too: for an encoder that is not trained.
         dtype: of the run.
+
+    Attributes:
+        lengths: words of each text, [CLS] among them, [M] int.
     """
 
     def __init__(
@@ -44,7 +47,7 @@ class WordTable:
             for index in torch.arange(len(texts)).split(AT_ONCE)
         ]
         lengths = torch.cat(numbers).numpy()
-        self._lengths, self._starts = lengths, lengths.cumsum() - lengths
+        self.lengths, self._starts = lengths, lengths.cumsum() - lengths
         shape = int(lengths.sum()), encoder.dim
         if not keep or len(texts) < WORTH_KEEPING:
             self._rows = _encoded(encoder, tokens, len(texts), dtype)
@@ -59,7 +62,7 @@ class WordTable:
     def select(self, text: Tensor) -> Words:
         """The words of these texts, [M] -> M texts, on the encoder's device."""
         index = text.cpu().numpy()
-        rows, mask = padded(self._rows, self._starts[index], self._lengths[index])
+        rows, mask = padded(self._rows, self._starts[index], self.lengths[index])
         vectors = torch.from_numpy(rows.astype(np.float32))
         return Words(vectors.to(self.device), torch.from_numpy(mask).to(self.device))
 
