@@ -20,6 +20,22 @@ TextPooling = Literal["cls", "mean"]  # what of the word pieces is the text's fe
 Attention = Literal["double", "single"]  # of words and regions
 WordPooling = Literal["attention", "mean"]  # from many vectors to one
 Lateral = Literal["own", "other", "none"]  # whose lateral view an image has beside it
+SelfSupervised = Literal["msn", "dino", "mae"]  # from images without texts
+RecordVariable = Literal[  # of a patient's record; the first three are groups
+    "demographic",
+    "scan",
+    "stay",
+    "sex",
+    "age",
+    "age5",
+    "age10",
+    "view",
+    "position",
+    "died",
+    "icu",
+    "stay_days",
+]
+RecordOf = Literal["own", "other"]  # whose record an image has beside it
 Precision = Literal["auto", "float32", "bfloat16"]
 Device = Literal["auto", "cpu", "cuda"]
 BatchStatistics = Literal["all", "own"]  # of several processes: of whose images

@@ -16,6 +16,8 @@ from localmi.model.bert import PACKAGED, model_location
 from localmi.train.config import TrainConfig
 from localmi.train.limitr import LimitrTraining
 from localmi.train.limitr_config import LimitrConfig
+from localmi.train.msn import MsnPretraining
+from localmi.train.msn_config import MsnConfig
 from localmi.train.pretraining import Pretraining
 
 
@@ -90,6 +92,28 @@ def build_limitr(
         }
         config = LimitrConfig.checked(**(small | changes))
         return LimitrTraining(config, lateral_cache if cache is None else cache)
+
+    return make
+
+
+@pytest.fixture
+def build_msn(tiny_cache: Cache) -> Callable[..., MsnPretraining]:
+    """A run on the images of the tiny study, or on `cache`, with changes."""
+
+    def make(cache: Cache | None = None, **changes: Any) -> MsnPretraining:
+        small: dict[str, Any] = {
+            "image_size": 64,
+            "prototypes": 6,
+            "focal_size": 32,
+            "focal_views": 1,
+            "batch_size": 5,
+            "steps": 6,
+            "ema": 0.5,
+            "precision": "float32",
+            "device": "cpu",
+        }
+        config = MsnConfig.checked(**(small | changes))
+        return MsnPretraining(config, tiny_cache if cache is None else cache)
 
     return make
 

@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Self, get_args
+from typing import Protocol, Self, TypeVar, get_args
 
 import numpy as np
 import torch
@@ -23,6 +23,9 @@ MIN_STUDIES = 3  # an image's, the one whose text it is given as a control, one 
 ALL = slice(None)
 LATERAL_VIEWS = ("LATERAL", "LL", "XTABLE LATERAL")  # from the side: no image of a pair by itself
 GROUP_BYTES = 2**32  # images that are shuffled among each other: 65,536 of 256 x 256 pixels
+
+
+B = TypeVar("B")  # what a step sees
 
 
 @dataclass(frozen=True)
@@ -213,7 +216,16 @@ def epoch_order(
     return np.concatenate([rng.permutation(images[images < number]) for images in near])
 
 
-class TrainingBatches(Dataset[Batch]):
+class Images(Protocol):
+    """What batches are drawn from: the images of a split."""
+
+    split: Split
+    image_size: int
+
+    def __len__(self) -> int: ...
+
+
+class Batches(Dataset[B]):
     """`batches[step]`: shuffled anew each epoch, without replacement within it.
 
     A batch depends on nothing but (data, size, seed, step), so a resumed run needs no sampler
@@ -222,27 +234,13 @@ class TrainingBatches(Dataset[Batch]):
     Args:
         data: the split that is trained on.
         size: images a batch.
-        seed: of the order and of the texts that are drawn.
-        every: every text of a study, not one drawn at random.
-        several: so many texts of a study, not one.
-        pixels_of: which of the images of a batch are read.
+        seed: of the order, and of what is drawn for a batch.
 
     Raises:
-        TrainingError: fewer images than one batch, a batch of one, or nothing to tell apart.
-
-    Taught in 05_radiographs_and_reports.
+        TrainingError: fewer images than one batch, or a batch of one.
     """
 
-    def __init__(
-        self,
-        data: SplitData,
-        *,
-        size: int,
-        seed: int,
-        every: bool = False,
-        several: int = 1,
-        pixels_of: slice = ALL,
-    ) -> None:
+    def __init__(self, data: Images, *, size: int, seed: int) -> None:
         if size < 2:
             raise TrainingError(f"batch_size={size}: a mismatched pair needs at least 2 images.")
         if len(data) < size:
@@ -250,37 +248,26 @@ class TrainingBatches(Dataset[Batch]):
                 f"batch_size={size}, but split {data.split!r} has "
                 f"{counted(len(data), 'image')}. Lower batch_size."
             )
-        if min(studies := len(data.study_ids), texts := len(data.texts)) < 2:
-            raise TrainingError(
-                f"Split {data.split!r} has {studies} studies and {texts} texts that differ: "
-                "nothing to tell apart. Give it more of both."
-            )
-        self.data, self.size, self.seed, self.every = data, size, seed, every
-        self._several, self._pixels_of = several, pixels_of
+        self.size, self.seed = size, seed
+        self._number, self._at_once = len(data), GROUP_BYTES // data.image_size**2
         self._order = (-1, np.empty(0, np.int64))  # of the last epoch that was asked for
 
-    def __getitem__(self, step: int) -> Batch:
-        rng = np.random.default_rng([self.seed, 1, step])
-        return self.data.batch(
-            self.rows(step),
-            rng,
-            every=self.every,
-            several=self._several,
-            pixels_of=self._pixels_of,
-        )
+    def __getitem__(self, step: int) -> B:
+        raise NotImplementedError
 
     def rows(self, step: int) -> np.ndarray:
         """The images of a step, as rows of the split: [size]."""
-        epoch, position = divmod(step, len(self.data) // self.size)
+        epoch, position = divmod(step, self._number // self.size)
         if self._order[0] != epoch:
             rng = np.random.default_rng([self.seed, 0, epoch])
-            at_once = GROUP_BYTES // self.data.image_size**2
-            self._order = (epoch, epoch_order(len(self.data), rng, at_once=at_once))
+            self._order = (epoch, epoch_order(self._number, rng, at_once=self._at_once))
         return self._order[1][position * self.size : (position + 1) * self.size]
 
-    def steps(
-        self, first: int, end: int, *, workers: int = 0, pin: bool = False
-    ) -> Iterable[Batch]:
+    def generator(self, step: int) -> np.random.Generator:
+        """Of what is drawn for the batch of a step."""
+        return np.random.default_rng([self.seed, 1, step])
+
+    def steps(self, first: int, end: int, *, workers: int = 0, pin: bool = False) -> Iterable[B]:
         """The batches of steps first, first + 1, ... end - 1.
 
         Args:
@@ -296,4 +283,46 @@ class TrainingBatches(Dataset[Batch]):
             multiprocessing_context="spawn" if workers else None,
             pin_memory=pin,
             generator=torch.Generator(),  # or torch's global one would be drawn from
+        )
+
+
+class TrainingBatches(Batches[Batch]):
+    """Batches of images and texts.
+
+    Args: data, size and seed as `Batches`, and
+        every: every text of a study, not one drawn at random.
+        several: so many texts of a study, not one.
+        pixels_of: which of the images of a batch are read.
+
+    Raises: as `Batches`. TrainingError: nothing to tell apart.
+
+    Taught in 05_radiographs_and_reports.
+    """
+
+    def __init__(
+        self,
+        data: SplitData,
+        *,
+        size: int,
+        seed: int,
+        every: bool = False,
+        several: int = 1,
+        pixels_of: slice = ALL,
+    ) -> None:
+        super().__init__(data, size=size, seed=seed)
+        if min(studies := len(data.study_ids), texts := len(data.texts)) < 2:
+            raise TrainingError(
+                f"Split {data.split!r} has {studies} studies and {texts} texts that differ: "
+                "nothing to tell apart. Give it more of both."
+            )
+        self.data, self.every = data, every
+        self._several, self._pixels_of = several, pixels_of
+
+    def __getitem__(self, step: int) -> Batch:
+        return self.data.batch(
+            self.rows(step),
+            self.generator(step),
+            every=self.every,
+            several=self._several,
+            pixels_of=self._pixels_of,
         )

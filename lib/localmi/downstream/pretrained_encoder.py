@@ -18,8 +18,9 @@ from localmi.errors import CheckpointError, shortened
 from localmi.model.backbone import Backbone
 from localmi.model.image import PAPERS, build_backbone
 from localmi.train.checkpoint import config_of, is_ours, read_state
-from localmi.train.config import RunConfig, TrainConfig
+from localmi.train.config import PairsConfig, RunConfig, TrainConfig
 from localmi.train.limitr_config import LimitrConfig
+from localmi.train.msn_config import MsnConfig
 from localmi.train.networks import objective_of
 
 STEM_KEY = "conv1.weight"  # of the paper's encoder; the blocks have one too, below "layerN.M."
@@ -133,7 +134,9 @@ def load_image_encoder(path: Path | str) -> PretrainedEncoder:
 def _ours(state: dict[str, Any], path: Path) -> PretrainedEncoder:
     """From a checkpoint of a run, whose configuration says what was trained."""
     config = config_of(state, path)
-    backbone = _backbone(config.image_encoder, config.image_size, config.local_stage)
+    regions = config if isinstance(config, PairsConfig) else None
+    local_block = regions.local_stage if regions else 5
+    backbone = _backbone(config.image_encoder, config.image_size, local_block)
     found = state.get("image_encoder", {})
     if config.image_encoder == PAPERS:
         weights, not_used = _unwrapped(found, path)
@@ -143,13 +146,13 @@ def _ours(state: dict[str, Any], path: Path) -> PretrainedEncoder:
         not_used = tuple(sorted({name for name in found if not name.startswith(prefix)}))
     _check_names(weights, config.image_encoder, backbone, path)
     blocks, objective, bound = _trained(config, backbone)
-    by_cells = config.region_context == "region" and blocks == backbone.local_block
+    cut = regions and regions.region_context == "region" and blocks == backbone.local_block
     return PretrainedEncoder(
         weights=_of_blocks(weights, blocks, backbone, path),
         blocks=blocks,
         architecture=config.image_encoder,
-        grid=config.grid if by_cells else 1,
-        cells_after=config.cells_after,
+        grid=regions.grid if regions and cut else 1,
+        cells_after=regions.cells_after if regions else 0,
         local_block=backbone.local_block,
         image_size=config.image_size,
         data_hash=state["data_hash"],
@@ -165,6 +168,10 @@ def _trained(config: RunConfig, backbone: Backbone) -> tuple[int, str, str]:
     if isinstance(config, TrainConfig):
         blocks = objective_of(config).trained_blocks(backbone)
         return blocks, config.objective, config.bound
+    if isinstance(config, MsnConfig):
+        whose = "" if config.record_of == "own" else "another patient's "
+        record = f"with {whose}{', '.join(config.record)}" if config.record else "without record"
+        return backbone.num_blocks, config.objective, record
     assert isinstance(config, LimitrConfig)
     whole = config.global_weight > 0
     return backbone.num_blocks if whole else backbone.local_block, config.method, "infonce"

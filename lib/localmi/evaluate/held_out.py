@@ -37,7 +37,7 @@ def best_region(scores: Tensor) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True)
 class HeldOutBound:
-    """A bound in nats, its 95 % interval over patients, and the InfoNCE cap of its batches."""
+    """A bound in nats, its 95 % interval over patients, and its cap: InfoNCE's of its batches."""
 
     bound: Interval
     cap: float
@@ -46,12 +46,18 @@ class HeldOutBound:
 
 
 @dataclass(frozen=True)
-class SplitResult:
+class BoundAndControl:
     """What a model reached on a split: the bound on matched pairs; and the control, the same on
-    shuffled pairs, by the critic that was trained on shuffled pairs."""
+    shuffled pairs, by a network that was trained on shuffled pairs."""
 
     held_out: HeldOutBound
     shuffled: HeldOutBound
+
+
+@dataclass(frozen=True)
+class SplitResult(BoundAndControl):
+    """The same with the scores that it is of."""
+
     scores: SplitScores
 
 

@@ -17,7 +17,7 @@ from localmi.errors import ConfigError, check_name
 from localmi.model.backbone import Backbone
 from localmi.model.convolution import Convolution
 from localmi.model.sizes import check_grid, check_patches
-from localmi.model.torchvision_backbones import TorchvisionResNet, TorchvisionViT
+from localmi.model.torchvision_backbones import SMALL_VITS, TorchvisionResNet, TorchvisionViT
 from localmi.names import RegionContext
 
 PAPERS = "resnet256_6_2_1"
@@ -191,8 +191,9 @@ class ImageEncoder(nn.Module):
 
 @functools.cache
 def known_encoders() -> tuple[str, ...]:
-    """The names of image encoders: the paper's, then torchvision's ResNets and ViTs."""
-    return (PAPERS, *(name for name in list_models() if name.startswith(("resnet", "vit_"))))
+    """The names of image encoders: the paper's, torchvision's ResNets and ViTs, smaller ViTs."""
+    torchvisions = (name for name in list_models() if name.startswith(("resnet", "vit_")))
+    return (PAPERS, *torchvisions, *SMALL_VITS)
 
 
 def build_backbone(
@@ -208,16 +209,21 @@ def build_backbone(
     Args:
         local_block: of the paper's network; torchvision's have their own.
         num_classes: C, outputs of `fc1`; 0: none, or the one that the paper's always has.
-        weights: torchvision's name of pretrained weights.
+        weights: torchvision's name of pretrained weights; of the small ViTs it has none.
 
     Raises:
-        ConfigError: unknown name, or a size that a ViT cannot cut into its patches.
+        ConfigError: unknown name, weights that there are not, or a size that a ViT cannot cut into
+            its patches.
     """
     if name not in known_encoders():
         papers, *others = known_encoders()
         raise ConfigError(
             f"image_encoder={name!r} is not known. Use {papers!r} (the paper's) or one of "
             f"torchvision's: {', '.join(others)}."
+        )
+    if weights and (name == PAPERS or name in SMALL_VITS):
+        raise ConfigError(
+            f"weights={weights!r}, but torchvision has none of {name}. Leave weights out."
         )
     if name == PAPERS:
         return ResNet256(num_classes or 1, local_block=local_block)

@@ -36,7 +36,9 @@ def check_grid(image_size: int, grid: int, *, block: int, stride: int) -> None:
         )
 
 
-def check_patches(image_size: int, name: str, *, patch: int) -> None:
+def check_patches(
+    image_size: int, name: str, *, patch: int, parameter: str = "image_size"
+) -> None:
     """Refuses images that do not consist of patches of this many pixels a side.
 
     Raises:
@@ -44,12 +46,12 @@ def check_patches(image_size: int, name: str, *, patch: int) -> None:
     """
     if image_size % patch:
         raise ConfigError(
-            f"image_size={image_size}: {name} cuts an image into patches of {patch} x {patch} "
-            f"pixels. Use {_nearest(image_size, patch)}."
+            f"{parameter}={image_size}: {name} cuts an image into patches of {patch} x {patch} "
+            f"pixels. Use {_nearest(image_size, patch, parameter)}."
         )
 
 
-def _nearest(image_size: int, step: int) -> str:
+def _nearest(image_size: int, step: int, parameter: str = "image_size") -> str:
     """The multiples of `step` around a size, in words."""
     below = image_size // step * step
-    return f"image_size={below + step}" + (f" or {below}" if below >= SMALLEST else "")
+    return f"{parameter}={below + step}" + (f" or {below}" if below >= SMALLEST else "")

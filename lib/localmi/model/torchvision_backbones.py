@@ -4,10 +4,21 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torchvision.models import get_model
+from torch.nn import functional
+from torchvision.models import VisionTransformer, get_model
 
 from localmi.model.backbone import Backbone
 from localmi.model.convolution import Convolution
+from localmi.model.sizes import check_patches
+
+# Smaller ViTs than torchvision's: layers, heads, width. The last two are DeiT's (Touvron et al.
+# 2021); "micro" is for the CPUs of a course.
+SMALL_VITS = {
+    "vit_micro_16": (6, 3, 96),
+    "vit_tiny_16": (12, 3, 192),
+    "vit_small_16": (12, 6, 384),
+}
+PATCH = 16  # pixels a side, of the small ones
 
 
 class TorchvisionResNet(Backbone):
@@ -46,24 +57,60 @@ class TorchvisionResNet(Backbone):
 
 
 class TorchvisionViT(Backbone):
-    """A ViT of torchvision: its layers are the blocks, the last patch tokens the regions."""
+    """A ViT of torchvision: its layers are the blocks, the last patch tokens the regions.
+
+    The weights have torchvision's names, those of `SMALL_VITS` too, so checkpoints of both load.
+    """
 
     def __init__(
         self, name: str, *, image_size: int, weights: str | None = None, num_classes: int = 0
     ) -> None:
         super().__init__()
-        self.features = get_model(name, weights=weights, image_size=image_size)
+        self.features = (
+            _small_vit(name, image_size)
+            if name in SMALL_VITS
+            else get_model(name, weights=weights, image_size=image_size)
+        )
         self.features.heads = nn.Identity()
         self.num_blocks = self.local_block = len(self.features.encoder.layers)
         self.pooled_dim = self.features.hidden_dim
+        self.patch = self.features.patch_size
         self.fc1 = nn.Linear(self.pooled_dim, num_classes) if num_classes else None
 
-    def stem(self, x: Tensor) -> Tensor:
-        """Tokens [B, 1 + patches, P], [CLS] first."""
+    def stem(self, x: Tensor, keep: Tensor | None = None) -> Tensor:
+        """Tokens [B, 1 + patches, P], [CLS] first; or those patches alone, see `tokens`."""
         net, encoder = self.features, self.features.encoder
-        patches = net._process_input(x.expand(-1, 3, -1, -1))
-        x = torch.cat([net.class_token.expand(len(patches), -1, -1), patches], dim=1)
-        return encoder.dropout(x + encoder.pos_embedding)
+        patches = net.conv_proj(x.expand(-1, 3, -1, -1))  # [B, P, h, w]
+        place = _places(encoder.pos_embedding, patches.shape[-2:])
+        patches = patches.flatten(2).transpose(1, 2) + place[:, 1:]
+        if keep is not None:
+            patches = patches.take_along_dim(keep.to(patches.device)[..., None], dim=1)
+        first = (net.class_token + place[:, :1]).expand(len(patches), -1, -1)
+        return encoder.dropout(torch.cat([first, patches], dim=1))
+
+    def tokens(self, images: Tensor, keep: Tensor | None = None) -> Tensor:
+        """What the last block gives, normalised, of some patches of images of any whole size.
+
+        Places are learnt at the network's own size, and interpolated (bicubic) at others.
+
+        Args:
+            images: [B, 1, H, W], H and W multiples of the patch.
+            keep: [B, k] int64, the patches that are looked at, row by row from the top left;
+                None: all of them.
+
+        Returns:
+            [B, 1 + k, P], [CLS] first, then the patches in the order of `keep`.
+
+        Raises:
+            ConfigError: images that do not consist of whole patches.
+        """
+        for side in images.shape[-2:]:
+            check_patches(side, "this ViT", patch=self.patch)
+        x = self.stem(images, keep)
+        for block in range(1, self.num_blocks + 1):
+            for step in self.steps(block):
+                x = step(x)
+        return x
 
     def steps(self, block: int) -> list[Callable[[Tensor], Tensor]]:
         """Tokens, normalised after the last block."""
@@ -89,3 +136,27 @@ class TorchvisionViT(Backbone):
         stem = [f"features.{part}" for part in ("conv_proj", "class_token")]
         inside = ["pos_embedding", *layers[:blocks], *last]
         return stem + [f"features.encoder.{part}" for part in inside]
+
+
+def _small_vit(name: str, image_size: int) -> VisionTransformer:
+    layers, heads, width = SMALL_VITS[name]
+    return VisionTransformer(
+        image_size=image_size,
+        patch_size=PATCH,
+        num_layers=layers,
+        num_heads=heads,
+        hidden_dim=width,
+        mlp_dim=4 * width,
+        num_classes=1,
+    )
+
+
+def _places(embedding: Tensor, shape: tuple[int, int]) -> Tensor:
+    """The vectors of [CLS] and of the places of a grid of h x w, [1, 1 + h * w, P], from those of
+    a square one."""
+    side = int((embedding.shape[1] - 1) ** 0.5)
+    if tuple(shape) == (side, side):
+        return embedding
+    grid = embedding[:, 1:].transpose(1, 2).unflatten(-1, (side, side))
+    there = functional.interpolate(grid, size=shape, mode="bicubic", align_corners=False)
+    return torch.cat([embedding[:, :1], there.flatten(2).transpose(1, 2)], dim=1)

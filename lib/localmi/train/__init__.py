@@ -10,6 +10,8 @@ __getattr__, __dir__, __all__ = exports(
         "limitr": "LimitrTraining",
         "limitr_config": "LimitrConfig",
         "loop": "fit",
+        "msn": "MsnPretraining",
+        "msn_config": "MsnConfig",
         "model_card": "write_model_card",
         "trained_model": "TrainedModel load_trained_model read_config",
     },

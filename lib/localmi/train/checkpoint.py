@@ -33,8 +33,14 @@ from localmi.train.checkpoint_files import (
 )
 from localmi.train.config import RunConfig, TrainConfig
 from localmi.train.limitr_config import LimitrConfig
+from localmi.train.msn_config import MsnConfig
 
 ALWAYS_THERE = ("config", "data_hash", "step")
+METHODS: Mapping[str, type[RunConfig]] = {
+    "": TrainConfig,
+    "limitr": LimitrConfig,
+    "msn": MsnConfig,
+}
 Write = Callable[[dict[str, Any], Path], None]  # of a state to a path
 COMPUTED_IN = "computed_in"  # device and precision; checkpoints of earlier versions do not say
 
@@ -214,9 +220,8 @@ def config_of(state: Mapping[str, Any], path: Path) -> RunConfig:
         CheckpointError: this version does not know it.
     """
     try:
-        method = LimitrConfig if "method" in state["config"] else TrainConfig
-        return method.of_record(state["config"])
-    except (ConfigError, TypeError, AttributeError) as error:
+        return METHODS[state["config"].get("method", "")].of_record(state["config"])
+    except (ConfigError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"Another version of localmi has written {path}. {error}") from error
 
 

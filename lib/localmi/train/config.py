@@ -17,20 +17,12 @@ REPORT_TOKENS = 320  # word pieces
 
 
 class RunConfig(Configuration):
-    """What a run of any method has: its encoders, and how long it is trained."""
-
-    shuffle_pairs: bool = False  # the control: image and text of different studies
-    same_text_is_mismatch: bool = False  # of another study, though it reads the same
+    """What a run of any method has: an image encoder, and how long it is trained."""
 
     # Networks
     image_encoder: str = "resnet256_6_2_1"  # the paper's, or a ResNet or ViT of torchvision
     image_size: int = Field(256, ge=64)  # pixels a side
     image_checkpointing: bool = False  # its blocks are computed again, to save memory
-    grid: int = Field(4, ge=1)  # regions a side: 4 makes 16 regions
-    local_stage: int = Field(5, ge=1, le=6)  # block that gives the regions
-    region_context: names.RegionContext = "image"  # what a region sees
-    cells_after: int = Field(0, ge=0, le=4)  # block after which the cells are cut
-    text_encoder: str = "minilm"  # or the folder or hub name of another BERT
 
     # Optimisation
     steps: int = Field(1000, ge=1)
@@ -38,16 +30,32 @@ class RunConfig(Configuration):
     learning_rate: float = Field(5e-4, gt=0)
     learning_rate_end: float = Field(1.0, ge=0, le=1)  # share of it that is left at the end
     weight_decay: float = Field(0.0, ge=0)  # of all of image encoder and critic (the paper: none)
-    text_learning_rate: float = Field(2e-5, ge=0)  # 0: the text encoder stays as it is
-    text_weight_decay: float = Field(0.1, ge=0)  # of the text encoder
     warm_up: float = Field(0.1, ge=0, lt=1)  # share of the steps in which the text rate rises
-    augment: bool = True  # images are rotated, shifted and cropped anew in each step
-    smallest_crop: float = Field(0.9, gt=0, le=1)  # of the augmentation, as a share of the side
     precision: names.Precision = "auto"  # auto: bfloat16 where it is fast
     device: names.Device = "auto"  # auto: the GPU, where there is one
     seed: int = Field(0, ge=0)
 
     evaluate_every: int = Field(200, ge=1)  # steps between two looks, and two checkpoints
+
+
+class PairsConfig(RunConfig):
+    """What a run on images and texts has besides: regions, the text encoder, augmentation."""
+
+    shuffle_pairs: bool = False  # the control: image and text of different studies
+    same_text_is_mismatch: bool = False  # of another study, though it reads the same
+
+    # Networks
+    grid: int = Field(4, ge=1)  # regions a side: 4 makes 16 regions
+    local_stage: int = Field(5, ge=1, le=6)  # block that gives the regions
+    region_context: names.RegionContext = "image"  # what a region sees
+    cells_after: int = Field(0, ge=0, le=4)  # block after which the cells are cut
+    text_encoder: str = "minilm"  # or the folder or hub name of another BERT
+
+    # Optimisation
+    text_learning_rate: float = Field(2e-5, ge=0)  # 0: the text encoder stays as it is
+    text_weight_decay: float = Field(0.1, ge=0)  # of the text encoder
+    augment: bool = True  # images are rotated, shifted and cropped anew in each step
+    smallest_crop: float = Field(0.9, gt=0, le=1)  # of the augmentation, as a share of the side
 
     def new_image_encoder(self) -> "ImageEncoder":
         """An image encoder, with new weights. Errors as `build_image_encoder`."""
@@ -102,7 +110,7 @@ class RunConfig(Configuration):
         return self
 
 
-class TrainConfig(RunConfig):
+class TrainConfig(PairsConfig):
     """Parameters of representation learning. Paper: Sec. 4; see each group."""
 
     FORMER: ClassVar[frozenset[str]] = frozenset({"checkpoint_every"})  # one at each look
@@ -156,7 +164,7 @@ class TrainConfig(RunConfig):
         )
 
     def check(self) -> None:
-        """As `RunConfig.check`; or the BERT has no such layers to freeze."""
+        """As `PairsConfig.check`; or the BERT has no such layers to freeze."""
         super().check()
         if self.text_frozen_layers and self._text_is_packaged():
             self.new_text_encoder()

@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING, Literal, Self
 from pydantic import Field, model_validator
 
 from localmi import names
-from localmi.train.config import RunConfig
+from localmi.train.config import PairsConfig
 
 if TYPE_CHECKING:
     from localmi.model.words import WordEncoder
 
 
-class LimitrConfig(RunConfig):
+class LimitrConfig(PairsConfig):
     """Parameters of LIMITR: `localmi.model.limitr` has the formulas."""
 
     method: Literal["limitr"] = "limitr"

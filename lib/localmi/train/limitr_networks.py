@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from localmi.data.augment import Augmentation
 from localmi.data.batches import SplitData, normalise
 from localmi.data.cache.cache import Cache
 from localmi.data.views import ViewData
@@ -71,6 +72,8 @@ class LimitrNetworks(TrainingRun):
                 f"{self.processes.size} processes: LIMITR is trained by one. Start it without "
                 "launch or torchrun."
             )
+        if config.augment:
+            self.augmentation = Augmentation(crop=config.smallest_crop)
         torch.manual_seed(config.seed)
         views = 1 if config.lateral == "none" else 2
         self.image_encoder, *others = (

@@ -12,9 +12,8 @@ from typing import Any, Protocol
 
 from tqdm import tqdm
 
-from localmi.data.batches import SplitData
 from localmi.errors import CheckpointError, NotFiniteError, StoppedError, TrainingError
-from localmi.evaluate.held_out import SplitResult
+from localmi.evaluate.held_out import BoundAndControl
 from localmi.files import write_json
 from localmi.processes import Processes
 from localmi.record import MetricsLog, keeps_record
@@ -36,13 +35,13 @@ class Run(Protocol):
     @property
     def config(self) -> Any: ...  # with `steps` and `evaluate_every`
     def run(self) -> Iterator[tuple[int, float]]: ...  # (step, nats), NaN: it was skipped
-    def evaluate(self, data: SplitData) -> SplitResult: ...
+    def evaluate(self, data: Any) -> BoundAndControl: ...
     def save(self, path: Path, write: Write = ...) -> None: ...
     def load(self, path: Path) -> None: ...
 
 
 def fit(
-    training: Run, validate: SplitData, *, run_dir: Path | None = None, resume: bool = False
+    training: Run, validate: Any, *, run_dir: Path | None = None, resume: bool = False
 ) -> MetricsLog:
     """All steps of a run, with a look at the validation split every `evaluate_every`.
 

@@ -11,7 +11,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from localmi.mi.critics import Critic
 from localmi.model.alignment import Alignment
-from localmi.train.config import RunConfig, TrainConfig
+from localmi.train.config import PairsConfig, RunConfig, TrainConfig
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def adam(
     return scheduled(optimiser, steps=-(-config.steps // every), end=config.learning_rate_end)
 
 
-def text_optimiser(config: RunConfig, text_encoder: nn.Module) -> Scheduled:
+def text_optimiser(config: PairsConfig, text_encoder: nn.Module) -> Scheduled:
     """AdamW for BERT, with the public code's learning rate, warm-up and linear decay."""
     groups = text_parameter_groups(text_encoder, config.text_weight_decay)
     optimiser = AdamW(groups, lr=config.text_learning_rate, fused=True)

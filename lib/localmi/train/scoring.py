@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from localmi.data.augment import Augmentation
 from localmi.data.batches import SplitData, normalise
 from localmi.data.cache.cache import Cache
 from localmi.errors import ConfigError, NoNegativesError
@@ -42,6 +43,8 @@ class ScoringNetworks(TrainingRun):
 
     def __init__(self, config: TrainConfig, cache: Cache) -> None:
         super().__init__(config, cache)
+        if config.augment:
+            self.augmentation = Augmentation(crop=config.smallest_crop)
         self.objective = objective_of(config)
         self.alignment = build_alignment(config, self.objective).to(self.device)
         if config.batch_statistics == "all":

@@ -15,11 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from localmi.data.augment import Augmentation
-from localmi.data.batches import Batch, SplitData, TrainingBatches
+from localmi.data.batches import Batch, Batches
 from localmi.data.cache.cache import Cache
 from localmi.data.labels import check_test_patients
 from localmi.errors import NotFiniteError
-from localmi.evaluate.held_out import SplitResult
+from localmi.evaluate.held_out import BoundAndControl
 from localmi.mi.scores import may_mismatch
 from localmi.processes import join
 from localmi.record import keeps_record
@@ -49,6 +49,7 @@ class TrainingRun(ABC):
     Attributes:
         step: steps done.
         computed_in: device and precision, by name.
+        augmentation: of the images; None: they stay as they are.
         processes: that compute together; `ALONE` unless torchrun has started several.
         train_data, batches: what it is trained on; the method sets them.
         workers: processes that load batches ahead of time; the numbers are the same without.
@@ -58,9 +59,10 @@ class TrainingRun(ABC):
         StudyLeakError: a test patient is in another split.
     """
 
-    train_data: SplitData
-    batches: TrainingBatches
+    train_data: Any  # `SplitData`, or what else has a manifest
+    batches: Batches[Any]
     workers: int = 0
+    augmentation: Augmentation | None = None
 
     def __init__(self, config: RunConfig, cache: Cache) -> None:
         cache.check_image_size(config.image_size)
@@ -71,11 +73,10 @@ class TrainingRun(ABC):
         self.processes = join(self.device)
         self.dtype = choose_dtype(config.precision, self.device)
         self.computed_in = computed_in(self.device, self.dtype)
-        self.augmentation = Augmentation(crop=config.smallest_crop) if config.augment else None
         self.step = 0
 
     @abstractmethod
-    def _train_step(self, batch: Batch | None) -> Tensor | None:
+    def _train_step(self, batch: Any) -> Tensor | None:
         """As `train_step`; the value is still on its device, None where the batch was skipped."""
 
     @abstractmethod
@@ -83,13 +84,13 @@ class TrainingRun(ABC):
         """What training changes, by the name in a checkpoint."""
 
     @abstractmethod
-    def evaluate(self, data: SplitData) -> SplitResult:
+    def evaluate(self, data: Any) -> BoundAndControl:
         """What the method reports of a split, in nats, and its control."""
 
     def share_statistics(self) -> None:  # noqa: B027, most methods have nothing to share
         """Where each process has statistics of its own, all get the mean of them."""
 
-    def train_step(self, batch: Batch | None = None) -> float:
+    def train_step(self, batch: Any = None) -> float:
         """One gradient step on the batch of this step; the value of the bound on it, in nats.
 
         NaN, and no step, where the batch has nothing to compare: one study, or texts that all read

@@ -1,0 +1,222 @@
+"""Siamese networks as they are trained: the step, the average, what is read along, the looks."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from identical import assert_identical
+from torch import Tensor, nn
+
+from localmi.data.batches import normalise
+from localmi.downstream.pretrained_encoder import load_image_encoder
+from localmi.errors import CheckpointError, ConfigError, TrainingError
+from localmi.model.siamese import Siamese, ViewsOfImage
+from localmi.train.checkpoint import read_state
+from localmi.train.loop import fit
+from localmi.train.msn import METHOD, MsnPretraining
+from localmi.train.msn_config import MsnConfig
+from localmi.train.readers import IMAGE, SHUFFLED
+from localmi.train.trained_model import load_trained_model
+
+Build = Callable[..., MsnPretraining]
+OBJECTIVES: list[dict[str, Any]] = [
+    {},
+    {"objective": "dino"},
+    {"objective": "mae", "mask": 0.5},
+]
+
+
+def weights(network: nn.Module) -> dict[str, Tensor]:
+    return {name: one.clone() for name, one in network.state_dict().items()}
+
+
+def test_a_step_climbs_the_loss_of_the_formula(build_msn: Build) -> None:
+    run, again = (build_msn(gradient_clip=1e6) for _ in range(2))
+    batch = run.batches[0]
+    value = run.train_step()
+    again.method.train()
+    views = ViewsOfImage(*again.crops(normalise(batch.images), again._generator(1)))
+    done = again.method.loss(views, None, again._generator(2))
+    assert value == pytest.approx(done.value.item(), abs=1e-6)
+    done.loss.backward()
+    gradients = dict(again.method.named_parameters())
+    for name, one in run.method.named_parameters():
+        if one.requires_grad:
+            torch.testing.assert_close(one.grad, gradients[name].grad, msg=name)
+
+
+def test_the_average_follows_after_the_step(build_msn: Build) -> None:
+    run = build_msn(ema=0.75, ema_end=0.75)
+    assert isinstance(run.method, Siamese)
+    before = weights(run.method.target_encoder)
+    run.train_step()
+    for name, new in run.method.encoder.named_parameters():
+        expected = 0.75 * before[name] + 0.25 * new
+        torch.testing.assert_close(run.method.target_encoder.get_parameter(name), expected)
+
+
+def test_the_momentum_rises_to_its_end(build_msn: Build) -> None:
+    run = build_msn(ema=0.9, ema_end=1.0, steps=11)
+    assert [run.momentum(step) for step in (0, 5, 10)] == pytest.approx([0.9, 0.95, 1.0])
+
+
+def test_prototypes_places_and_biases_do_not_decay(build_msn: Build) -> None:
+    run = build_msn()
+    decayed, plain = run.optimiser.optimiser.param_groups
+    assert (decayed["weight_decay"], plain["weight_decay"]) == (0.04, 0.0)
+    assert isinstance(run.method, Siamese)
+    kept = {id(one) for one in plain["params"]}
+    encoder = run.method.encoder.features
+    for one in (run.method.prototypes.weight, encoder.class_token, encoder.encoder.pos_embedding):
+        assert id(one) in kept
+    assert all(one.ndim >= 2 for one in decayed["params"])
+    trained = [one for one in run.method.parameters() if one.requires_grad]
+    assert len(decayed["params"]) + len(plain["params"]) == len(trained)
+
+
+def test_readers_change_nothing_of_what_they_read(build_msn: Build) -> None:
+    run, alone = build_msn(), build_msn()
+    alone.readers = None
+    for _ in range(2):
+        run.train_step()
+        alone.train_step()
+    assert_identical(weights(run.method), weights(alone.method))
+    assert run.readers is not None
+    assert set(run.readers.heads) == {IMAGE, SHUFFLED}
+
+
+@pytest.mark.parametrize("changes", OBJECTIVES, ids=["msn", "dino", "mae"])
+def test_a_stopped_run_goes_on_to_the_same_bits(
+    build_msn: Build, tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    whole = build_msn(**changes)
+    values = [nats for _, nats in whole.run()]
+    first = build_msn(**changes)
+    head = [nats for _, nats in first.run(3)]
+    first.save(tmp_path / "checkpoint.pt")
+    second = build_msn(**changes)
+    second.load(tmp_path / "checkpoint.pt")
+    assert head + [nats for _, nats in second.run()] == values
+    assert_identical(weights(second.method), weights(whole.method))
+
+
+@pytest.mark.parametrize("changes", OBJECTIVES, ids=["msn", "dino", "mae"])
+def test_what_is_used_afterwards_is_loaded_by_the_classifiers(
+    build_msn: Build, tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    run = build_msn(**changes)
+    run.train_step()
+    run.save(tmp_path / "checkpoint.pt")
+    found = load_image_encoder(tmp_path / "checkpoint.pt")
+    objective = changes.get("objective", "msn")
+    assert f"vit_micro_16, {objective} without record, step 1: blocks 1 to 6" in str(found)
+    assert_identical(dict(found.weights), weights(run.method.learnt))
+    if isinstance(run.method, Siamese):
+        trained = run.method.encoder.state_dict()
+        assert any(not torch.equal(one, trained[name]) for name, one in found.weights.items())
+
+
+def test_another_methods_checkpoint_is_refused(
+    build_msn: Build, tmp_path: Path, tiny_cache: Any
+) -> None:
+    run = build_msn()
+    run.save(tmp_path / "checkpoint.pt")
+    state = read_state(tmp_path / "checkpoint.pt")
+    with pytest.raises(CheckpointError, match="no checkpoint of notebook 07"):
+        load_trained_model(tmp_path / "checkpoint.pt", tiny_cache)
+    state["config"]["method"] = "another"
+    torch.save(state, tmp_path / "other.pt")
+    with pytest.raises(CheckpointError, match="Another version of localmi"):
+        build_msn().load(tmp_path / "other.pt")
+    with pytest.raises(CheckpointError, match=r"mask: 0\.15 then, 0\.3 now"):
+        build_msn(mask=0.3).load(tmp_path / "checkpoint.pt")
+
+
+@pytest.mark.parametrize("changes", OBJECTIVES, ids=["msn", "dino", "mae"])
+def test_a_run_is_fitted_and_looked_at(
+    build_msn: Build, tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    run = build_msn(evaluate_every=3, **changes)
+    log = fit(run, run.data("validate"), run_dir=tmp_path)
+    steps, held_out = log.column("held_out")
+    assert list(steps) == [3, 6]
+    assert np.isfinite(held_out).all()
+    _, cap = log.column("cap")
+    assert cap[0] == pytest.approx(1.0 if "mask" in changes else np.log(6))
+
+
+def test_nobody_of_validation_or_test_is_trained_on(build_msn: Build) -> None:
+    run = build_msn()
+    used = set(run.train_data.manifest["patient_id"])
+    manifest = run.cache.manifest
+    others = set(manifest.loc[manifest["split"] != "train", "patient_id"])
+    assert used
+    assert not used & others
+    seen = {int(row) for step in range(20) for row in run.batches.rows(step)}
+    assert seen == set(range(len(run.train_data)))
+
+
+def test_views_choose_the_images(build_msn: Build) -> None:
+    run = build_msn(views=("PA",))
+    assert set(run.train_data.manifest["view"]) == {"PA"}
+    with pytest.raises(TrainingError, match="no image of the views OBLIQUE"):
+        build_msn(views=("OBLIQUE",))
+
+
+def test_the_held_out_bound_is_that_of_the_assignments(build_msn: Build) -> None:
+    run = build_msn()
+    data = run.data("validate")
+    found = run.assignments(data)
+    assert found.mean.sum() == pytest.approx(1, abs=1e-5)
+    assert set(found.cross_entropy) == {METHOD, IMAGE, SHUFFLED}
+    result = run.evaluate(data)
+    expected = found.entropy - found.cross_entropy[METHOD].mean()
+    assert result.held_out.bound.value == pytest.approx(expected)
+    assert result.held_out.cap == pytest.approx(np.log(6))
+    again = run.assignments(data)
+    assert np.array_equal(again.mean, found.mean)  # the same views at each look
+
+
+def test_a_collapse_is_said_in_words(build_msn: Build) -> None:
+    run = build_msn()
+    assert isinstance(run.method, Siamese)
+    with torch.no_grad():
+        run.method.target_projection[-1].weight.zero_()
+        run.method.target_projection[-1].bias.copy_(run.method.prototypes.weight[0])
+    with pytest.raises(TrainingError, match="have collapsed"):
+        run.evaluate(run.data("validate"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"image_encoder": "resnet18"}, "no patches to hide"),
+        ({"focal_size": 40}, "focal_size=40.*Use focal_size=48"),
+        ({"record_of": "other"}, "needs a record"),
+        ({"record": ["sex"], "objective": "dino"}, "reads no record"),
+        ({"record": ["shoe size"]}, "record"),
+        ({"objective": "mae", "mask": 0.0}, "hides all or none"),
+    ],
+)
+def test_what_cannot_be_is_refused(build_msn: Build, changes: dict, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        build_msn(**changes)
+
+
+def test_a_configuration_is_checked_without_data() -> None:
+    MsnConfig.checked(image_size=224).check()
+    with pytest.raises(ConfigError, match="no patches to hide"):
+        MsnConfig.checked(image_encoder="resnet50").check()
+    with pytest.raises(ConfigError, match="patches of 16 x 16"):
+        MsnConfig.checked(image_size=72).check()
+    assert MsnConfig.checked(objective="mae").mask == 0.75
+    assert MsnConfig.checked(objective="mae", mask=0.5).mask == 0.5
+
+
+def test_mae_assigns_nothing(build_msn: Build) -> None:
+    run = build_msn(objective="mae", mask=0.5)
+    with pytest.raises(ConfigError, match="assigns no prototypes"):
+        run.assignments(run.data("validate"))
