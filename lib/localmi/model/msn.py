@@ -94,11 +94,20 @@ class Prototypes(nn.Module):
         self.weight = nn.Parameter(drawn, requires_grad=trained)
 
     def forward(self, projected: Tensor) -> Tensor:
-        """Cosines with the prototypes / tau, of [M, D]: [M, K], in float32 at least."""
-        with without_autocast(projected):
-            z = functional.normalize(widened(projected), dim=1)
-            q = functional.normalize(widened(self.weight), dim=1)
-            return z @ q.T / self.temperature
+        """Cosines with the prototypes / tau, of [M, D]: [M, K]."""
+        return prototype_logits(projected, self.weight, self.temperature)
+
+    def read(self, projected: Tensor) -> Tensor:
+        """The same; the prototypes do not learn of it."""
+        return prototype_logits(projected, self.weight.detach(), self.temperature)
+
+
+def prototype_logits(projected: Tensor, prototypes: Tensor, temperature: float = 0.1) -> Tensor:
+    """cos(z, q) / tau of z [M, D] and q [K, D]: [M, K], in float32 at least."""
+    with without_autocast(projected):
+        z = functional.normalize(widened(projected), dim=1)
+        q = functional.normalize(widened(prototypes), dim=1)
+        return z @ q.T / temperature
 
 
 def sharpened(logits: Tensor, sharpening: float = 0.25) -> Tensor:

@@ -11,8 +11,8 @@ IMAGE, RECORD, OTHER, SHUFFLED = "image", "record", "other record", "shuffled"
 
 
 class Readers(nn.Module):
-    """Networks of one build, each with its own thing to read; they learn nothing but to say the
-    target's prototype, and no gradient of theirs reaches the image encoder.
+    """Networks of one build, each with its own thing to read. They learn nothing but to say the
+    target's prototype, and no gradient of theirs reaches the image encoder or the prototypes.
 
     image: the anchor's feature; record: it and the patient's record; other record: it and that of
     another patient, the control of the record; shuffled: feature and record of another patient,
@@ -47,7 +47,7 @@ class Readers(nn.Module):
             SHUFFLED: (features[other], record[other]),
         }
         return {
-            name: prototypes(head(*(reads[name] if self.record_dim else reads[name][:1])))
+            name: prototypes.read(head(*(reads[name] if self.record_dim else reads[name][:1])))
             for name, head in self.heads.items()
         }
 
