@@ -16,6 +16,92 @@ from localmi.model.msn import msn_terms, prototype_logits, sinkhorn
 # 12.1
 
 
+def by_the_library(counts: np.ndarray) -> float:
+    return float(mutual_info_score(None, None, contingency=counts))
+
+
+def by_entropies(counts: np.ndarray) -> float:
+    p = counts / counts.sum()
+
+    def entropy(values: np.ndarray) -> float:
+        return float(-(values[values > 0] * np.log(values[values > 0])).sum())
+
+    return entropy(p.sum(axis=0)) + entropy(p.sum(axis=1)) - entropy(p.ravel())
+
+
+def by_cells(counts: np.ndarray) -> float:
+    total, found = counts.sum(), 0.0
+    for row in counts:
+        for column, count in enumerate(row):
+            if count:
+                alone = row.sum() * counts[:, column].sum() / total
+                found += count / total * math.log(count / alone)
+    return found
+
+
+def without_care(counts: np.ndarray) -> float:
+    p = counts / counts.sum()
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return float((p * np.log(p / np.outer(p.sum(axis=1), p.sum(axis=0)))).sum())
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (lambda counts: by_entropies(counts) / math.log(2), "those are bits"),
+        (lambda counts: -by_entropies(counts), "the sign is turned"),
+        (lambda counts: by_entropies(counts) * counts.sum(), "divide the counts"),
+        (without_care, "a cell that never happens adds nothing"),
+    ],
+)
+def test_wrong_informations(answer: Any, words: str) -> None:
+    refused("exercise_12_1", answer, words)
+
+
+# 12.2
+
+
+def kept(width: int, dropped: float, generator: torch.Generator) -> Tensor:
+    patches = width**2
+    order = torch.randperm(patches, generator=generator)
+    stay = order[: patches - round(dropped * patches)]
+    return torch.cat([torch.zeros(1, dtype=torch.int64), 1 + stay])
+
+
+def kept_as_a_list(width: int, dropped: float, generator: torch.Generator) -> list[int]:
+    stay = kept(width, dropped, generator)[1:].tolist()
+    return [0, *sorted(stay)]
+
+
+def as_published(width: int, dropped: float, generator: torch.Generator) -> Tensor:
+    """Draws from the numbers 0 to patches - 1, of which 0 is [CLS]: the last patch never stays."""
+    patches = width**2
+    order = 1 + torch.randperm(patches - 1, generator=generator)
+    stay = order[: patches - round(dropped * patches)]
+    return torch.cat([torch.zeros(1, dtype=torch.int64), stay])
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (as_published, "the last patch, token 9, is never seen"),
+        (lambda *how: kept(*how)[1:], "[CLS], token 0, must always stay"),
+        (lambda *how: kept(*how)[:-1], "and [CLS] besides"),
+        (lambda w, d, g: torch.arange(1 + w**2 - round(d * w**2)), "is never seen"),
+        (
+            lambda w, d, g: torch.cat([kept(w, d, g)[:1], w**2 - kept(w, d, g)[1:] + 1]) + 1,
+            "[CLS]",
+        ),
+        (lambda w, d, g: torch.cat([kept(w, d, g), kept(w, d, g)[:1]]), "once or not at all"),
+    ],
+)
+def test_wrong_tokens(answer: Any, words: str) -> None:
+    refused("exercise_12_2", answer, words)
+
+
+# 12.3
+
+
 def scaled(p: Tensor, iterations: int) -> Tensor:
     for _ in range(iterations):
         p = p / p.sum(dim=0, keepdim=True)
@@ -58,10 +144,10 @@ def in_the_other_order(p: Tensor, iterations: int) -> Tensor:
     ],
 )
 def test_wrong_scalings(answer: Any, words: str) -> None:
-    refused("exercise_12_1", answer, words)
+    refused("exercise_12_3", answer, words)
 
 
-# 12.2
+# 12.4
 
 
 def loss_and_nats(p: Tensor, q: Tensor) -> tuple[float, float]:
@@ -120,55 +206,14 @@ def changed(how: str) -> Any:
     ],
 )
 def test_wrong_losses(how: str, words: str) -> None:
-    refused("exercise_12_2", changed(how), words)
+    refused("exercise_12_4", changed(how), words)
 
 
 def test_nats_with_the_sign_of_the_loss() -> None:
-    refused("exercise_12_2", lambda p, q: (loss_and_nats(p, q)[0],) * 2, "sign is turned")
+    refused("exercise_12_4", lambda p, q: (loss_and_nats(p, q)[0],) * 2, "sign is turned")
 
 
-# 12.3
-
-
-def kept(width: int, dropped: float, generator: torch.Generator) -> Tensor:
-    patches = width**2
-    order = torch.randperm(patches, generator=generator)
-    stay = order[: patches - round(dropped * patches)]
-    return torch.cat([torch.zeros(1, dtype=torch.int64), 1 + stay])
-
-
-def kept_as_a_list(width: int, dropped: float, generator: torch.Generator) -> list[int]:
-    stay = kept(width, dropped, generator)[1:].tolist()
-    return [0, *sorted(stay)]
-
-
-def as_published(width: int, dropped: float, generator: torch.Generator) -> Tensor:
-    """Draws from the numbers 0 to patches - 1, of which 0 is [CLS]: the last patch never stays."""
-    patches = width**2
-    order = 1 + torch.randperm(patches - 1, generator=generator)
-    stay = order[: patches - round(dropped * patches)]
-    return torch.cat([torch.zeros(1, dtype=torch.int64), stay])
-
-
-@pytest.mark.parametrize(
-    ("answer", "words"),
-    [
-        (as_published, "the last patch, token 9, is never seen"),
-        (lambda *how: kept(*how)[1:], "[CLS], token 0, must always stay"),
-        (lambda *how: kept(*how)[:-1], "and [CLS] besides"),
-        (lambda w, d, g: torch.arange(1 + w**2 - round(d * w**2)), "is never seen"),
-        (
-            lambda w, d, g: torch.cat([kept(w, d, g)[:1], w**2 - kept(w, d, g)[1:] + 1]) + 1,
-            "[CLS]",
-        ),
-        (lambda w, d, g: torch.cat([kept(w, d, g), kept(w, d, g)[:1]]), "once or not at all"),
-    ],
-)
-def test_wrong_tokens(answer: Any, words: str) -> None:
-    refused("exercise_12_3", answer, words)
-
-
-# 12.4
+# 12.5
 
 
 def with_detached_targets(anchors: Tensor, targets: Tensor, prototypes: Tensor) -> Tensor:
@@ -217,58 +262,13 @@ def with_prototypes_that_learn_from_targets(
     ],
 )
 def test_wrong_gradients(answer: Any, words: str) -> None:
-    refused("exercise_12_4", answer, words)
-
-
-# 12.5
-
-
-def by_the_library(counts: np.ndarray) -> float:
-    return float(mutual_info_score(None, None, contingency=counts))
-
-
-def by_entropies(counts: np.ndarray) -> float:
-    p = counts / counts.sum()
-
-    def entropy(values: np.ndarray) -> float:
-        return float(-(values[values > 0] * np.log(values[values > 0])).sum())
-
-    return entropy(p.sum(axis=0)) + entropy(p.sum(axis=1)) - entropy(p.ravel())
-
-
-def by_cells(counts: np.ndarray) -> float:
-    total, found = counts.sum(), 0.0
-    for row in counts:
-        for column, count in enumerate(row):
-            if count:
-                alone = row.sum() * counts[:, column].sum() / total
-                found += count / total * math.log(count / alone)
-    return found
-
-
-def without_care(counts: np.ndarray) -> float:
-    p = counts / counts.sum()
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return float((p * np.log(p / np.outer(p.sum(axis=1), p.sum(axis=0)))).sum())
-
-
-@pytest.mark.parametrize(
-    ("answer", "words"),
-    [
-        (lambda counts: by_entropies(counts) / math.log(2), "those are bits"),
-        (lambda counts: -by_entropies(counts), "the sign is turned"),
-        (lambda counts: by_entropies(counts) * counts.sum(), "divide the counts"),
-        (without_care, "a cell that never happens adds nothing"),
-    ],
-)
-def test_wrong_informations(answer: Any, words: str) -> None:
     refused("exercise_12_5", answer, words)
 
 
 ANSWERS = {
-    "exercise_12_1": [scaled, scaled_by_numpy, scaled_by_loops],
-    "exercise_12_2": [loss_and_nats, loss_by_numpy, loss_by_loops],
-    "exercise_12_3": [kept, kept_as_a_list],
-    "exercise_12_4": [with_detached_targets, by_hand],
-    "exercise_12_5": [by_entropies, by_the_library, by_cells],
+    "exercise_12_1": [by_entropies, by_the_library, by_cells],
+    "exercise_12_2": [kept, kept_as_a_list],
+    "exercise_12_3": [scaled, scaled_by_numpy, scaled_by_loops],
+    "exercise_12_4": [loss_and_nats, loss_by_numpy, loss_by_loops],
+    "exercise_12_5": [with_detached_targets, by_hand],
 }

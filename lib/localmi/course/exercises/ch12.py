@@ -22,7 +22,78 @@ TRIES = 400  # draws of patches
 
 
 @exercise
-def exercise_12_1(my_sinkhorn: Callable[[Tensor, int], Tensor]) -> None:
+def exercise_12_1(my_information: Callable[[np.ndarray], float]) -> None:
+    """I(row; column) in nats of a table of counts [R, C]."""
+    for counts in ([[30, 10], [10, 50]], [[20, 0, 5], [5, 40, 30]], [[4, 8], [8, 16], [1, 2]]):
+        table = np.array(counts, dtype=float)
+        wanted = _information(table)
+        found = expect_number(my_information(table))
+        joint = table / table.sum()
+        rows, columns = joint.sum(axis=1), joint.sum(axis=0)
+        of_rows, of_columns, of_both = (_entropy(p) for p in (rows, columns, joint.ravel()))
+        for mistake, words in (
+            (wanted / math.log(2), "those are bits: use the natural logarithm"),
+            (of_both, "that is the entropy of both together: how much less is it than of each "
+             "for itself?"),
+            (of_both - of_rows, "that is what is left open of the column: H(column | row)"),
+            (of_both - of_columns, "that is what is left open of the row: H(row | column)"),
+            (-wanted, "the sign is turned"),
+            (wanted * table.sum(), "divide the counts by their sum"),
+        ):  # fmt: skip
+            if not math.isclose(mistake, wanted, rel_tol=1e-6, abs_tol=1e-9):
+                expect(not math.isclose(found, mistake, rel_tol=1e-6, abs_tol=1e-9), words)
+        expect(
+            math.isfinite(found),
+            f"counts {counts} give {found}: a cell that never happens adds nothing (0 log 0 = 0)",
+        )
+        expect_close(found, wanted, f"counts {counts}")
+
+
+def _entropy(p: np.ndarray) -> float:
+    return float(-(p[p > 0] * np.log(p[p > 0])).sum())
+
+
+def _information(table: np.ndarray) -> float:
+    joint = table / table.sum()
+    return _entropy(joint.sum(axis=1)) + _entropy(joint.sum(axis=0)) - _entropy(joint.ravel())
+
+
+@exercise
+def exercise_12_2(my_kept: Callable[[int, float, torch.Generator], Tensor]) -> None:
+    """The tokens [1 + k] that stay: [CLS] always, each of width^2 patches as often as another."""
+    for width, dropped in ((3, 1 / 3), (4, 0.25)):
+        generator, patches = torch.Generator().manual_seed(0), width**2
+        draws = [_indices(my_kept(width, dropped, generator)) for _ in range(TRIES)]
+        number = patches - round(dropped * patches)
+        for tokens in draws:
+            expect(0 in tokens, "[CLS], token 0, must always stay: its vector is what is used")
+            expect(len(set(tokens)) == len(tokens), "a token stays once or not at all")
+            inside = max(tokens) <= patches and min(tokens) >= 0
+            expect(inside, f"tokens of {patches} patches are numbered 0 ([CLS]) to {patches}")
+            expect(
+                len(tokens) != number,
+                f"of {patches} patches {number} are to stay, and [CLS] besides: yours are "
+                f"{number} in all",
+            )
+            expect_close(len(tokens), number + 1, f"{patches} patches, a share of {dropped:.2f}")
+        seen = np.bincount(np.concatenate(draws), minlength=patches + 1)[1:] / TRIES
+        expect(
+            seen[-1] > 0,
+            f"the last patch, token {patches}, is never seen: the tokens are numbered from 0, and "
+            f"there are {patches} + 1 of them",
+        )
+        expect(seen.max() < 1, "some patch is never dropped: draw them by chance")
+        spread = 4 * math.sqrt(number * (patches - number)) / patches / math.sqrt(TRIES)
+        alike = np.abs(seen - number / patches).max() < spread
+        expect(alike, "some patches are dropped more often than others")
+
+
+def _indices(value: Any) -> list[int]:
+    return [int(index) for index in expect_array(value).ravel()]
+
+
+@exercise
+def exercise_12_3(my_sinkhorn: Callable[[Tensor, int], Tensor]) -> None:
     """p [B, K] after so many iterations: columns to equal sums, then rows to 1."""
     generator = torch.Generator().manual_seed(0)
     for images, prototypes, iterations in ((4, 3, 1), (3, 6, 2), (5, 4, 3)):
@@ -59,7 +130,7 @@ def _rows_first(p: Tensor, iterations: int) -> Tensor:
 
 
 @exercise
-def exercise_12_2(my_loss: Callable[[Tensor, Tensor], tuple[float, float]]) -> None:
+def exercise_12_4(my_loss: Callable[[Tensor, Tensor], tuple[float, float]]) -> None:
     """From p [M, B, K] of M anchors an image and q [B, K] of the targets: L, and its nats."""
     generator = torch.Generator().manual_seed(0)
     for anchors, images, prototypes in ((3, 4, 5), (2, 6, 3)):
@@ -93,41 +164,7 @@ def exercise_12_2(my_loss: Callable[[Tensor, Tensor], tuple[float, float]]) -> N
 
 
 @exercise
-def exercise_12_3(my_kept: Callable[[int, float, torch.Generator], Tensor]) -> None:
-    """The tokens [1 + k] that stay: [CLS] always, each of width^2 patches as often as another."""
-    for width, dropped in ((3, 1 / 3), (4, 0.25)):
-        generator, patches = torch.Generator().manual_seed(0), width**2
-        draws = [_indices(my_kept(width, dropped, generator)) for _ in range(TRIES)]
-        number = patches - round(dropped * patches)
-        for tokens in draws:
-            expect(0 in tokens, "[CLS], token 0, must always stay: its vector is what is used")
-            expect(len(set(tokens)) == len(tokens), "a token stays once or not at all")
-            inside = max(tokens) <= patches and min(tokens) >= 0
-            expect(inside, f"tokens of {patches} patches are numbered 0 ([CLS]) to {patches}")
-            expect(
-                len(tokens) != number,
-                f"of {patches} patches {number} are to stay, and [CLS] besides: yours are "
-                f"{number} in all",
-            )
-            expect_close(len(tokens), number + 1, f"{patches} patches, a share of {dropped:.2f}")
-        seen = np.bincount(np.concatenate(draws), minlength=patches + 1)[1:] / TRIES
-        expect(
-            seen[-1] > 0,
-            f"the last patch, token {patches}, is never seen: the tokens are numbered from 0, and "
-            f"there are {patches} + 1 of them",
-        )
-        expect(seen.max() < 1, "some patch is never dropped: draw them by chance")
-        spread = 4 * math.sqrt(number * (patches - number)) / patches / math.sqrt(TRIES)
-        alike = np.abs(seen - number / patches).max() < spread
-        expect(alike, "some patches are dropped more often than others")
-
-
-def _indices(value: Any) -> list[int]:
-    return [int(index) for index in expect_array(value).ravel()]
-
-
-@exercise
-def exercise_12_4(my_loss: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
+def exercise_12_5(my_loss: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
     """The loss of z [M * B, D], z+ [B, D] and prototypes [K, D], of which the targets learn
     nothing and the rest learns."""
     generator = torch.Generator().manual_seed(0)
@@ -170,40 +207,3 @@ def _check_value(loss: Tensor, anchors: Tensor, targets: Tensor, prototypes: Ten
         wanted = _wanted(anchors, targets, prototypes)
     value = expect_number(loss.detach())
     expect_close(value, wanted, f"{len(anchors)} anchors of {len(targets)} images")
-
-
-@exercise
-def exercise_12_5(my_information: Callable[[np.ndarray], float]) -> None:
-    """I(row; column) in nats of a table of counts [R, C]."""
-    for counts in ([[30, 10], [10, 50]], [[20, 0, 5], [5, 40, 30]], [[4, 8], [8, 16], [1, 2]]):
-        table = np.array(counts, dtype=float)
-        wanted = _information(table)
-        found = expect_number(my_information(table))
-        joint = table / table.sum()
-        rows, columns = joint.sum(axis=1), joint.sum(axis=0)
-        of_rows, of_columns, of_both = (_entropy(p) for p in (rows, columns, joint.ravel()))
-        for mistake, words in (
-            (wanted / math.log(2), "those are bits: use the natural logarithm"),
-            (of_both, "that is the entropy of both together: how much less is it than of each "
-             "for itself?"),
-            (of_both - of_rows, "that is what is left open of the column: H(column | row)"),
-            (of_both - of_columns, "that is what is left open of the row: H(row | column)"),
-            (-wanted, "the sign is turned"),
-            (wanted * table.sum(), "divide the counts by their sum"),
-        ):  # fmt: skip
-            if not math.isclose(mistake, wanted, rel_tol=1e-6, abs_tol=1e-9):
-                expect(not math.isclose(found, mistake, rel_tol=1e-6, abs_tol=1e-9), words)
-        expect(
-            math.isfinite(found),
-            f"counts {counts} give {found}: a cell that never happens adds nothing (0 log 0 = 0)",
-        )
-        expect_close(found, wanted, f"counts {counts}")
-
-
-def _entropy(p: np.ndarray) -> float:
-    return float(-(p[p > 0] * np.log(p[p > 0])).sum())
-
-
-def _information(table: np.ndarray) -> float:
-    joint = table / table.sum()
-    return _entropy(joint.sum(axis=1)) + _entropy(joint.sum(axis=0)) - _entropy(joint.ravel())
