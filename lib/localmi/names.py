@@ -20,6 +20,9 @@ TextPooling = Literal["cls", "mean"]  # what of the word pieces is the text's fe
 Attention = Literal["double", "single"]  # of words and regions
 WordPooling = Literal["attention", "mean"]  # from many vectors to one
 Lateral = Literal["own", "other", "none"]  # whose lateral view an image has beside it
+RecordVariable = Literal[  # of a patient's record, and the groups of them
+    "sex", "age", "view", "icu", "died", "stay_days", "demographic", "scan", "stay"
+]
 Precision = Literal["auto", "float32", "bfloat16"]
 Device = Literal["auto", "cpu", "cuda"]
 BatchStatistics = Literal["all", "own"]  # of several processes: of whose images
