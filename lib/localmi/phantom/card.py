@@ -48,11 +48,12 @@ A finding covers {share:.1%} of an image on average: the chance that a random pi
    and style, which do not look at the state: nuisance V^R. No text was taken from a real report.
 4. The record is drawn from which findings are present, by streams of its own. {admitted:.0%} of
    the studies lie in a stay in hospital; findings make intensive care, a long stay and death in
-   hospital {more} likely. Bands of length: {lengths} days. Where in its
-   band and when a stay is, is chance; it ends half way to the patient's next study, or before.
-   Nobody dies and comes back: death is possible at a patient's last study alone. Sex is the
-   anatomy's, so the image shows it; age shows nowhere; neither knows of the findings. `anchor_age`
-   is 91 for all above 89. Columns not named here are blank, or the same for all.
+   hospital {more} likely. Bands of length: {lengths} days. How long
+   a stay is within its band, and when, is left to chance; it ends half way to the patient's next
+   study at the latest. Nobody dies and comes back: death is possible at a patient's last study
+   alone. Sex is the anatomy's, so the image shows it; age shows nowhere; neither knows of the
+   findings. `anchor_age` is 91 for all above 89. Columns not named here are blank, or the same
+   for all.
 
 Report labels (`-chexpert`, `regex_`, `expert_report_`) follow what the report says;
 `-test-set-labeled` and `consensus_image_` follow the hidden state. Test patients are in the test
@@ -112,9 +113,9 @@ def _counts(counts: Mapping[str, Mapping[str, int]]) -> str:
 
 SAID_OF_RECORD = {
     "stay": "the patient's stay in hospital",
-    "icu": "of it, intensive care alone",
-    "stay_days": "of it, its length alone",
-    "died": "of it, death in hospital alone",
+    "icu": "of the stay, intensive care alone",
+    "stay_days": "of the stay, its length alone",
+    "died": "of the stay, death in hospital alone",
     "scan": "the view",
     "demographic": "the patient's sex and age",
 }
