@@ -248,7 +248,7 @@ def scan(
         Path | None, typer.Option(help="A study or cache: look for its sentences as well.")
     ] = None,
 ) -> None:
-    """Refuse files that hold ids or reports of MIMIC-CXR; `make hooks` does so at each commit."""
+    """Refuse files with ids or reports of MIMIC-CXR or MIMIC-IV; `make hooks`: at each commit."""
     from localmi.privacy.scan import scan_and_report
 
     raise typer.Exit(scan_and_report(paths or [], staged=staged, against=against))
