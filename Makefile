@@ -29,7 +29,7 @@ help:
 	@echo "make kept     make the run anew that chapters 7 and 9 show: 12 minutes, then make render"
 	@echo "make example  generate data/example again, byte for byte"
 	@echo "make bench    speed and memory, each beside a named baseline: 12 minutes, into benchmarks/results"
-	@echo "make hooks    refuse every commit that holds ids or reports of MIMIC-CXR, from now on"
+	@echo "make hooks    refuse every commit that holds ids or reports of MIMIC, from now on"
 	@echo "make clean    remove .venv and what the tools left; runs/ stays"
 
 environment:

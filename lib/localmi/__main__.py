@@ -248,7 +248,7 @@ def scan(
         Path | None, typer.Option(help="A study or cache: look for its sentences as well.")
     ] = None,
 ) -> None:
-    """Refuse files that hold ids or reports of MIMIC-CXR; `make hooks` does so at each commit."""
+    """Refuse files with ids or reports of MIMIC-CXR or MIMIC-IV; `make hooks`: at each commit."""
     from localmi.privacy.scan import scan_and_report
 
     raise typer.Exit(scan_and_report(paths or [], staged=staged, against=against))
@@ -322,6 +322,9 @@ def phantom(
     depth_said: Annotated[
         float, typer.Option(help="Share of sentences that say what lies in front, what behind.")
     ] = 0.0,
+    record_reversed: Annotated[
+        bool, typer.Option("--record-reversed", help="Findings shorten stays: another hospital.")
+    ] = False,
 ) -> None:
     """Generate a synthetic study of any size, with its truth: the example is the default."""
     from localmi.phantom.example import regenerate
@@ -333,6 +336,7 @@ def phantom(
         workers=workers,
         lateral=lateral,
         depth_said=depth_said,
+        record_reversed=record_reversed,
     )
     files = [path for path in out.rglob("*") if path.is_file()]
     size = sum(path.stat().st_size for path in files) / 1e6

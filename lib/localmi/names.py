@@ -31,6 +31,7 @@ RecordVariable = Literal[  # of a patient's record; the first three are groups
     "age10",
     "view",
     "position",
+    "admitted",
     "died",
     "icu",
     "stay_days",

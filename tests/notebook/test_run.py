@@ -825,6 +825,12 @@ def test_what_was_measured_is_masked_as_the_record_is(tmp_path: Path) -> None:
     assert card.read_text() == "- name: [id]\n- weights: 12,345,678\n"
 
 
+def test_ids_of_a_record_are_masked_where_their_name_says_so() -> None:
+    found = {"hadm_id": [23_456_789, 7], "stay_id": 34_567_890, "steps": 23_456_789}
+    masked = {"hadm_id": ["[id]", 7], "stay_id": "[id]", "steps": 23_456_789}
+    assert private_run.without_ids(found) == masked
+
+
 def test_a_run_says_what_is_other_than_in_the_notebook(
     notebook: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

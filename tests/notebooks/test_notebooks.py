@@ -11,6 +11,7 @@ import pytest
 from places import ROOT
 
 from localmi.notebook import lint, render
+from localmi.privacy.record_ids import RECORD_ID
 from localmi.privacy.rules import MIMIC_ID
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -84,6 +85,8 @@ def test_ids_of_the_example_study_lie_outside_mimics_ranges() -> None:
             for row in csv.DictReader(file):
                 for column in ("subject_id", "study_id"):
                     assert not MIMIC_ID.search(row.get(column) or ""), (table.name, row)
+                for column in ("hadm_id", "stay_id"):
+                    assert not RECORD_ID.search(row.get(column) or ""), (table.name, row)
 
 
 def test_files_of_the_example_study_lie_outside_mimics_ranges() -> None:

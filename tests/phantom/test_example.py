@@ -71,9 +71,11 @@ def test_size_and_seed_are_handed_on(monkeypatch: pytest.MonkeyPatch, tmp_path: 
         asked.update(others, config=config)
 
     monkeypatch.setattr(write_module, "write_study", write)
-    options = {"lateral": 0.6, "depth_said": 1.0}
+    options = {"lateral": 0.6, "depth_said": 1.0, "record_reversed": True}
     example.regenerate(tmp_path / "study", patients=30, seed=4, workers=2, **options)
-    assert asked["config"] == PhantomConfig(seed=4, lateral_view=0.6, depth_said=1.0)
+    assert asked["config"] == PhantomConfig(
+        seed=4, lateral_view=0.6, depth_said=1.0, record_reversed=True
+    )
     assert (asked["num_patients"], asked["workers"]) == (30, 2)
     example.regenerate(tmp_path / "other")
     assert asked["config"] == PhantomConfig()
@@ -97,10 +99,11 @@ def test_the_command_hands_on_size_and_seed(
     asked: list[dict[str, Any]] = []
     monkeypatch.setattr(example, "regenerate", lambda out, **options: asked.append(options))
     words = ["--out", str(tmp_path), "--patients", "30", "--seed", "4", "--workers", "2"]
-    words += ["--lateral", ".6", "--depth-said", "1"]
+    words += ["--lateral", ".6", "--depth-said", "1", "--record-reversed"]
     assert CliRunner().invoke(app, ["phantom", *words]).exit_code == 0
     assert CliRunner().invoke(app, ["example", "--out", str(tmp_path)]).exit_code == 0
     default = {"patients": example.EXAMPLE_PATIENTS, "seed": 0, "workers": 0}
-    default |= {"lateral": 0.0, "depth_said": 0.0}
+    default |= {"lateral": 0.0, "depth_said": 0.0, "record_reversed": False}
     given = {"patients": 30, "seed": 4, "workers": 2, "lateral": 0.6, "depth_said": 1.0}
+    given["record_reversed"] = True
     assert asked == [given, default]

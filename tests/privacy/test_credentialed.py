@@ -35,11 +35,25 @@ def reports_zip(folder: Path) -> None:
         archive.writestr(f"files/p10/p{A_PATIENT}/s{A_STUDY}.txt", "")
 
 
+def patients_of_the_record(folder: Path) -> None:
+    (folder / "hosp").mkdir()
+    rows = f"subject_id,gender,anchor_age\n{A_PATIENT},F,52\n"
+    (folder / "hosp" / "patients.csv.gz").write_bytes(gzip.compress(rows.encode()))
+
+
+def stays(folder: Path) -> None:
+    (folder / "icu").mkdir()
+    (folder / "icu" / "icustays.csv").write_text(f"stay_id,los\n{34_567_890},1.5\n")
+
+
 def not_a_zip(folder: Path) -> None:
     (folder / "mimic-cxr-reports.zip").write_text("half a download")
 
 
-@pytest.mark.parametrize("write", [split, cache, images, reports, reports_zip, not_a_zip])
+PARTS = [split, cache, images, reports, reports_zip, not_a_zip, patients_of_the_record, stays]
+
+
+@pytest.mark.parametrize("write", PARTS)
 def test_mimic_is_known_by_any_of_its_parts(write, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     assert not is_credentialed(tmp_path)
     write(tmp_path)

@@ -23,7 +23,7 @@ from localmi.__main__ import app
 from localmi.errors import DataError
 from localmi.privacy import file_texts as reading
 from localmi.privacy import scan
-from localmi.privacy.rules import IMAGE, PATIENT, STUDY
+from localmi.privacy.rules import ADMISSION, IMAGE, PATIENT, STAY, STUDY
 
 A_PATIENT, A_STUDY = str(10_000_032), str(50_414_267)
 SECRET = f"p{A_PATIENT}"
@@ -97,6 +97,20 @@ def test_names_of_files_count() -> None:
 )
 def test_ids_are_found_in_every_kind_of_file(name: str, content: bytes) -> None:
     assert {words for _, _, words in found(name, content)} & {PATIENT, STUDY}
+
+
+def test_ids_of_a_record_are_found_in_tables_and_arrays() -> None:
+    admissions, dates = [23_456_789, 21_390_424], [21_390_424, 21_000_101]
+    rows = parquet(hadm_id=admissions, StudyDate=dates, stay_id=[34_567_890.0, float("nan")])
+    assert [words for _, _, words in found("a.parquet", rows)] == [ADMISSION, STAY, ADMISSION]
+    assert len(found("a.npz", zipped("hadm_id.npy", array(*admissions)))) == 2
+    assert found("stay_id.npy", array(34_567_890)) == [("array", 2, STAY)]
+    for name, values in (("StudyDate.npy", dates), ("sizes.npy", admissions)):
+        assert found(name, array(*values)) == []
+    html = f"<table><tr><th>hadm_id</th></tr><tr><td>{admissions[0]}</td></tr></table>"
+    shown = new_output("execute_result", data={"text/html": html})
+    notebook = a_notebook(new_code_cell("1", outputs=[shown]))
+    assert [place for place, *_ in found("a.ipynb", notebook)] == ["cell 0, output"]
 
 
 def test_names_of_members_count() -> None:

@@ -14,6 +14,7 @@ import nbformat
 
 from localmi.errors import DataError
 from localmi.notebook.parameters import read_notebook
+from localmi.privacy.record_ids import record_ids
 from localmi.privacy.rules import MIMIC_ID
 
 CARD = ("You will be able to", "Before this", "Reading time", "Run time", "Memory", "Data")
@@ -237,9 +238,9 @@ def _figures(cell: nbformat.NotebookNode) -> Iterator[str]:
 
 
 def _private(text: str) -> Iterator[str]:
-    """Nothing of a machine or of MIMIC-CXR."""
-    for found in sorted({found[:2] for found in MIMIC_ID.findall(text)}):
-        yield f"{found}... may be an id of MIMIC-CXR (a count is written with commas)"
+    """Nothing of a machine or of MIMIC."""
+    for found in sorted({m[0][:2] for m in (*MIMIC_ID.finditer(text), *record_ids(text))}):
+        yield f"{found}... may be an id of MIMIC (a count is written with commas)"
     for found in sorted(set(ABSOLUTE_PATH.findall(text))):
         yield f"{found} looks like a path of one machine"
 

@@ -20,6 +20,7 @@ from localmi.files import write_text
 from localmi.notebook.prepare import with_parameters
 from localmi.notebook.render import KERNEL_CONFIG
 from localmi.notebook.stopping import own_handlers
+from localmi.privacy.record_ids import NAME_OF_IDS, RECORD_ID
 from localmi.privacy.rules import ID_COLUMN, MIMIC_ID, masked
 from localmi.record import MEASURED, MODEL_CARD, RESULTS
 
@@ -111,4 +112,6 @@ def without_ids(value: Any, name: str = "") -> Any:
         return [without_ids(part, name) for part in value]
     if isinstance(value, int) and ID_COLUMN.search(name):
         return "[id]" if MIMIC_ID.fullmatch(str(value)) else value
+    if isinstance(value, int) and NAME_OF_IDS.search(name):
+        return "[id]" if RECORD_ID.fullmatch(str(value)) else value
     return masked(value) if isinstance(value, str) else value

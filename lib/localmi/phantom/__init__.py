@@ -1,4 +1,4 @@
-"""The synthetic study: images and reports with a known answer."""
+"""The synthetic study: images, reports and patient records with a known answer."""
 
 from localmi.lazy import exports
 
@@ -11,6 +11,7 @@ __getattr__, __dir__, __all__ = exports(
         "lateral": "render_lateral",
         "report": "compose_report",
         "truth": "true_mi",
+        "record_truth": "record_auc true_record_mi",
         "oracle": "oracle_scores",
         "read": "Truth finding_sentences read_truth",
     },

@@ -83,9 +83,14 @@ class Anatomy:
     lung_air: float  # air in the lungs, 1 is usual
 
 
+def draw_woman(rng: np.random.Generator) -> bool:
+    """Whether the patient is a woman: the first draw of `draw_anatomy`, and of the record."""
+    return rng.random() < 0.5
+
+
 def draw_anatomy(rng: np.random.Generator) -> Anatomy:
     """A patient's anatomy from the patient's own random stream."""
-    woman = rng.random() < 0.5
+    woman = draw_woman(rng)
     obese = rng.beta(1.5, 3.0)
     bubble = rng.uniform(0.04, 0.12) * (rng.random() < 0.6)
     return Anatomy(

@@ -106,6 +106,7 @@ class PhantomConfig:
     studies_per_patient: tuple[int, ...] = (1, 1, 2, 3)  # each equally likely
     lateral_view: float = 0.0  # a study has a lateral view too
     depth_said: float = 0.0  # a sentence on a present finding of `WITH_DEPTH` says its depth
+    record_reversed: bool = False  # findings make a stay shorter and milder: a second hospital
 
     @property
     def has_depth(self) -> bool:

@@ -21,6 +21,7 @@ def regenerate(
     workers: int = 0,
     lateral: float = 0.0,
     depth_said: float = 0.0,
+    record_reversed: bool = False,
 ) -> None:
     """Generates the study beside `out` and swaps it in: a cut-off run leaves `out` as it was.
 
@@ -31,7 +32,7 @@ def regenerate(
         patients: of all splits.
         seed: another seed, another study.
         workers: processes; 0: one a core. The bytes do not depend on it.
-        lateral, depth_said: as `PhantomConfig.lateral_view` and `depth_said`.
+        lateral, depth_said, record_reversed: as `PhantomConfig.lateral_view` and so on.
 
     Raises:
         ConfigError: fewer than 3 patients, workers below 0, a share outside [0, 1].
@@ -54,7 +55,12 @@ def regenerate(
         new = Path(scratch) / "new"
         write_study(
             new,
-            PhantomConfig(seed=seed, lateral_view=lateral, depth_said=depth_said),
+            PhantomConfig(
+                seed=seed,
+                lateral_view=lateral,
+                depth_said=depth_said,
+                record_reversed=record_reversed,
+            ),
             num_patients=patients,
             fractions=EXAMPLE_FRACTIONS,
             workers=workers or cores(),

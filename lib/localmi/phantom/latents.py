@@ -1,5 +1,6 @@
 """The hidden state of one study: who, which view, which findings, where, how large."""
 
+import datetime
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -11,6 +12,8 @@ from localmi.phantom.config import ATTRIBUTES, DEPTHS, FINDINGS, WITH_DEPTH, Pha
 FIRST_PATIENT = 90_000_000  # MIMIC-CXR's are 1xxxxxxx
 FIRST_STUDY = 80_000_000  # MIMIC-CXR's are 5xxxxxxx
 STUDIES_RESERVED = 10  # ids kept free for each patient
+FIRST_DAY = datetime.date(2100, 1, 1)  # dates are invented, in the years MIMIC moves its own to
+GAPS = range(1, 700)  # days from one study of a patient to the next, each equally likely
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,17 @@ def stream(seed: int, purpose: str, *numbers: int) -> np.random.Generator:
 def num_studies(config: PhantomConfig, patient: int) -> int:
     """How many studies a patient has."""
     return int(stream(config.seed, "patient", patient).choice(config.studies_per_patient))
+
+
+def study_time(config: PhantomConfig, patient: int, number: int) -> datetime.datetime:
+    """When a study was made: invented, to a thousandth of a second, in order within a patient."""
+    rng = stream(config.seed, "date", patient)
+    day = int(rng.integers(30_000))
+    day += int(rng.integers(GAPS.start, GAPS.stop, size=number + 1).sum())
+    rng = stream(config.seed, "time", patient, number)
+    hours, minutes, seconds, thousandths = (int(rng.integers(n)) for n in (24, 60, 60, 1000))
+    time = datetime.time(hours, minutes, seconds, 1000 * thousandths)
+    return datetime.datetime.combine(FIRST_DAY + datetime.timedelta(days=day), time)
 
 
 def finding_probability(

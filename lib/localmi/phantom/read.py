@@ -23,7 +23,8 @@ class Truth:
 
     sentences, latents: `truth/*.csv`; ids are strings; what does not apply is "", an
     absent finding's contrast NaN.
-    summary: `truth/truth.json`: config, true_mi_nats, prevalence, counts, mean_mask_share.
+    summary: `truth/truth.json`: config, true_mi_nats, true_record_mi_nats, prevalence, counts,
+    mean_mask_share.
     """
 
     sentences: pd.DataFrame

@@ -17,7 +17,7 @@ from localmi.phantom.config import (
     PhantomConfig,
     ReportNoise,
 )
-from localmi.phantom.latents import Study, draw_depths, stream
+from localmi.phantom.latents import STUDIES_RESERVED, Study, draw_depths, stream
 
 NORMAL = "normal"
 PROBABILITIES = (
@@ -150,7 +150,7 @@ def _pass_through_noise(
 
 
 def check_config(config: PhantomConfig) -> None:
-    """Raise ConfigError for probabilities outside [0, 1], unknown findings, bad filler counts."""
+    """Raise ConfigError for probabilities outside [0, 1], unknown findings, bad counts."""
     unknown = sorted(set(config.prevalence) - set(FINDINGS))
     if unknown:
         raise ConfigError(f"prevalence names unknown findings {unknown}; known: {list(FINDINGS)}.")
@@ -165,4 +165,10 @@ def check_config(config: PhantomConfig) -> None:
     if not config.fillers or min(config.fillers) < 0:
         raise ConfigError(
             f"fillers is {config.fillers}; give the counts that may occur, such as (1, 2)."
+        )
+    counts = config.studies_per_patient
+    if not counts or not 1 <= min(counts) <= max(counts) <= STUDIES_RESERVED:
+        raise ConfigError(
+            f"studies_per_patient is {counts}; give the counts that may occur, such as (1, 2), "
+            f"each from 1 to {STUDIES_RESERVED}."
         )

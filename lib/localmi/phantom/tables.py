@@ -3,8 +3,8 @@
 Taught in 05_radiographs_and_reports.
 """
 
-import datetime
 import hashlib
+from datetime import datetime
 from itertools import chain
 
 from localmi.phantom.config import ATTRIBUTES, FINDINGS, WITH_DEPTH, PhantomConfig
@@ -17,7 +17,8 @@ from localmi.phantom.labels import (
     edema_seen,
     radiologist_labels,
 )
-from localmi.phantom.latents import Study, stream
+from localmi.phantom.latents import FIRST_PATIENT, STUDIES_RESERVED, Study, study_time
+from localmi.phantom.record import DAY, Person, Stay, Symbol
 from localmi.phantom.report import Report
 
 ATTRIBUTE_NAMES = ("side", "zone", "level", "kind")
@@ -30,7 +31,10 @@ TEST_SET = "mimic-cxr-2.1.0-test-set-labeled.csv"
 REGEX = f"{SEVERITY}/regex_report_edema_severity.csv"
 EXPERT = f"{SEVERITY}/expert_report_edema_severity.csv"
 CONSENSUS = f"{SEVERITY}/consensus_image_edema_severity.csv"
+PATIENTS, ADMISSIONS = "hosp/patients.csv.gz", "hosp/admissions.csv.gz"
+ICU_STAYS = "icu/icustays.csv.gz"
 SENTENCES, LATENTS = "truth/sentences.csv", "truth/latents.csv"
+RECORDS = "truth/records.csv"
 LATERAL = "LATERAL"  # its view position
 MASKS, SUMMARY = "truth/masks.npz", "truth/truth.json"
 
@@ -55,6 +59,43 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     REGEX: ("subject_id", "study_id", "edema_severity"),
     EXPERT: ("subject_id", "study_id", "edema_severity"),
     CONSENSUS: ("subject_id", "study_id", "dicom_id", "edema_severity"),
+    PATIENTS: (
+        "subject_id",
+        "gender",
+        "anchor_age",
+        "anchor_year",
+        "anchor_year_group",
+        "dod",
+    ),
+    ADMISSIONS: (
+        "subject_id",
+        "hadm_id",
+        "admittime",
+        "dischtime",
+        "deathtime",
+        "admission_type",
+        "admit_provider_id",
+        "admission_location",
+        "discharge_location",
+        "insurance",
+        "language",
+        "marital_status",
+        "race",
+        "edregtime",
+        "edouttime",
+        "hospital_expire_flag",
+    ),
+    ICU_STAYS: (
+        "subject_id",
+        "hadm_id",
+        "stay_id",
+        "first_careunit",
+        "last_careunit",
+        "intime",
+        "outtime",
+        "los",
+    ),
+    RECORDS: ("subject_id", "study_id", "sex", "age", "admitted", "icu", "died", "length"),
     SENTENCES: (
         "study_id",
         "index",
@@ -92,7 +133,12 @@ def columns(config: PhantomConfig) -> dict[str, tuple[str, ...]]:
 
 
 VIEW_MEANING = {"AP": "antero-posterior", "PA": "postero-anterior", LATERAL: "lateral"}
-FIRST_DAY = datetime.date(2100, 1, 1)  # dates are invented, in the years MIMIC moves its own to
+FIRST_ADMISSION = 70_000_000  # MIMIC-IV's are 2xxxxxxx
+FIRST_ICU_STAY = 60_000_000  # MIMIC-IV's are 3xxxxxxx
+OLDEST, ANCHOR_AGE_OF_OLDER = 89, 91  # in MIMIC-IV
+# What tells nothing of anybody: the same for all. Other columns are blank.
+EVERY_ADMISSION: Row = {"admission_type": "URGENT", "race": "UNKNOWN"}
+CARE_UNIT = "Medical/Surgical Intensive Care Unit (MICU/SICU)"
 
 
 def dicom_id(config: PhantomConfig, study: Study, number: int) -> str:
@@ -103,15 +149,10 @@ def dicom_id(config: PhantomConfig, study: Study, number: int) -> str:
 
 
 def study_times(config: PhantomConfig, study: Study) -> Row:
-    """Invented date and time of a study, in order within a patient; HHMMSS.fff as a number."""
-    rng = stream(config.seed, "date", study.patient)
-    day = int(rng.integers(30_000)) + int(rng.integers(1, 700, size=study.number + 1).sum())
-    rng = stream(config.seed, "time", study.patient, study.number)
-    hours, minutes, seconds, thousandths = (int(rng.integers(n)) for n in (24, 60, 60, 1000))
-    return {
-        "StudyDate": f"{FIRST_DAY + datetime.timedelta(days=day):%Y%m%d}",
-        "StudyTime": hours * 10_000 + minutes * 100 + seconds + thousandths / 1000,
-    }
+    """Date and time of a study; HHMMSS.fff as a number."""
+    time = study_time(config, study.patient, study.number)
+    clock = time.hour * 10_000 + time.minute * 100 + time.second
+    return {"StudyDate": f"{time:%Y%m%d}", "StudyTime": clock + time.microsecond // 1000 / 1000}
 
 
 def image_rows(
@@ -170,3 +211,61 @@ def sentence_rows(study: Study, report: Report) -> list[Row]:
         {"study_id": study.study_id, "index": index, **vars(sentence), **sentence.attributes}
         for index, sentence in enumerate(report.sentences)
     ]
+
+
+def patient_row(config: PhantomConfig, patient: int, person: Person, last: Stay | None) -> Row:
+    """The row of hosp/patients; the anchor year is the first study's. last: the last study's."""
+    died = last is not None and last.symbol.died
+    return {
+        "subject_id": FIRST_PATIENT + patient,
+        "gender": person.sex,
+        "anchor_age": person.age if person.age <= OLDEST else ANCHOR_AGE_OF_OLDER,
+        "anchor_year": study_time(config, patient, 0).year,
+        "dod": f"{last.ends:%Y-%m-%d}" if last and died else "",
+    }
+
+
+def record_rows(
+    config: PhantomConfig, study: Study, person: Person, stay: Stay | None
+) -> dict[str, Row]:
+    """File -> the row that the stay around a study adds to it, and its truth."""
+    number = STUDIES_RESERVED * study.patient + study.number
+    years = [study_time(config, study.patient, each).year for each in (0, study.number)]
+    truth: Row = {
+        "subject_id": study.subject_id,
+        "study_id": study.study_id,
+        "sex": person.sex,
+        "age": person.age + years[1] - years[0],
+        "admitted": int(stay is not None),
+    }
+    if stay is None:
+        return {RECORDS: truth | dict.fromkeys(Symbol._fields, "")}
+    symbol = {name: int(value) for name, value in stay.symbol._asdict().items()}
+    ids: Row = {"subject_id": study.subject_id, "hadm_id": FIRST_ADMISSION + number}
+    rows = {
+        RECORDS: truth | symbol,
+        ADMISSIONS: {
+            **ids,
+            **EVERY_ADMISSION,
+            "admittime": _time(stay.begins),
+            "dischtime": _time(stay.ends),
+            "deathtime": _time(stay.ends) if stay.symbol.died else "",
+            "hospital_expire_flag": symbol["died"],
+        },
+    }
+    if stay.icu:
+        begins, ends = stay.icu
+        rows[ICU_STAYS] = {
+            **ids,
+            "stay_id": FIRST_ICU_STAY + number,
+            "first_careunit": CARE_UNIT,
+            "last_careunit": CARE_UNIT,
+            "intime": _time(begins),
+            "outtime": _time(ends),
+            "los": round((ends - begins).total_seconds() / DAY, 6),
+        }
+    return rows
+
+
+def _time(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M:%S}"

@@ -1,4 +1,4 @@
-"""A synthetic study on disk, in the layout of MIMIC-CXR-JPG, with its truth beside it.
+"""A synthetic study on disk, laid out as MIMIC-CXR-JPG and MIMIC-IV, its truth beside it.
 
 Same configuration, same bytes, however many workers. Taught in 05_radiographs_and_reports.
 """
@@ -26,18 +26,22 @@ from localmi.phantom.config import FINDINGS, PhantomConfig
 from localmi.phantom.labels import Row
 from localmi.phantom.latents import Study, num_studies, sample_study, stream
 from localmi.phantom.lateral import render_lateral
+from localmi.phantom.record import sample_person, sample_stay
+from localmi.phantom.record_truth import record_mi_table
 from localmi.phantom.report import compose_report
 from localmi.phantom.statements import check_config
 from localmi.phantom.tables import (
     LATENTS,
     MASKS,
+    PATIENTS,
     SENTENCES,
-    SEVERITY,
     SPLIT,
     SUMMARY,
     columns,
     dicom_id,
     image_rows,
+    patient_row,
+    record_rows,
     sentence_rows,
     study_rows,
 )
@@ -45,7 +49,8 @@ from localmi.phantom.truth import marginals, true_mi
 
 SPLITS = ("train", "validate", "test")
 JPEG_QUALITY = 95
-ADDED = ("lateral_view", "depth_said")  # to the configuration, since there are studies on disk
+# To the configuration, since there are studies on disk.
+ADDED = ("lateral_view", "depth_said", "record_reversed")
 
 
 @dataclass(frozen=True)
@@ -81,8 +86,8 @@ def write_study(
         raise ConfigError(f"workers is {workers}; give the number of processes, 1 or more.")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise DataError(f"{out} exists and is not an empty folder: name a new one, or empty it.")
-    (out / "truth").mkdir(parents=True, exist_ok=True)
-    (out / SEVERITY).mkdir()
+    for name in columns(config):
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
     work = partial(_write_patient, out, config)
     if workers == 1:
         rows, shares = _collect(out, map(work, range(num_patients), splits))
@@ -129,6 +134,7 @@ def patient_folder(study: Study) -> str:
 
 def _write_patient(out: Path, config: PhantomConfig, patient: int, split: str) -> PatientRecord:
     record = PatientRecord(defaultdict(list), {})
+    person, stay = sample_person(config, patient), None
     for number in range(num_studies(config, patient)):
         study = sample_study(config, patient, number)
         report = compose_report(study, config)
@@ -136,10 +142,13 @@ def _write_patient(out: Path, config: PhantomConfig, patient: int, split: str) -
         (folder / f"s{study.study_id}").mkdir(parents=True)
         (folder / f"s{study.study_id}.txt").write_text(report.text, encoding="utf-8", newline="\n")
         record.rows[SENTENCES] += sentence_rows(study, report)
-        for name, row in study_rows(study, report, split).items():
+        stay = sample_stay(config, study)
+        rows = study_rows(study, report, split) | record_rows(config, study, person, stay)
+        for name, row in rows.items():
             record.rows[name].append(row)
         for image in study.images:
             _write_image(record, folder / f"s{study.study_id}", config, study, image, split)
+    record.rows[PATIENTS].append(patient_row(config, patient, person, stay))
     return record
 
 
@@ -208,6 +217,7 @@ def _summary(
     return {
         "config": _stored(config),
         "true_mi_nats": {target: true_mi(config, target) for target in ("sentence", "report")},
+        "true_record_mi_nats": record_mi_table(config),
         "prevalence": marginals(config),
         "counts": counts,
         "mean_mask_share": {"all": float(np.mean(every)) if every else 0.0}

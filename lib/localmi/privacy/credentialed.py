@@ -1,4 +1,4 @@
-"""Is this data MIMIC-CXR? Decided by its ids, before anything is run on it.
+"""Is this data MIMIC-CXR or MIMIC-IV? Decided by its ids, before anything is run on it.
 
 Taught in 13_preparing_mimic_cxr.
 """
@@ -13,13 +13,14 @@ from typing import Any
 from localmi.privacy.file_texts import TooLargeError, text_parts
 from localmi.privacy.rules import REPORT, find
 
-TABLES = ("*.parquet", "*.csv", "*.csv.gz", "*.zip")
+ENDINGS = ("*.parquet", "*.csv", "*.csv.gz", "*.zip")
+TABLES = tuple(f"{folder}{end}" for folder in ("", "hosp/", "icu/", "core/") for end in ENDINGS)
 # Where patients' folders and reports lie: in the study, in its parent, in a part of it.
 NAMES = ("*", "p1?/p1*", "files/p1?/p1*", "*/files/p1?/p1*")
 
 
 def is_credentialed(data: Path) -> bool:
-    """Whether a folder (a study, a cache, reports) or a file holds ids in MIMIC-CXR's ranges.
+    """Whether a folder (a study, a cache, reports, records) or a file holds ids in MIMIC's ranges.
 
     Looks at names and tables, and stops at the first id; no image is opened.
     """

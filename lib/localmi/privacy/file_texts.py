@@ -24,6 +24,7 @@ from localmi.privacy.rules import Kind
 MAX_BYTES = 1 << 30  # of a file or a member, unpacked
 CODE = (".py", ".sh", ".toml", ".lock", ".yml", ".yaml")
 ID_RANGES = ((10_000_000, 20_000_000), (50_000_000, 60_000_000))  # patients, studies
+RECORD_ID_RANGES = ((20_000_000, 30_000_000), (30_000_000, 40_000_000))  # admissions, stays
 PARQUET_ROWS = 16_384  # at a time
 UNREADABLE: tuple[type[Exception], ...] = (OSError, EOFError, ValueError, KeyError, RuntimeError)
 UNREADABLE += (zlib.error, tarfile.TarError, zipfile.BadZipFile)
@@ -68,7 +69,7 @@ def text_parts(name: str, content: bytes, place: str = "") -> Iterator[TextPart]
             yield from _parquet(content, place)
             return
         if content[:6] == b"\x93NUMPY":
-            yield from _array(content, place)
+            yield from _array(PurePath(name).stem, content, place)
             return
     yield from _text(name, content, place)
 
@@ -109,17 +110,19 @@ def _parquet(content: bytes, place: str) -> Iterator[TextPart]:
         yield TextPart(_inside(place, "table"), batch.to_pandas().to_csv(index=False), "text")
 
 
-def _array(content: bytes, place: str) -> Iterator[TextPart]:
-    """Words of an array of words; and whole numbers, where all lie in one range of ids."""
+def _array(name: str, content: bytes, place: str) -> Iterator[TextPart]:
+    """Words of an array of words; and whole numbers, where all lie in one range of ids. Those of
+    a record may be dates as well: they stand below the array's name, which says what they are."""
     array = np.load(io.BytesIO(content), allow_pickle=False)
     if array.dtype.kind in "US":
         words = array.astype(str).ravel().tolist()
         yield TextPart(_inside(place, "array"), "\n".join(words), "text")
     elif array.dtype.kind in "iu" and array.dtype.itemsize >= 4 and array.size:
         low, high = array.min(), array.max()
-        if any(start <= low and high < end for start, end in ID_RANGES):
-            numbers = "\n".join(map(str, array.ravel().tolist()))
-            yield TextPart(_inside(place, "array"), f"study_id\n{numbers}", "text")
+        for column, ranges in (("study_id", ID_RANGES), (name, RECORD_ID_RANGES)):
+            if any(start <= low and high < end for start, end in ranges):
+                numbers = "\n".join(map(str, array.ravel().tolist()))
+                yield TextPart(_inside(place, "array"), f"{column}\n{numbers}", "text")
 
 
 def _text(name: str, content: bytes, place: str) -> Iterator[TextPart]:

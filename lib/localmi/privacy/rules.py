@@ -1,10 +1,10 @@
-"""What of MIMIC-CXR must never be stored: rules that find ids and reports in text.
+"""What of MIMIC-CXR and MIMIC-IV must never be stored: rules that find ids and reports in text.
 
-MIMIC-CXR is credentialed: whoever uses it has signed that no text, pixel or id of it is passed on.
+Both are credentialed: whoever uses them has signed that no text, pixel or id of them is passed on.
 `scan` applies these rules to files, `run` to what a run leaves, `lint` to notebooks. The ids of
-synthetic data lie outside MIMIC's ranges (patients p9..., studies s8...), its image ids and its
-sentences are known. No finding ever says the id or the text itself. Taught in
-13_preparing_mimic_cxr.
+synthetic data lie outside MIMIC's ranges (patients p9..., studies s8..., admissions 7..., stays
+in intensive care 6...), its image ids and its sentences are known. No finding ever says the id or
+the text itself. Taught in 13_preparing_mimic_cxr.
 """
 
 import bisect
@@ -20,9 +20,11 @@ from typing import Literal, get_args
 
 from localmi.errors import check_name
 from localmi.files import REPOSITORY
+from localmi.privacy.record_ids import record_ids
 
 EXAMPLE = REPOSITORY / "data" / "example"
 PATIENT, STUDY, IMAGE = (f"the id of a MIMIC-CXR {kind}" for kind in ("patient", "study", "image"))
+ADMISSION, STAY = (f"the id of a MIMIC-IV {kind}" for kind in ("admission", "stay"))
 REPORT = "a report as MIMIC-CXR writes it"
 
 # Patients are 1xxxxxxx or p1xxxxxxx, studies 5xxxxxxx or s5xxxxxxx. A bare number may also be a
@@ -60,13 +62,14 @@ class Hit:
 
 
 def find(text: str, kind: Kind = "text") -> Iterator[Hit]:
-    """Ids and reports of MIMIC-CXR in a text, as far as a form gives them away.
+    """Ids and reports of MIMIC-CXR and MIMIC-IV in a text, as far as a form gives them away.
 
     Args:
         text: what a file, a cell or a member of an archive holds.
-        kind: in a "notebook" every number in MIMIC's ranges is an id; in "text" those are that
-            stand with others of their row or under a column of ids; in "code" no column counts;
-            in "binary" only ids with their letter, and ids of images.
+        kind: in a "notebook" every number in MIMIC-CXR's ranges is an id; in "text" those are
+            that stand with others of their row or under a column of ids; in "code" no column
+            counts; in "binary" only ids with their letter, and ids of images. Of MIMIC-IV,
+            `record_ids` says which.
     """
     check_name("kind of text", kind, get_args(Kind))
     line_of = _line_counter(text)
@@ -80,6 +83,8 @@ def find(text: str, kind: Kind = "text") -> Iterator[Hit]:
     for match in BARE_ID.finditer(text):
         if kind == "notebook" or _is_id(text, match, kind):
             yield Hit(line_of(match.start()), STUDY if match[0][0] == "5" else PATIENT)
+    for match in record_ids(text, columns=kind != "code"):
+        yield Hit(line_of(match.start()), ADMISSION if match[0][0] == "2" else STAY)
     for match in REPORT_TITLE.finditer(text):
         after = text[match.end() : match.end() + REPORT_LENGTH]
         if match[1] != "\n":  # as in JSON or source: up to the end of the line it is written in
@@ -89,7 +94,9 @@ def find(text: str, kind: Kind = "text") -> Iterator[Hit]:
 
 
 def masked(text: str) -> str:
-    """The text with [id] for every id of a patient, study or image."""
+    """The text with [id] for every id of a patient, study, image, admission or stay."""
+    for match in reversed([*record_ids(text)]):
+        text = f"{text[: match.start()]}[id]{text[match.end() :]}"
     return IMAGE_ID.sub("[id]", MIMIC_ID.sub("[id]", text))
 
 

@@ -1,4 +1,4 @@
-"""`python -m localmi scan`: refuses files that hold ids or reports of MIMIC-CXR.
+"""`python -m localmi scan`: refuses files that hold ids or reports of MIMIC-CXR or MIMIC-IV.
 
 The pre-commit hook (`make hooks`) runs it on what is about to be committed. What counts is in
 `rules`; a finding names file, place and line, never the id or the text. Taught in
@@ -22,14 +22,15 @@ PER_FILE = 3  # findings of a file that are shown
 SUBMODULE = "160000"  # its mode in git
 
 WHAT_TO_DO = """\
-Data of MIMIC-CXR is credentialed: it may not be passed on, by a commit least of all.
+Data of MIMIC-CXR and MIMIC-IV is credentialed: it may not be passed on, by a commit least of all.
   - A notebook: run it by `python -m localmi run`, which stores no outputs of such data, or clear
     its outputs.
   - Another file: take the ids and texts out, or keep it out of git:
     `git restore --staged FILE`, and a line in .gitignore.
   - It was committed before: the history holds it too; see `git filter-repo`.
 A false alarm? Write counts with commas (11,689,512), invented ids outside the ranges (patients
-p9..., studies s8...), and an invented report in a test as a list of its lines."""
+p9..., studies s8..., admissions 7..., stays 6...), and an invented report in a test as a list of
+its lines."""
 
 
 @dataclass(frozen=True)
@@ -168,7 +169,7 @@ def report(findings: Iterable[Leak]) -> int:
         if (more := len(several) - PER_FILE) > 0:
             print(f"{several[0].file}: {more} more")
     if not by_file:
-        print("Nothing of MIMIC-CXR was found.")
+        print("Nothing of MIMIC-CXR or MIMIC-IV was found.")
         return CLEAN
     print(f"\nFindings: {sum(map(len, by_file.values())):,}.\n{WHAT_TO_DO}")
     return FOUND
