@@ -135,6 +135,8 @@ def build_cache(
         "shard_rows": shard_rows,
         "fingerprint": _fingerprint(table, pairs),
     }
+    if pairs.reports != "needed":
+        plan["reports"] = pairs.reports
     if read_plan(folder, META) == plan:
         return open_cache(folder)
     with explained(folder):
@@ -268,9 +270,11 @@ def _fill(
 ) -> None:
     """Writes all files of a cache, the shards first: they are what a second call keeps."""
     sentences = make_sentences(table, plan["use"], progress=progress)
-    has_text = table["study_id"].isin(sentences["study_id"])
-    reason = f"no sentence in {' or '.join(plan['use'])}"
-    table, rejected = keep_rows(table, has_text, reason, pairs.rejected)
+    rejected = pairs.rejected
+    if pairs.reports == "needed":
+        has_text = table["study_id"].isin(sentences["study_id"])
+        reason = f"no sentence in {' or '.join(plan['use'])}"
+        table, rejected = keep_rows(table, has_text, reason, rejected)
     if table.empty:
         raise DataError(f"No report of {pairs.name} can be used. {reasons(rejected)}")
     size, shard_rows = plan["image_size"], plan["shard_rows"]
