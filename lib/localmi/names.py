@@ -24,7 +24,7 @@ Precision = Literal["auto", "float32", "bfloat16"]
 Device = Literal["auto", "cpu", "cuda"]
 BatchStatistics = Literal["all", "own"]  # of several processes: of whose images
 Source = Literal["auto", "mimic", "openi", "csv", "nih", "chexpert"]  # of images
-Task = Literal["pathology9", "edema"]
+Task = Literal["pathology9", "edema", "chexpert14"]
 Policy = Literal[  # what uncertain and blank labels count as
     "explicit", "zeros", "ones", "explicit_blank_zero", "zeros_blank_zero", "ones_blank_zero"
 ]
