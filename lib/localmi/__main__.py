@@ -263,6 +263,9 @@ def prepare(
     reports: Annotated[
         Path | None, typer.Option(help="MIMIC: reports that lie apart, a folder or the zip.")
     ] = None,
+    records: Annotated[
+        Path | None, typer.Option(help="MIMIC: the folder of MIMIC-IV, for patients and stays.")
+    ] = None,
     views: Annotated[
         str, typer.Option(help="View positions that are kept, such as AP,PA,LATERAL,LL.")
     ] = "AP,PA",
@@ -284,6 +287,7 @@ def prepare(
         out,
         source=source,
         reports_dir=reports,
+        records_dir=records,
         views=[view.strip() for view in views.split(",")],
         image_size=image_size,
         workers=workers,

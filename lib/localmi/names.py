@@ -24,6 +24,21 @@ Precision = Literal["auto", "float32", "bfloat16"]
 Device = Literal["auto", "cpu", "cuda"]
 BatchStatistics = Literal["all", "own"]  # of several processes: of whose images
 Source = Literal["auto", "mimic", "openi", "csv", "nih", "chexpert"]  # of images
+RecordVariable = Literal[  # three groups, then single ones
+    "demographic",
+    "scan",
+    "stay",
+    "sex",
+    "age",
+    "age5",
+    "age10",
+    "view",
+    "position",
+    "admitted",
+    "died",
+    "icu",
+    "stay_days",
+]
 Task = Literal["pathology9", "edema", "chexpert14"]
 Policy = Literal[  # what uncertain and blank labels count as
     "explicit", "zeros", "ones", "explicit_blank_zero", "zeros_blank_zero", "ones_blank_zero"

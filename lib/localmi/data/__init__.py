@@ -14,6 +14,7 @@ __getattr__, __dir__, __all__ = exports(
         "batches": "Batch SplitData TrainingBatches epoch_order normalise",
         "views": "ViewBatch ViewData",
         "augment": "Augmentation",
+        "record_features": "features",
         "labels": "PATHOLOGY9 POLICIES SEVERITIES TABLE_1 beside_table_1 check_test_patients "
         "class_counts label_targets",
         "splits": "split_patients",

@@ -245,10 +245,12 @@ def test_somebody_elses_train_csv_is_not_chexpert(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("source", ["nih", "chexpert"])
-def test_there_are_no_reports(source: Any, request: pytest.FixtureRequest) -> None:
+def test_there_are_no_reports_and_no_records(source: Any, request: pytest.FixtureRequest) -> None:
     folder = request.getfixturevalue(source)
     with pytest.raises(ConfigError, match="has no reports: leave out reports_dir"):
         read_pairs(folder, reports_dir=folder)
+    with pytest.raises(ConfigError, match="holds no MIMIC-CXR .*leave out records_dir"):
+        read_pairs(folder, records_dir=folder)
 
 
 # --- A cache without reports ---

@@ -62,6 +62,7 @@ def prepare(
     *,
     source: Source = "auto",
     reports_dir: Path | str | None = None,
+    records_dir: Path | str | None = None,
     views: Sequence[str] = ("AP", "PA"),
     image_size: int = 256,
     workers: int = 0,
@@ -80,7 +81,13 @@ def prepare(
     """
     workers = workers or cores()
     pairs = read_pairs(
-        data_dir, source, reports_dir=reports_dir, views=views, leaks=leaks, progress=True
+        data_dir,
+        source,
+        reports_dir=reports_dir,
+        records_dir=records_dir,
+        views=views,
+        leaks=leaks,
+        progress=True,
     )
     print(describe_pairs(pairs))
     if dry_run:

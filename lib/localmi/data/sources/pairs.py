@@ -22,8 +22,9 @@ from localmi.data.sources.labelled import (
     read_chexpert,
     read_nih,
 )
-from localmi.data.sources.mimic import METADATA, is_mimic, read_mimic
+from localmi.data.sources.mimic import METADATA, is_mimic, needed_file, read_mimic
 from localmi.data.sources.openi import has_openi, read_openi
+from localmi.data.sources.records import add_records
 from localmi.data.splits import Leaks, resolve_leaks, split_patients
 from localmi.data.tables import PAIR_COLUMNS, REJECTED_COLUMNS, advice, counted, examples
 from localmi.errors import ConfigError, DataError, check_name
@@ -53,6 +54,7 @@ class Pairs:
     name: of the data, for records of a run.
     left_out: what was not asked for, with the number of its images: "view LATERAL" -> 3.
     notes: what a reader should know, a sentence each.
+    record_columns: of the table: what MIMIC-IV says, see `records.add_records`.
     reports: "optional": images without a report are kept; a cache of them serves classifiers.
     """
 
@@ -61,6 +63,7 @@ class Pairs:
     name: str
     left_out: dict[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    record_columns: tuple[str, ...] = ()
     reports: Literal["needed", "optional"] = "needed"
 
 
@@ -69,6 +72,7 @@ def read_pairs(
     source: Source = "auto",
     *,
     reports_dir: Path | str | None = None,
+    records_dir: Path | str | None = None,
     views: Sequence[str] = ("AP", "PA"),
     fractions: Sequence[float] = (0.8, 0.1, 0.1),
     seed: int = 0,
@@ -85,6 +89,7 @@ def read_pairs(
         source: "auto" decides by what is there.
         reports_dir: not for a CSV: where the reports are, if not in `data_dir`: of MIMIC
             `mimic-cxr-reports.zip` or a tree, of OpenI the archive or its folder.
+        records_dir: MIMIC only: the folder of MIMIC-IV, whose records are added to each image.
         views: not for a CSV: kept view positions. Others stand in `left_out`, not in `rejected`.
         fractions, seed: of `split_patients`, where the source names no splits.
         leaks: what to do with a patient in two splits: "refuse" is an error, "reject" moves all
@@ -95,7 +100,8 @@ def read_pairs(
         DataError: nothing readable there, a file or column is missing, ids occur twice, all is
             rejected.
         StudyLeakError: a patient, study or image is in two splits.
-        ConfigError: an unknown source or policy, or `reports_dir` for a CSV.
+        ConfigError: an unknown source or policy, `reports_dir` for a CSV, or `records_dir` for
+            other data than MIMIC-CXR.
 
     Taught in 13_preparing_mimic_cxr.
     """
@@ -105,7 +111,13 @@ def read_pairs(
     reports_dir = Path(reports_dir).expanduser().resolve() if reports_dir else None
     left_out: dict[str, int] = {}
     notes: tuple[str, ...] = ()
+    record_columns: tuple[str, ...] = ()
     found = _source(data_dir, source, reports_dir)
+    if records_dir and found != "mimic":
+        raise ConfigError(
+            f"{data_dir} holds no MIMIC-CXR ({METADATA}), and MIMIC-IV's records are of its "
+            "patients alone: leave out records_dir (prepare: --records)."
+        )
     if found == "mimic":
         table, rejected, left_out, notes = read_mimic(
             data_dir, reports_dir=reports_dir, views=views, leaks=leaks, progress=progress
@@ -128,6 +140,11 @@ def read_pairs(
     table, rejected = resolve_leaks(table, rejected, leaks)
     labels = [column for column in table if column not in PAIR_COLUMNS]
     table = table[PAIR_COLUMNS + labels].reset_index(drop=True)
+    if records_dir:
+        table, record_columns, more = add_records(
+            table, needed_file(data_dir, METADATA), records_dir
+        )
+        notes += more
     rejected = rejected[REJECTED_COLUMNS].reset_index(drop=True)
     return Pairs(
         table,
@@ -135,6 +152,7 @@ def read_pairs(
         _name(data_dir),
         left_out,
         notes,
+        record_columns,
         "optional" if found in IMAGES_ALONE else "needed",
     )
 
