@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from localmi.data.tables import counted, examples
+from localmi.data.tables import among, counted, examples
 
 OLDEST = 89  # years; all above are 91 in MIMIC-IV
 DAY = np.timedelta64(1, "D")
@@ -53,7 +53,7 @@ def join(records: Records, studies: pd.DataFrame) -> tuple[pd.DataFrame, list[st
         And notes: what a reader should know, a sentence each.
     """
     patients = records.patients.set_index("patient_id").reindex(studies["patient_id"])
-    known = studies["patient_id"].isin(records.patients["patient_id"]).to_numpy()
+    known = among(studies["patient_id"], records.patients["patient_id"]).to_numpy()
     year, time = studies["year"].to_numpy(), studies["time"]
     age = patients["anchor_age"].to_numpy() + year - patients["anchor_year"].to_numpy()
     admissions, icu_stays = in_order(records.admissions), in_order(records.icu_stays)

@@ -12,7 +12,15 @@ import pandas as pd
 
 from localmi.data.labels import check_labels
 from localmi.data.records import Records, join, note
-from localmi.data.tables import are, check_unique, counted, examples, read_table, where_looked
+from localmi.data.tables import (
+    among,
+    are,
+    check_unique,
+    counted,
+    examples,
+    read_table,
+    where_looked,
+)
 from localmi.errors import DataError
 
 PROJECT = 'PhysioNet\'s "MIMIC-IV"'
@@ -70,7 +78,7 @@ def _read_images(metadata: Path, table: pd.DataFrame) -> tuple[pd.DataFrame, lis
     columns = [*names, "StudyDate", "StudyTime", POSITION]
     images = read_table(metadata, columns, columns, only=True)
     images = images.rename(columns=names | {POSITION: "position"})
-    images = images[images["study_id"].isin(table["study_id"])].reset_index(drop=True)
+    images = images[among(images["study_id"], table["study_id"])].reset_index(drop=True)
     date, seconds = _date(images["StudyDate"]), _seconds(images["StudyTime"])
     if date.isna().all():
         raise DataError(
@@ -178,7 +186,7 @@ def _patients(path: Path, patient_ids: pd.Series) -> pd.DataFrame:
     needed = ["subject_id", "gender", *numbers]
     table = read_table(path, needed, ["subject_id", "gender", "dod"], only=True)
     check_unique(table, "subject_id", path)
-    table = table[table["subject_id"].isin(patient_ids)].reset_index(drop=True)
+    table = table[among(table["subject_id"], patient_ids)].reset_index(drop=True)
     if table.empty:
         raise DataError(
             f"{path} has no row of any of the {counted(patient_ids.nunique(), 'patient')} of the "
@@ -209,7 +217,7 @@ def _stays(
     text = ["subject_id", *names]
     table = read_table(path, [*text, *numbers], [*text, "deathtime"], only=True)
     check_unique(table, names[0], path)
-    table = table[table["subject_id"].isin(patient_ids)].reset_index(drop=True)
+    table = table[among(table["subject_id"], patient_ids)].reset_index(drop=True)
     if "deathtime" not in table:
         table = table.assign(deathtime="")
     times = {name: _times(table[name], path) for name in (*names[1:], "deathtime")}
