@@ -47,7 +47,7 @@ SENTENCES = (
 def generate(root: Path, share: float, tree: bool) -> None:
     """Writes the tables, the reports and the empty images of `share` of the full size."""
     random = np.random.default_rng(0)
-    images = _images(random, share)
+    images = draw_images(random, share)
     first = images.drop_duplicates("study_id")[["subject_id", "study_id"]]
     folder = root / "mimic-cxr-2.0.0"
     metadata = images.assign(
@@ -76,7 +76,7 @@ def generate(root: Path, share: float, tree: bool) -> None:
     _write_files(root, images, first, random, tree)
 
 
-def _images(random: np.random.Generator, share: float) -> pd.DataFrame:
+def draw_images(random: np.random.Generator, share: float) -> pd.DataFrame:
     """One row an image: patients of 1 and more studies, studies of 1 and more images."""
     count, studies, patients = (round(share * size) for size in (IMAGES, STUDIES, PATIENTS))
     study = np.sort(

@@ -15,6 +15,7 @@ from typer.core import TyperCommand, TyperGroup
 
 import localmi
 from localmi.errors import ConfigError, LocalMIError
+from localmi.names import Source
 from localmi.ranks import LAUNCHER, PATIENCE, one_of_several, rank
 
 REFUSED, STOPPED = 2, 130  # exit codes; the latter is what a shell says of Ctrl-C
@@ -258,11 +259,12 @@ def scan(
 def prepare(
     data_dir: Annotated[Path, typer.Option(help="The downloaded study: a folder, or a CSV.")],
     out: Annotated[Path, typer.Option(help="The folder of the cache.")],
-    source: Annotated[
-        Literal["auto", "mimic", "openi", "csv"], typer.Option(help="What lies in data_dir.")
-    ] = "auto",
+    source: Annotated[Source, typer.Option(help="What lies in data_dir.")] = "auto",
     reports: Annotated[
         Path | None, typer.Option(help="MIMIC: reports that lie apart, a folder or the zip.")
+    ] = None,
+    records: Annotated[
+        Path | None, typer.Option(help="MIMIC: the folder of MIMIC-IV, for patients and stays.")
     ] = None,
     views: Annotated[
         str, typer.Option(help="View positions that are kept, such as AP,PA,LATERAL,LL.")
@@ -277,7 +279,7 @@ def prepare(
         bool, typer.Option("--dry-run", help="Say time, disk, and what of a sample fails.")
     ] = False,
 ) -> None:
-    """Turn MIMIC-CXR, OpenI or a CSV into a checked cache; after a kill, go on from there."""
+    """Turn MIMIC-CXR, OpenI, NIH-14, CheXpert or a CSV into a checked cache, even after a kill."""
     from localmi.data.cache.prepare import prepare as prepare_cache
 
     prepare_cache(
@@ -285,6 +287,7 @@ def prepare(
         out,
         source=source,
         reports_dir=reports,
+        records_dir=records,
         views=[view.strip() for view in views.split(",")],
         image_size=image_size,
         workers=workers,

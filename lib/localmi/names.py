@@ -40,7 +40,8 @@ RecordOf = Literal["own", "other"]  # whose record an image has beside it
 Precision = Literal["auto", "float32", "bfloat16"]
 Device = Literal["auto", "cpu", "cuda"]
 BatchStatistics = Literal["all", "own"]  # of several processes: of whose images
-Task = Literal["pathology9", "edema"]
+Source = Literal["auto", "mimic", "openi", "csv", "nih", "chexpert"]  # of images
+Task = Literal["pathology9", "edema", "chexpert14"]
 Policy = Literal[  # what uncertain and blank labels count as
     "explicit", "zeros", "ones", "explicit_blank_zero", "zeros_blank_zero", "ones_blank_zero"
 ]

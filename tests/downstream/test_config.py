@@ -19,7 +19,7 @@ def test_the_defaults_are_the_image_only_variant() -> None:
     ("parameters", "words"),
     [
         ({"tasks": "edema"}, r"tasks: Extra inputs"),
-        ({"task": "edema9"}, r"task: .*'pathology9' or 'edema'"),
+        ({"task": "edema9"}, r"task: .*'pathology9', 'edema' or 'chexpert14'"),
         ({"mode": "probe"}, r"parameters: .*mode='probe' needs init"),
         ({"mode": "frozen"}, r"parameters: .*mode='frozen' needs init"),
         ({"region_context": "region"}, r"parameters: .*region_context='region' needs init"),

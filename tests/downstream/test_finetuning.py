@@ -5,13 +5,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from labelled_study import labelled_cache
+from PIL import Image
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from localmi.data.batches import epoch_order, normalise
-from localmi.data.cache.cache import Cache
+from localmi.data.cache.cache import Cache, build_cache
+from localmi.data.sources.pairs import read_pairs
 from localmi.downstream import finetuning as downstream
 from localmi.downstream import result as downstream_result
 from localmi.downstream import tables
@@ -21,7 +24,7 @@ from localmi.downstream.pretrained_encoder import initial_encoder, load_image_en
 from localmi.downstream.result import DownstreamResult, read_predictions
 from localmi.downstream.table_cells import read_runs
 from localmi.downstream.tables_text import tables_as_markdown
-from localmi.downstream.tasks import labelled_images, mean_auc
+from localmi.downstream.tasks import CLASSES, labelled_images, mean_auc
 from localmi.errors import CheckpointError, ConfigError, StudyLeakError, TrainingError
 from localmi.model.image import ResNet256
 from localmi.record import MetricsLog
@@ -98,6 +101,39 @@ def test_every_variant_runs_and_repeats(cache, small, init, task, variant) -> No
     assert same(found, run_downstream(cache, config))
     if variant.get("mode") != "probe":
         assert not same(found, run_downstream(cache, config.model_copy(update={"seed": 1})))
+
+
+@pytest.mark.parametrize("task", ["pathology9", "chexpert14"])
+@pytest.mark.parametrize("mode", ["probe", "frozen"])
+def test_images_without_reports_test_an_encoder(small, init, tmp_path, task, mode) -> None:
+    """Of a cache of NIH-14, by the command's own way: what it has labels of gets an AUC."""
+    findings = ["Cardiomegaly", "Effusion", "Mass", "No Finding"]
+    names = [f"{number:08}_000.png" for number in range(120)]
+    labels = np.random.default_rng(0).choice(findings, len(names))
+    (tmp_path / "images").mkdir()
+    for seed, (name, label) in enumerate(zip(names, labels, strict=True)):
+        pixels = np.random.default_rng(seed).integers(0, 100, (32, 32), dtype=np.uint8)
+        pixels[:16] += np.uint8(100 * (label == "Cardiomegaly"))
+        Image.fromarray(pixels).save(tmp_path / "images" / name)
+    rows = {"Image Index": names, "Finding Labels": labels, "Patient ID": names}
+    table = pd.DataFrame(rows | {"View Position": "PA"})
+    table.to_csv(tmp_path / "Data_Entry_2017.csv", index=False)
+    (tmp_path / "test_list.txt").write_text("\n".join(names[80:]))
+    cache = build_cache(read_pairs(tmp_path), tmp_path / "cache", image_size=32)
+    init = "random" if mode == "probe" else init
+    config = small(task=task, init=init, mode=mode, label_policy="zeros_blank_zero")
+    found = run_downstream(cache, config, tmp_path / "run")
+    assert found.predictions.ids["image_id"].tolist() == names[80:]
+    known = {"Cardiomegaly", "Pleural Effusion"}
+    known |= {"Lung Lesion", "No Finding"} if task == "chexpert14" else set()
+    for finding in CLASSES[task]:
+        auc = found.metrics[f"auc {finding}"].interval.value
+        assert np.isnan(auc) != (finding in known), finding
+    assert found.metrics["auc Cardiomegaly"].interval.value > 0.9
+    if mode == "probe":
+        auc = tables.make_tables(tmp_path).auc
+        assert auc["finding"].tolist() == [*CLASSES[task], "mean"]
+        assert set(auc.dropna(subset="auc")["finding"]) == {*known, "mean"}
 
 
 @pytest.mark.parametrize("task", ["pathology9", "edema"])

@@ -7,7 +7,7 @@ import pytest
 from labelled_study import labelled_cache
 
 from localmi.data.cache.cache import Cache
-from localmi.data.labels import PATHOLOGY9, check_test_patients, label_targets
+from localmi.data.labels import FINDINGS, PATHOLOGY9, check_test_patients, label_targets
 from localmi.downstream.config import DownstreamConfig
 from localmi.downstream.tasks import (
     LabelledImages,
@@ -64,6 +64,42 @@ def test_findings_of_radiologists_for_the_test_split_alone(cache: Cache) -> None
     assert np.array_equal(parts["train"].targets, before["train"].targets)
     with pytest.raises(DataError, match="no labels expert_Support Devices, .*other test_labels"):
         labelled_images(cache, config)
+
+
+def all_findings(cache: Cache) -> Cache:
+    """With the five that are not among the nine; No Finding is 1 or blank."""
+    rng = np.random.default_rng(1)
+    others = [name for name in FINDINGS if name not in PATHOLOGY9]
+    labels = {name: rng.choice([0.0, 1.0, -1.0, np.nan], len(cache.manifest)) for name in others}
+    labels["No Finding"] = rng.choice([1.0, np.nan], len(cache.manifest))
+    return changed(cache, **labels)
+
+
+@pytest.mark.parametrize("policy", ["explicit", "zeros_blank_zero"])
+def test_all_fourteen_findings(cache: Cache, policy: str) -> None:
+    """By the usual policy for them blank and uncertain are absent, and nothing is left out."""
+    cache = all_findings(cache)
+    config = DownstreamConfig(task="chexpert14", label_policy=policy)
+    for split, part in labelled_images(cache, config).items():
+        rows = cache.manifest[cache.manifest["split"] == split]
+        targets, mask = label_targets(rows[list(FINDINGS)], policy)
+        assert np.array_equal(part.targets, targets)
+        assert np.array_equal(part.mask, mask)
+        assert mask.all() == (policy == "zeros_blank_zero")
+        column = FINDINGS.index("No Finding")
+        known = aucs("chexpert14", part, np.random.default_rng(0).random(targets.shape))
+        assert np.isnan(known).tolist() == [
+            place == column and policy == "explicit" for place in range(14)
+        ]
+
+
+@pytest.mark.parametrize("policy", ["explicit", "zeros_blank_zero"])
+def test_a_finding_that_the_study_says_nothing_of_never_counts(cache: Cache, policy: str) -> None:
+    silent = changed(cache, **{"Support Devices": np.nan})
+    column = PATHOLOGY9.index("Support Devices")
+    for part in labelled_images(silent, DownstreamConfig(label_policy=policy)).values():
+        assert not part.mask[:, column].any()
+        assert part.mask.any(axis=1).all()
 
 
 def test_findings_are_tested_on_the_official_test_split(cache: Cache) -> None:

@@ -16,6 +16,7 @@ __getattr__, __dir__, __all__ = exports(
         "augment": "Augmentation",
         "crops": "Crops",
         "unpaired": "ImageBatch ImageData",
+        "record_features": "features",
         "labels": "PATHOLOGY9 POLICIES SEVERITIES TABLE_1 beside_table_1 check_test_patients "
         "class_counts label_targets",
         "splits": "split_patients",

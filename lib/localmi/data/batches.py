@@ -125,6 +125,12 @@ class SplitData:
         check_name("unit", unit, get_args(Unit))
         for kind in kinds:
             check_name("kind of sentence", kind, get_args(SentenceKind))
+        if cache.sentences.empty:
+            raise TrainingError(
+                f"{cache.name} was prepared without reports, as NIH-14 and CheXpert are: there is "
+                "no text to learn from or to rank. Use it to test an image encoder "
+                "(localmi.downstream), and a study with reports here."
+            )
         sentences = cache.sentences[cache.sentences["kind"].isin(list(kinds))]
         by_study: dict[str, list[str]] = defaultdict(list)
         studies, texts = sentences["study_id"].tolist(), sentences["text"].tolist()

@@ -4,8 +4,9 @@ The CheXpert labeller says of each finding 1 (present), 0 (absent), -1 (uncertai
 (blank: not mentioned). A policy makes targets of that. Taught in 05_radiographs_and_reports.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import product
+from pathlib import Path
 from typing import get_args
 
 import numpy as np
@@ -224,6 +225,20 @@ def foreign_labels(table: pd.DataFrame) -> dict[str, pd.Series]:
 def foreign(values: pd.Series, codes: Sequence[float]) -> pd.Series:
     """Which of the values are neither blank nor one of the codes."""
     return values[values.notna() & ~pd.to_numeric(values, errors="coerce").isin(codes)]
+
+
+def check_labels(
+    table: pd.DataFrame, names: Iterable[str], codes: Sequence[float], path: Path
+) -> None:
+    """Raises DataError if a label in the file `path` is neither blank nor one of the codes."""
+    for name in names:
+        wrong = foreign(table[name], codes)
+        if len(wrong):
+            allowed = ", ".join(f"{value:g}" for value in codes)
+            raise DataError(
+                f"{path} has {counted(len(wrong), 'value')} of {name} other than {allowed} or "
+                f"blank: {examples(wrong.drop_duplicates())}. Download it anew."
+            )
 
 
 def count_report(table: pd.DataFrame) -> str:

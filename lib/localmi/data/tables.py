@@ -4,7 +4,8 @@ import gzip
 import os
 import re
 import zlib
-from collections.abc import Sequence, Set
+from collections.abc import Iterator, Sequence, Set
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any, cast
@@ -61,8 +62,13 @@ def counted(number: int, noun: str, verb: str = "") -> str:
     """ "1 study", "1,200 studies"; with "have": "1 study has"."""
     if number == 1:
         return f"1 {noun} {SINGULAR[verb]}".strip()
-    plural = noun.removesuffix("y") + "ies" if noun.endswith("y") else noun + "s"
+    plural = re.sub("(?<![aeiou])y$", "ie", noun) + "s"
     return f"{number:,} {plural} {verb}".strip()
+
+
+def are(number: int) -> str:
+    """ "is" of one thing, "are" of several."""
+    return "is" if number == 1 else "are"
 
 
 def is_missing(text: str, words: Set[str] = MISSING) -> bool:
@@ -105,41 +111,43 @@ def where_looked(path: Path, root: Path, number: int, other: str = "") -> str:
 
 
 def read_table(
-    path: Path, required: Sequence[str], text: Sequence[str], known: Sequence[str] = ()
+    path: Path,
+    required: Sequence[str],
+    text: Sequence[str],
+    known: Sequence[str] = (),
+    *,
+    only: bool = False,
 ) -> pd.DataFrame:
     """A CSV whose `text` columns are kept as written ("007", "NA"), checked for `required`.
 
     Cells may be parted by semicolons, tabs or bars as well; UTF-16 is known by its mark. The names
     of `required`, `text` and `known` columns are known in any case, with spaces for underscores.
+    `only`: these columns alone are read, and each row must have as many cells as the header.
 
     Raises:
         DataError: not readable, not UTF-8, a column is missing or there twice, or a row has more
             cells than the header.
     """
-    try:
-        header, table = _cells(path)
-    except UnicodeError as error:
-        raise DataError(f"{path} is not UTF-8{_wrong_line(path)}. {AS_UTF_8}") from error
-    except (OSError, EOFError, ValueError, zlib.error) as error:
-        raise DataError(
-            f"{path} cannot be read as CSV: {str(error).strip()}. Write it anew, texts in double "
-            "quotes."
-        ) from error
     own = {_spelling(name): name for name in (*known, *required, *text)}
-    written = [own.get(_spelling(name), name.strip()) for name in header]
-    if twice := sorted({name for name in written if name and written.count(name) > 1}):
-        raise DataError(
-            f"{path} has more than one column {', '.join(twice)}. Leave one of each name."
-        )
+    with _explained(path):
+        form = _form(path)
+        # pandas would rename what stands twice in a header that it takes for one
+        header = pd.read_csv(path, header=None, nrows=1, **form).iloc[0].tolist()
+        read = [name for name in header if not only or _spelling(name) in own]
+        written = [own.get(_spelling(name), name.strip()) for name in read]
+        if twice := sorted({name for name in written if name and written.count(name) > 1}):
+            raise DataError(
+                f"{path} has more than one column {', '.join(twice)}. Leave one of each name."
+            )
+        if missing := [column for column in required if column not in written]:
+            raise DataError(
+                f"{path} lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)}; "
+                f"found {', '.join(name.strip() for name in header)}. Rename or add them."
+            )
+        table = pd.read_csv(path, **form | _only(read) if only else form).fillna("")
     table.columns = found = [
         name or str(column) for name, column in zip(written, table, strict=True)
     ]
-    missing = [column for column in required if column not in found]
-    if missing:
-        raise DataError(
-            f"{path} lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)}; "
-            f"found {', '.join(found)}. Rename or add them."
-        )
     if not isinstance(table.index, pd.RangeIndex):  # pandas takes surplus cells for an index
         raise DataError(
             f"{path} has rows with more cells than its header. Put reports in double quotes."
@@ -152,13 +160,26 @@ def read_table(
     )
 
 
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except UnicodeError as error:
+        raise DataError(f"{path} is not UTF-8{_wrong_line(path)}. {AS_UTF_8}") from error
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        raise DataError(
+            f"{path} cannot be read as CSV: {str(error).strip()}. Write it anew, texts in double "
+            "quotes."
+        ) from error
+
+
 def _spelling(name: str) -> str:
     return " ".join(name.casefold().replace("_", " ").split())
 
 
-def _cells(path: Path) -> tuple[list[str], pd.DataFrame]:
-    """The header as written, and all cells as text, by the encoding and the separator that the
-    first line shows."""
+def _form(path: Path) -> dict[str, Any]:
+    """How a table is read: all cells as text, by the encoding and the separator that the first
+    line shows."""
     with _opened(path) as file:
         head = file.read(4096)
     encoding = next((name for mark, name in MARKS.items() if head.startswith(mark)), "utf-8")
@@ -166,11 +187,12 @@ def _cells(path: Path) -> tuple[list[str], pd.DataFrame]:
     if "\0" in first:  # UTF-16 without a mark, or no text at all
         raise UnicodeError(f"{path} is no text")
     separator = max(SEPARATORS, key=first.count)
-    form: dict[str, Any] = {"encoding": encoding, "sep": separator}
-    form |= {"dtype": str, "keep_default_na": False}
-    # pandas would rename what stands twice in a header that it takes for one
-    header = pd.read_csv(path, header=None, nrows=1, **form).iloc[0]
-    return header.tolist(), pd.read_csv(path, **form).fillna("")
+    return {"encoding": encoding, "sep": separator, "dtype": str, "keep_default_na": False}
+
+
+def _only(names: Sequence[str]) -> dict[str, Any]:
+    """Which columns are read. pandas' own engine would take rows of any length with it."""
+    return {"usecols": names, "engine": "pyarrow"}
 
 
 def _opened(path: Path) -> IO[bytes]:
@@ -206,6 +228,12 @@ def check_unique(table: pd.DataFrame, column: str, path: Path) -> None:
             f"{path} has {counted(len(twice), 'value')} of {column} more than once: "
             f"{examples(twice)}. Each may stand in one row only."
         )
+
+
+def among(ids: pd.Series, wanted: pd.Series) -> pd.Series:
+    """Which of the ids are among those wanted: bool. `isin` of pandas' own strings makes an object
+    of arrow's of each, which takes seconds for all images."""
+    return ids.astype(object).isin(wanted.astype(object))
 
 
 def keep_rows(

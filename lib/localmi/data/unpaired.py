@@ -10,7 +10,7 @@ from torch import Tensor
 
 from localmi.data.batches import Batches
 from localmi.data.cache.cache import Cache
-from localmi.data.records import features
+from localmi.data.record_features import features
 from localmi.data.splits import SPLITS
 from localmi.errors import TrainingError, check_name
 from localmi.names import RecordOf, RecordVariable, Split
@@ -37,7 +37,7 @@ class ImageData:
         cache: the prepared data.
         split: "train", "validate" or "test".
         views: of the images that are used, "AP", "PA", ...; (): all that the cache has.
-        record: variables, or groups of them; see `localmi.data.records.features`.
+        record: variables, or groups of them; see `localmi.data.record_features`.
         record_of: "other": each image has the record of another patient, drawn anew in each
             batch: the control.
 

@@ -7,7 +7,7 @@ __getattr__, __dir__, __all__ = exports(
     {
         "config": "DownstreamConfig",
         "finetuning": "Finetuning run_downstream",
-        "tasks": "auc_columns labelled_images nested_share",
+        "tasks": "CLASSES auc_columns labelled_images nested_share",
         "network": "task_loss",
         "probe": "fit_probe",
         "result": "predictions_of read_predictions",

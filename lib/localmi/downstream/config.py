@@ -30,7 +30,7 @@ class DownstreamConfig(Configuration):
     # Labels
     fraction: float = Field(1.0, gt=0, le=1)  # of the training patients with labels
     label_policy: Policy = "explicit"
-    test_labels: Literal["report", "expert"] = "report"  # of pathology9
+    test_labels: Literal["report", "expert"] = "report"  # of the findings
     class_weights: bool = False
 
     # Optimisation

@@ -85,7 +85,7 @@ def task_loss(
     """Mean binary cross-entropy over the labels that count; of edema, softmax cross-entropy.
 
     Args:
-        task: "pathology9" or "edema".
+        task: "pathology9", "chexpert14" or "edema".
         scores, targets, mask: [B, C]; of edema one target a row is 1, and all count.
         weights: [C], of positives, or of the grades.
 

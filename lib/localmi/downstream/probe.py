@@ -28,7 +28,7 @@ def fit_probe(
     images have only one class, all probabilities are its own.
 
     Args:
-        task: "pathology9" or "edema".
+        task: "pathology9", "chexpert14" or "edema".
         features: [n, P] of each split, in the order of its part.
         parts: labelled images of train, validate and test.
 

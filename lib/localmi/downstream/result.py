@@ -56,7 +56,7 @@ class Predictions:
     """The test split as a model sees it; two models of one task and data have the same rows.
 
     classes: C names. ids: image_id, study_id, patient_id of n images. probabilities: [n, C], each
-    of its own for pathology9, of a softmax for edema. targets: [n, C] 0 or 1. mask: [n, C] bool,
+    of its own for findings, of a softmax for edema. targets: [n, C] 0 or 1. mask: [n, C] bool,
     which targets count.
     """
 

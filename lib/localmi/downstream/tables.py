@@ -14,11 +14,11 @@ import numpy as np
 import pandas as pd
 
 from localmi.data.cache.cache import open_cache
-from localmi.data.labels import PATHOLOGY9, beside_table_1
+from localmi.data.labels import beside_table_1
 from localmi.downstream.result import Predictions
 from localmi.downstream.table_cells import Cell, Key, Run, cells_of, read_runs
 from localmi.downstream.tables_text import IMAGE_ONLY, MEAN, tables_as_markdown
-from localmi.downstream.tasks import LabelledImages, aucs
+from localmi.downstream.tasks import CLASSES, LabelledImages, aucs
 from localmi.errors import DataError
 from localmi.evaluate.classification import MultiLabelMetrics, compare, multi_label_metrics
 from localmi.evaluate.edema import EDEMA_TASKS, edema_targets
@@ -28,7 +28,7 @@ from localmi.statistics import PairedTest, holm
 from localmi.study import example_results
 
 Row = dict[str, Any]
-FINDINGS = {"pathology9": PATHOLOGY9, "edema": EDEMA_TASKS}
+FINDINGS = CLASSES | {"edema": EDEMA_TASKS}
 AUC_FILE, COMPARISONS_FILE, COUNTS_FILE, TEXT_FILE = "auc", "comparisons", "counts", "tables.md"
 NEEDED = {  # columns, by file
     AUC_FILE: ("task", "fraction", "variant", "finding", "auc", "auc_low", "auc_high", "auc_sd"),

@@ -1,4 +1,4 @@
-"""The labels of the two tasks: who is trained, selected and tested on, and what counts.
+"""The labels of the tasks: who is trained, selected and tested on, and what counts.
 
 Taught in 08_downstream_tasks.
 """
@@ -14,6 +14,7 @@ from sklearn.metrics import roc_auc_score
 from localmi.data.cache.cache import Cache
 from localmi.data.labels import (
     EXPERT_PREFIX,
+    FINDINGS,
     PATHOLOGY9,
     SEVERITIES,
     check_test_patients,
@@ -26,7 +27,11 @@ from localmi.evaluate.edema import edema_tails
 from localmi.names import Task
 
 REGEX, EXPERT, CONSENSUS = SEVERITIES
-CLASSES = {"pathology9": PATHOLOGY9, "edema": tuple(f"edema {grade}" for grade in range(4))}
+CLASSES: dict[Task, tuple[str, ...]] = {
+    "pathology9": PATHOLOGY9,
+    "edema": tuple(f"edema {grade}" for grade in range(4)),
+    "chexpert14": FINDINGS,  # No Finding has no negatives but by a policy that ends in blank_zero
+}
 
 
 @dataclass(frozen=True)
@@ -63,7 +68,7 @@ def labelled_images(cache: Cache, config: DownstreamConfig) -> dict[str, Labelle
     Taught in 08_downstream_tasks.
     """
     check_test_patients(cache.manifest)
-    make = _edema if config.task == "edema" else _pathology9
+    make = _edema if config.task == "edema" else _findings
     parts: dict[str, LabelledImages] = {
         split: make(cache.manifest, split, config) for split in SPLITS
     }
@@ -97,19 +102,20 @@ def nested_share(patients: Iterable[str], fraction: float, seed: int) -> set[str
     return set(ordered[: max(1, round(fraction * len(ordered)))])
 
 
-def _pathology9(manifest: pd.DataFrame, split: str, config: DownstreamConfig) -> LabelledImages:
+def _findings(manifest: pd.DataFrame, split: str, config: DownstreamConfig) -> LabelledImages:
     """CheXpert's labels by the policy; the test split's are radiologists' if so configured.
 
-    Tested is the official test split: not patients that were moved there for edema.
+    Tested is the official test split: not patients that were moved there for edema. A finding
+    that is blank in all images of the study, as some are in NIH-14, never counts.
     """
     chosen = manifest["split"] == split
     if split == "test" and "official_split" in manifest:
         chosen &= manifest["official_split"] == "test"
     by_expert = split == "test" and config.test_labels == "expert"
-    columns = [EXPERT_PREFIX + name if by_expert else name for name in PATHOLOGY9]
+    columns = [EXPERT_PREFIX + name if by_expert else name for name in CLASSES[config.task]]
     rows = _with_columns(manifest, columns)[chosen]
-    targets, mask = label_targets(rows[columns], config.label_policy)  # [n, 9]
-    return _of(rows, targets, mask)
+    targets, mask = label_targets(rows[columns], config.label_policy)  # [n, F]
+    return _of(rows, targets, mask & manifest[columns].notna().any().to_numpy())
 
 
 def _edema(manifest: pd.DataFrame, split: str, config: DownstreamConfig) -> LabelledImages:
@@ -147,7 +153,7 @@ def _of(rows: pd.DataFrame, targets: np.ndarray, mask: np.ndarray) -> LabelledIm
 
 
 def auc_columns(task: Task, values: np.ndarray) -> np.ndarray:
-    """What an AUC is taken of: the nine findings [n, 9], or edema's three cuts [n, 3].
+    """What an AUC is taken of: the findings [n, F], or edema's three cuts [n, 3].
 
     Raises:
         ConfigError: unknown task.
@@ -157,7 +163,7 @@ def auc_columns(task: Task, values: np.ndarray) -> np.ndarray:
 
 
 def aucs(task: Task, part: LabelledImages, probabilities: np.ndarray) -> np.ndarray:
-    """AUC of each finding [9], or of edema's cuts [3]; NaN where the images are of one class."""
+    """AUC of each finding [F], or of edema's cuts [3]; NaN where the images are of one class."""
     targets, scores = auc_columns(task, part.targets), auc_columns(task, probabilities)
     found = np.full(targets.shape[1], np.nan)
     for column in range(len(found)):

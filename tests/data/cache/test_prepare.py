@@ -199,7 +199,7 @@ def test_every_option_of_the_command_reaches_the_work(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(preparation, "prepare", remember)
     words = {"--data-dir": "a", "--out": "b", "--source": "csv", "--reports": "c"}
-    words |= {"--image-size": "9", "--workers": "2", "--leaks": "reject"}
+    words |= {"--image-size": "9", "--workers": "2", "--leaks": "reject", "--records": "d"}
     words |= {"--views": "AP, PA,LATERAL,LL"}
     done = CliRunner().invoke(app, ["prepare", *chain(*words.items()), "--dry-run"])
     assert done.exit_code == 0, done.output
@@ -208,12 +208,22 @@ def test_every_option_of_the_command_reaches_the_work(monkeypatch: pytest.Monkey
         "out": Path("b"),
         "source": "csv",
         "reports_dir": Path("c"),
+        "records_dir": Path("d"),
         "views": ["AP", "PA", "LATERAL", "LL"],
         "image_size": 9,
         "workers": 2,
         "leaks": "reject",
         "dry_run": True,
     }
+
+
+def test_the_records_of_other_data_than_mimic_are_refused(study: Path, tmp_path: Path) -> None:
+    words = ("--data-dir", str(study), "--out", str(tmp_path / "c"), "--records", str(tmp_path))
+    done = call("prepare", *words)
+    assert done.returncode == 2
+    assert done.stderr.startswith("ConfigError: ")
+    assert "leave out records_dir (prepare: --records)" in done.stderr
+    assert not (tmp_path / "c").exists()
 
 
 def test_labels_that_are_not_those_of_chexpert(study: Path, tmp_path: Path) -> None:

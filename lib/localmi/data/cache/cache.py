@@ -28,7 +28,13 @@ from localmi.data.cache import shards as shards_code
 from localmi.data.cache.folder import META, explained, read_plan
 from localmi.data.cache.image_rows import ImageRows
 from localmi.data.cache.shards import write_shards
-from localmi.data.cache.tables import OWN_COLUMNS, data_hash, make_manifest, make_sentences
+from localmi.data.cache.tables import (
+    OWN_COLUMNS,
+    data_hash,
+    make_manifest,
+    make_sentences,
+    records_hash,
+)
 from localmi.data.sources.pairs import Pairs, reasons
 from localmi.data.splits import Leaks, check_leaks
 from localmi.data.tables import keep_rows
@@ -50,11 +56,13 @@ class Cache:
     manifest: one row an image, in the order of `images`: image_id, study_id, patient_id, split,
         view, index_in_cache, shard, row, source_height, source_width, box_left, box_top,
         box_width, box_height (pixels: the image's content in the padded square), sha256 (of the
-        pixels), then labels.
+        pixels), then labels; last, where it was prepared with records, position and the columns of
+        `records.join`.
     sentences: study_id, index (0, 1, ... in each study), section, text, kind.
     rejected: image_id, study_id, reason.
     data_hash: sha256 over manifest, sentences and settings; the same on any machine.
     images: by position (`index_in_cache`), uint8 [S, S]; see `ImageRows`.
+    records_hash: sha256 over position and records, which are not in `data_hash`; "" without.
     """
 
     folder: Path
@@ -65,6 +73,7 @@ class Cache:
     rejected: pd.DataFrame
     data_hash: str
     images: ImageRows
+    records_hash: str = ""
 
     def check_image_size(self, image_size: int) -> None:
         """Nothing if the images have this size.
@@ -79,9 +88,10 @@ class Cache:
             )
 
     def describe(self) -> dict[str, Any]:
-        """For the record of a run: name, hash, and studies in each split."""
+        """For the record of a run: name, hashes, and studies in each split."""
         studies = self.manifest.groupby("split")["study_id"].nunique()
-        return {"name": self.name, "sha256": self.data_hash, "studies": studies.to_dict()}
+        known = {"name": self.name, "sha256": self.data_hash, "studies": studies.to_dict()}
+        return known | ({"records_sha256": self.records_hash} if self.records_hash else {})
 
 
 def build_cache(
@@ -135,6 +145,10 @@ def build_cache(
         "shard_rows": shard_rows,
         "fingerprint": _fingerprint(table, pairs),
     }
+    if pairs.record_columns:
+        plan["records"] = list(pairs.record_columns)
+    if pairs.reports != "needed":
+        plan["reports"] = pairs.reports
     if read_plan(folder, META) == plan:
         return open_cache(folder)
     with explained(folder):
@@ -188,6 +202,7 @@ def open_cache(folder: Path | str) -> Cache:
             rejected=pd.read_parquet(folder / REJECTED),
             data_hash=meta["data_hash"],
             images=images,
+            records_hash=meta.get("records_hash", ""),
         )
     except (OSError, ValueError, KeyError, EOFError) as error:
         if machine_failed(error):
@@ -268,9 +283,11 @@ def _fill(
 ) -> None:
     """Writes all files of a cache, the shards first: they are what a second call keeps."""
     sentences = make_sentences(table, plan["use"], progress=progress)
-    has_text = table["study_id"].isin(sentences["study_id"])
-    reason = f"no sentence in {' or '.join(plan['use'])}"
-    table, rejected = keep_rows(table, has_text, reason, pairs.rejected)
+    rejected = pairs.rejected
+    if pairs.reports == "needed":
+        has_text = table["study_id"].isin(sentences["study_id"])
+        reason = f"no sentence in {' or '.join(plan['use'])}"
+        table, rejected = keep_rows(table, has_text, reason, rejected)
     if table.empty:
         raise DataError(f"No report of {pairs.name} can be used. {reasons(rejected)}")
     size, shard_rows = plan["image_size"], plan["shard_rows"]
@@ -301,7 +318,10 @@ def _fill(
     report = cache_report.make_report(pairs, manifest, sentences, rejected, plan, known_hash)
     cache_report.write_report(report, work)
     hashes = {name: file_hash(work / name) for name in (*tables, *cache_report.FILES)}
-    cache_folder.finish_work(work, {"plan": plan, "data_hash": known_hash, "files": hashes})
+    meta = {"plan": plan, "data_hash": known_hash, "files": hashes}
+    if pairs.record_columns:
+        meta["records_hash"] = records_hash(manifest, plan)
+    cache_folder.finish_work(work, meta)
 
 
 def _refuse_copies(manifest: pd.DataFrame) -> None:

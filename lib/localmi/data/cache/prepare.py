@@ -17,10 +17,11 @@ from localmi.data.cache.cache import build_cache
 from localmi.data.cache.report import TEXT
 from localmi.data.cache.shards import read_or_reason
 from localmi.data.cache.tables import make_sentences
-from localmi.data.sources.pairs import Pairs, Source, read_pairs, reasons
+from localmi.data.sources.pairs import Pairs, read_pairs, reasons
 from localmi.data.splits import Leaks
 from localmi.data.tables import counted, keep_rows
 from localmi.errors import DataError
+from localmi.names import Source
 from localmi.ranks import cores
 
 USE = ("findings", "impression")  # as `build_cache`
@@ -61,6 +62,7 @@ def prepare(
     *,
     source: Source = "auto",
     reports_dir: Path | str | None = None,
+    records_dir: Path | str | None = None,
     views: Sequence[str] = ("AP", "PA"),
     image_size: int = 256,
     workers: int = 0,
@@ -79,7 +81,13 @@ def prepare(
     """
     workers = workers or cores()
     pairs = read_pairs(
-        data_dir, source, reports_dir=reports_dir, views=views, leaks=leaks, progress=True
+        data_dir,
+        source,
+        reports_dir=reports_dir,
+        records_dir=records_dir,
+        views=views,
+        leaks=leaks,
+        progress=True,
     )
     print(describe_pairs(pairs))
     if dry_run:
@@ -133,10 +141,12 @@ def estimate_needs(
     sentences = make_sentences(sample, USE)
     end = time.perf_counter()
     reason = pd.Series(["" if image else said for image, said in read], sample.index)
-    has_text = sample["study_id"].isin(sentences["study_id"])
-    reason = reason.where(has_text, f"no sentence in {' or '.join(USE)}")
+    if pairs.reports == "needed":
+        has_text = sample["study_id"].isin(sentences["study_id"])
+        reason = reason.where(has_text, f"no sentence in {' or '.join(USE)}")
     _, rejected = keep_rows(sample, reason == "", reason, pd.DataFrame())
-    images, reports = len(pairs.table), pairs.table["study_id"].nunique()
+    images = len(pairs.table)
+    reports = pairs.table.loc[pairs.table["report"] != "", "study_id"].nunique()
     per_image = (middle - begin) / len(sample)
     per_report = (end - middle) / sample["study_id"].nunique()
     return Needs(

@@ -118,6 +118,8 @@ def report_text(report: dict[str, Any]) -> str:
 
 
 def _by_section(counts: dict[str, int]) -> str:
+    if not counts:
+        return "No reports: images and labels alone."
     names = {"full_report": "whole reports in which no header is known"}
     parts = [f"{n:,} of {names.get(name, name.replace('_', ' '))}" for name, n in counts.items()]
     return f"Sentences by section: {', '.join(parts)}."

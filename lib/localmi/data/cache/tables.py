@@ -70,8 +70,21 @@ def _without_copies(whole: pd.DataFrame) -> pd.DataFrame:
 
 
 def data_hash(manifest: pd.DataFrame, sentences: pd.DataFrame, plan: dict[str, Any]) -> str:
-    """sha256 over what training can see: not over shards, paths, or the order of the input."""
+    """sha256 over what training can see: not over shards, paths, or the order of the input.
+
+    Nor over the record, which has a hash of its own: a checkpoint belongs to the same images,
+    texts, splits and labels, whether somebody has added MIMIC-IV to them or not.
+    """
     digest = hashlib.sha256(json.dumps([plan["image_size"], plan["use"]]).encode())
-    for table in (manifest.drop(columns=STORAGE), sentences):
+    own = manifest.drop(columns=[*STORAGE, *plan.get("records", [])])
+    for table in (own, sentences):
         digest.update(table.to_csv(index=False, lineterminator="\n").encode())
     return digest.hexdigest()
+
+
+def records_hash(manifest: pd.DataFrame, plan: dict[str, Any]) -> str:
+    """sha256 over what is recorded of each image; "" of a cache without records."""
+    if "records" not in plan:
+        return ""
+    table = manifest[["image_id", *plan["records"]]]
+    return hashlib.sha256(table.to_csv(index=False, lineterminator="\n").encode()).hexdigest()

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from localmi.data.labels import EXPERT_PREFIX, GRADES, SEVERITIES, STATES, foreign
+from localmi.data.labels import EXPERT_PREFIX, GRADES, SEVERITIES, STATES, check_labels
 from localmi.data.sources.mimic_reports import AGAIN, find_reports, read_reports
 from localmi.data.splits import Leaks, resolve_leaks, split_names
 from localmi.data.tables import (
@@ -133,7 +133,8 @@ def _file(data_dir: Path, name: str) -> Path | None:
     return max(found, default=None)
 
 
-def _needed(data_dir: Path, name: str) -> Path:
+def needed_file(data_dir: Path, name: str) -> Path:
+    """The newest version of a file. Raises DataError: there is none; says where to get it."""
     path = _file(data_dir, name)
     if path is None:
         raise DataError(
@@ -147,7 +148,7 @@ def _read_images(
     data_dir: Path, views: Sequence[str]
 ) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, int]]:
     """image_id, study_id, patient_id, view, split of the wanted images; rejected; left out."""
-    path, split_path = _needed(data_dir, METADATA), _needed(data_dir, SPLIT)
+    path, split_path = needed_file(data_dir, METADATA), needed_file(data_dir, SPLIT)
     table = _read_ids(path, "ViewPosition")
     if unheard := sorted({*views} - {*KNOWN_VIEWS, "", *table["view"]}):
         raise DataError(
@@ -160,7 +161,7 @@ def _read_images(
     unseen = ~split["image_id"].isin(table["image_id"])
     _, rejected = keep_rows(split, ~unseen, f"no row in {path.name}", pd.DataFrame())
     table = table.merge(split[["image_id", "split"]], on="image_id", how="left")
-    table, rejected, left_out = _of_views(table, rejected, views)
+    table, rejected, left_out = of_views(table, rejected, views)
     if table.empty:
         raise DataError(f"{path} has no image with ViewPosition {' or '.join(views)}.")
     table, rejected = keep_rows(
@@ -183,7 +184,7 @@ def _read_ids(path: Path, column: str) -> pd.DataFrame:
     return table.rename(columns=RENAMED)
 
 
-def _of_views(
+def of_views(
     table: pd.DataFrame, rejected: pd.DataFrame, views: Sequence[str]
 ) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, int]]:
     """Wanted views; a view that is blank or unheard of is rejected, the others are left out."""
@@ -231,14 +232,7 @@ def _read_labels(path: Path, file: LabelFile) -> pd.DataFrame:
     labels = labels.drop(columns=[name for name in IDS if name != file.key], errors="ignore")
     labels = labels.drop_duplicates()
     check_unique(labels, file.key, path)
-    for name in labels.columns.drop(file.key):
-        wrong = foreign(labels[name], file.values)
-        if len(wrong):
-            allowed = ", ".join(f"{value:g}" for value in file.values)
-            raise DataError(
-                f"{path} has {counted(len(wrong), 'value')} of {name} other than {allowed} or "
-                f"blank: {examples(wrong.drop_duplicates())}. Download it anew."
-            )
+    check_labels(labels, labels.columns.drop(file.key), file.values, path)
     names = {name: file.column or file.prefix + _finding(str(name)) for name in labels}
     return labels.rename(columns=names | {file.key: RENAMED.get(file.key, file.key)})
 
@@ -276,10 +270,10 @@ def _with_images(
     """`image`: the .jpg of the JPG set, else the .dcm of the original; what is not there."""
     stem = f"{data_dir / 'files'}{os.sep}" + study + "/" + table["image_id"]
     image = stem + ".jpg"
-    there = _are_files(image)
+    there = are_files(image)
     dicom = stem[~there] + ".dcm"
     image.loc[dicom.index] = dicom
-    there.loc[dicom.index] = _are_files(dicom)
+    there.loc[dicom.index] = are_files(dicom)
     missing = stem[~there]
     notes = []
     if len(missing):
@@ -289,7 +283,8 @@ def _with_images(
     return table, rejected, notes
 
 
-def _are_files(paths: pd.Series) -> pd.Series:
+def are_files(paths: pd.Series) -> pd.Series:
+    """Which of the paths are files: bool. Raises DataError: the disk does not answer."""
     return pd.Series([_is_file(path) for path in paths], paths.index, dtype=bool)
 
 
