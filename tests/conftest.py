@@ -74,6 +74,21 @@ def lateral_cache(tmp_path_factory: pytest.TempPathFactory) -> Cache:
     return build_cache(pairs, folder / "cache", image_size=64)
 
 
+@pytest.fixture(scope="session")
+def record_cache(tmp_path_factory: pytest.TempPathFactory) -> Cache:
+    """A synthetic study of 16 patients at 64 x 64, with their records."""
+    from localmi.data.cache.cache import build_cache
+    from localmi.data.sources.pairs import read_pairs
+    from localmi.phantom.config import PhantomConfig
+    from localmi.phantom.write import write_study
+
+    folder = tmp_path_factory.mktemp("records")
+    config = PhantomConfig(seed=3, image_size=64, second_image=0.5)
+    write_study(folder / "study", config, 16, fractions=(0.5, 0.25, 0.25))
+    pairs = read_pairs(folder / "study", records_dir=folder / "study")
+    return build_cache(pairs, folder / "cache", image_size=64)
+
+
 @pytest.fixture
 def truth(tiny_cache: Cache) -> Truth:
     """Of the study behind `tiny_cache`."""

@@ -44,6 +44,7 @@ def load_study(
     *,
     image_size: int = 256,
     views: Sequence[str] = ("AP", "PA"),
+    records_dir: Path | str = "",
 ) -> Cache:
     """Reads the pairs of a study, checks them for leaks, and prepares them; fast from then on.
 
@@ -54,6 +55,7 @@ def load_study(
             "" is `cache/<name>-<image_size>` beside the data.
         image_size: side of the square images, in pixels.
         views: view positions that are kept.
+        records_dir: the folder of MIMIC-IV, whose records are added; "" adds none.
 
     Returns:
         The cache. Its `rejected` names what could not be used; `data.reasons` puts it in words.
@@ -68,7 +70,7 @@ def load_study(
     source = Path(data_dir).expanduser().resolve() if str(data_dir) else example_dir()
     if (source / META).is_file():
         return _open_prepared(source, cache_dir, image_size)
-    pairs = read_pairs(source, views=views)
+    pairs = read_pairs(source, views=views, records_dir=records_dir or None)
     beside = source.parent if source.name == CSV_NAME else source
     folder = Path(cache_dir) if str(cache_dir) else default_cache(beside, pairs.name, image_size)
     return build_cache(pairs, folder, image_size=image_size, progress=True)

@@ -43,6 +43,7 @@ set_up()
 
 # %% tags=["parameters"]
 data_dir = ""  # folder of a study with records, "" draws a small one
+records_dir = ""  # folder of MIMIC-IV, "" is data_dir
 cache_dir = ""  # where decoded images are kept, "" is beside the data
 run_dir = ""  # where results and checkpoints are kept, "" keeps nothing
 grid_dir = ""  # tables of a grid (grid/runs/records/tables), "" is the stored ones

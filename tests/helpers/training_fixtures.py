@@ -97,8 +97,8 @@ def build_limitr(
 
 
 @pytest.fixture
-def build_msn(tiny_cache: Cache) -> Callable[..., MsnPretraining]:
-    """A run on the images of the tiny study, or on `cache`, with changes."""
+def build_msn(tiny_cache: Cache, record_cache: Cache) -> Callable[..., MsnPretraining]:
+    """A run on the images of the tiny study, or of that with records, or on `cache`."""
 
     def make(cache: Cache | None = None, **changes: Any) -> MsnPretraining:
         small: dict[str, Any] = {
@@ -113,7 +113,8 @@ def build_msn(tiny_cache: Cache) -> Callable[..., MsnPretraining]:
             "device": "cpu",
         }
         config = MsnConfig.checked(**(small | changes))
-        return MsnPretraining(config, tiny_cache if cache is None else cache)
+        usual = record_cache if config.record else tiny_cache
+        return MsnPretraining(config, usual if cache is None else cache)
 
     return make
 

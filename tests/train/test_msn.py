@@ -18,12 +18,13 @@ from localmi.train.checkpoint import read_state
 from localmi.train.loop import fit
 from localmi.train.msn import METHOD, MsnPretraining
 from localmi.train.msn_config import MsnConfig
-from localmi.train.readers import IMAGE, SHUFFLED
+from localmi.train.readers import IMAGE, OTHER, RECORD, SHUFFLED
 from localmi.train.trained_model import load_trained_model
 
 Build = Callable[..., MsnPretraining]
 OBJECTIVES: list[dict[str, Any]] = [
     {},
+    {"record": ["stay", "sex"]},
     {"objective": "dino"},
     {"objective": "mae", "mask": 0.5},
 ]
@@ -88,7 +89,7 @@ def test_readers_change_nothing_of_what_they_read(build_msn: Build) -> None:
     assert set(run.readers.heads) == {IMAGE, SHUFFLED}
 
 
-@pytest.mark.parametrize("changes", OBJECTIVES, ids=["msn", "dino", "mae"])
+@pytest.mark.parametrize("changes", OBJECTIVES, ids=["msn", "record", "dino", "mae"])
 def test_a_stopped_run_goes_on_to_the_same_bits(
     build_msn: Build, tmp_path: Path, changes: dict[str, Any]
 ) -> None:
@@ -103,7 +104,7 @@ def test_a_stopped_run_goes_on_to_the_same_bits(
     assert_identical(weights(second.method), weights(whole.method))
 
 
-@pytest.mark.parametrize("changes", OBJECTIVES, ids=["msn", "dino", "mae"])
+@pytest.mark.parametrize("changes", OBJECTIVES, ids=["msn", "record", "dino", "mae"])
 def test_what_is_used_afterwards_is_loaded_by_the_classifiers(
     build_msn: Build, tmp_path: Path, changes: dict[str, Any]
 ) -> None:
@@ -112,7 +113,8 @@ def test_what_is_used_afterwards_is_loaded_by_the_classifiers(
     run.save(tmp_path / "checkpoint.pt")
     found = load_image_encoder(tmp_path / "checkpoint.pt")
     objective = changes.get("objective", "msn")
-    assert f"vit_micro_16, {objective} without record, step 1: blocks 1 to 6" in str(found)
+    record = "with stay, sex" if "record" in changes else "without record"
+    assert f"vit_micro_16, {objective} {record}, step 1: blocks 1 to 6" in str(found)
     assert_identical(dict(found.weights), weights(run.method.learnt))
     if isinstance(run.method, Siamese):
         trained = run.method.encoder.state_dict()
@@ -135,7 +137,7 @@ def test_another_methods_checkpoint_is_refused(
         build_msn(mask=0.3).load(tmp_path / "checkpoint.pt")
 
 
-@pytest.mark.parametrize("changes", OBJECTIVES, ids=["msn", "dino", "mae"])
+@pytest.mark.parametrize("changes", OBJECTIVES, ids=["msn", "record", "dino", "mae"])
 def test_a_run_is_fitted_and_looked_at(
     build_msn: Build, tmp_path: Path, changes: dict[str, Any]
 ) -> None:
@@ -188,6 +190,37 @@ def test_a_collapse_is_said_in_words(build_msn: Build) -> None:
         run.method.target_projection[-1].bias.copy_(run.method.prototypes.weight[0])
     with pytest.raises(TrainingError, match="have collapsed"):
         run.evaluate(run.data("validate"))
+
+
+def test_each_reader_reads_its_own(build_msn: Build) -> None:
+    run = build_msn(record=["stay"])
+    assert run.readers is not None
+    assert set(run.readers.heads) == {IMAGE, RECORD, OTHER, SHUFFLED}
+    run.readers.eval()
+    features, record = torch.randn(3, 96), torch.eye(3, run.readers.record_dim)
+    other = torch.tensor([1, 2, 0])
+    said = run.readers.logits(features, record, other, run.method.prototypes)
+    moved = run.readers.logits(features, record + 1, other, run.method.prototypes)
+    unmoved = {name for name in said if torch.equal(said[name], moved[name])}
+    assert unmoved == {IMAGE}
+    changed = features.clone()
+    changed[1] += 1
+    found = run.readers.logits(changed, record, other, run.method.prototypes)
+    rows = {name: (found[name] != said[name]).any(dim=1).tolist() for name in said}
+    own = [False, True, False]
+    assert rows == {IMAGE: own, RECORD: own, OTHER: own, SHUFFLED: [True, False, False]}
+
+
+def test_the_record_reaches_the_method_alone_where_it_is_another_patients(
+    build_msn: Build,
+) -> None:
+    run = build_msn(record=["sex", "age"], record_of="other")
+    batch, data = run.batches[0], run.train_data
+    rows = run.batches.rows(0)
+    assert torch.equal(batch.images, data.images(rows))
+    own = data.records[rows]
+    assert (batch.record.numpy() != own).any(axis=1).sum() >= 3
+    assert {tuple(one) for one in batch.record.tolist()} == {tuple(one) for one in own.tolist()}
 
 
 @pytest.mark.parametrize(
