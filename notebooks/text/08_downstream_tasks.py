@@ -47,7 +47,7 @@ from localmi.course import COLOURS, PALETTE, check, set_up, show
 set_up()
 
 # %% tags=["parameters"]
-task = "pathology9"  # pathology9 or edema
+task = "pathology9"  # pathology9, chexpert14 or edema
 init = ""  # checkpoint of an encoder, "random" is random weights, "" starts anew: image-only
 mode = "tuned"  # tuned, frozen or probe; the last two need init
 fraction = 1.0  # of the training patients whose labels are used
@@ -213,7 +213,7 @@ print("this study: no test patient in training or validation")
 # $$P_{.01} \subset P_{.1} \subset P_1, \qquad |P_f| = f\,|P_1|$$
 
 # %%
-from localmi.downstream import labelled_images, nested_share
+from localmi.downstream import CLASSES, labelled_images, nested_share
 
 rows, chosen = [], {}
 for share in (1.0, 0.1, 0.01):
@@ -223,7 +223,7 @@ for share in (1.0, 0.1, 0.01):
     rows.append([len(chosen[share]), len(part), *positive])
 assert chosen[0.01] <= chosen[0.1] <= chosen[1.0]
 assert chosen[0.1] == nested_share(chosen[1.0], 0.1, seed)
-classes = PATHOLOGY9 if task == "pathology9" else [f"grade {grade}" for grade in range(4)]
+classes = [f"grade {grade}" for grade in range(4)] if task == "edema" else CLASSES[task]
 table = pd.DataFrame(rows, ["100 %", "10 %", "1 %"], ["patients", "images", *classes])
 table.T.rename_axis("labelled")
 

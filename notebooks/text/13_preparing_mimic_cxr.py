@@ -93,6 +93,14 @@ run_dir = ""  # where results are kept, "" keeps nothing
 # make tables GRID=grid/mimic.yaml PROFILE=grid/slurm ARGS='--config data_dir=../mimic-256'
 # ```
 #
+# Two more options. `--records ../mimiciv` adds to each image what
+# [MIMIC-IV](https://physionet.org/content/mimiciv/), a fourth project, records of its patient and
+# stay: sex, age, admitted or not, died or not, in intensive care or not, and how long, as of the
+# minute of the study. Whatever does not fit together (no such patient, stays that overlap, an image
+# after a death) is counted and named, and nothing is filled in. `--source nih` and
+# `--source chexpert` prepare NIH-14 and CheXpert, which have labels and no reports: to test image
+# encoders on (chapter 8), not to pretrain them by texts.
+#
 # Whoever forgets a file is told which. Start with an empty folder, and add what is asked for:
 
 # %%

@@ -22,7 +22,7 @@ Row = Sequence[object]
 
 
 def write_study(root: Path, images: Sequence[Row]) -> Path:
-    """The tree of these images, each a row of `IMAGE`; a report a study."""
+    """The tree of these images, each a row of `IMAGE` (date: YYYY-MM-DD); a report a study."""
     table = pd.DataFrame(images, columns=IMAGE)
     for seed, row in enumerate(table.itertuples()):
         folder = root / "files" / f"p{row.patient[:2]}" / f"p{row.patient}" / f"s{row.study}"
@@ -34,7 +34,7 @@ def write_study(root: Path, images: Sequence[Row]) -> Path:
     metadata = pd.DataFrame(ids).assign(
         PerformedProcedureStepDescription="CHEST (PA, LAT)",
         ViewPosition=table["view"],
-        StudyDate=table["date"],
+        StudyDate=table["date"].str.replace("-", ""),
         StudyTime=table["time"],
         **{POSITION: table["position"]},
     )
