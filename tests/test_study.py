@@ -43,6 +43,17 @@ def test_the_cache_lies_beside_the_data_and_is_found_again(tmp_path: Path) -> No
     assert (cache.folder / "meta.json").stat().st_mtime_ns == written
 
 
+def test_records_have_a_cache_of_their_own(tmp_path: Path) -> None:
+    config = PhantomConfig(seed=3, image_size=64)
+    study = tmp_path / "hospital"
+    write_study(study, config, 9, fractions=(0.4, 0.3, 0.3))
+    without = load_study(study, image_size=64)
+    cache = load_study(study, image_size=64, records_dir=study)
+    assert [without.folder.name, cache.folder.name] == ["hospital-64", "hospital-records-64"]
+    assert cache.records_hash
+    assert (cache.data_hash, without.records_hash) == (without.data_hash, "")
+
+
 def test_a_named_cache_folder_is_used(tmp_path: Path) -> None:
     cache = load_study(write_csv(tmp_path / "ours"), tmp_path / "mine", image_size=32)
     assert cache.folder == tmp_path / "mine"

@@ -52,7 +52,8 @@ def load_study(
         data_dir: what `read_pairs` reads; "" is the example study. Or the folder of a prepared
             cache: it is opened as it is, at once, and the study is not looked at again.
         cache_dir: folder of the cache, which belongs to this study and image size alone;
-            "" is `cache/<name>-<image_size>` beside the data.
+            "" is `cache/<name>-<image_size>` beside the data, with records
+            `cache/<name>-records-<image_size>`.
         image_size: side of the square images, in pixels.
         views: view positions that are kept.
         records_dir: the folder of MIMIC-IV, whose records are added; "" adds none.
@@ -72,7 +73,8 @@ def load_study(
         return _open_prepared(source, cache_dir, image_size)
     pairs = read_pairs(source, views=views, records_dir=records_dir or None)
     beside = source.parent if source.name == CSV_NAME else source
-    folder = Path(cache_dir) if str(cache_dir) else default_cache(beside, pairs.name, image_size)
+    name = f"{pairs.name}-records" if pairs.record_columns else pairs.name
+    folder = Path(cache_dir) if str(cache_dir) else default_cache(beside, name, image_size)
     return build_cache(pairs, folder, image_size=image_size, progress=True)
 
 

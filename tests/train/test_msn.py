@@ -1,6 +1,7 @@
 """Siamese networks as they are trained: the step, the average, what is read along, the looks."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from identical import assert_identical
 from torch import Tensor, nn
 
 from localmi.data.batches import normalise
+from localmi.data.cache.cache import Cache
 from localmi.downstream.pretrained_encoder import load_image_encoder
 from localmi.errors import CheckpointError, ConfigError, TrainingError
 from localmi.model.siamese import Siamese, ViewsOfImage
@@ -102,6 +104,18 @@ def test_a_stopped_run_goes_on_to_the_same_bits(
     second.load(tmp_path / "checkpoint.pt")
     assert head + [nats for _, nats in second.run()] == values
     assert_identical(weights(second.method), weights(whole.method))
+
+
+def test_records_that_changed_are_refused_where_they_are_read(
+    build_msn: Build, record_cache: Cache, tmp_path: Path
+) -> None:
+    others = replace(record_cache, records_hash="f" * 64)
+    reads, blind = build_msn(record=["stay"]), build_msn(record_cache)
+    for run in (reads, blind):
+        run.save(tmp_path / f"{bool(run.config.record)}.pt")
+    build_msn(others).load(tmp_path / "False.pt")
+    with pytest.raises(CheckpointError, match=r"records changed .* now\). Restore them"):
+        build_msn(others, record=["stay"]).load(tmp_path / "True.pt")
 
 
 @pytest.mark.parametrize("changes", OBJECTIVES, ids=["msn", "record", "dino", "mae"])

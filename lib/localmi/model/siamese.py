@@ -149,6 +149,8 @@ class Dino(Siamese):
     prototypes of `Siamese`: cosines, as DINO's with its normalised weights.
     """
 
+    centre: Tensor
+
     def __init__(
         self, encoder: TorchvisionViT, *, centre_momentum: float = 0.9, **how: object
     ) -> None:

@@ -226,11 +226,18 @@ def config_of(state: Mapping[str, Any], path: Path) -> RunConfig:
 
 
 def check_same_run(
-    state: dict[str, Any], *, config: RunConfig, data_hash: str, precision: str, path: Path
+    state: dict[str, Any],
+    *,
+    config: RunConfig,
+    data_hash: str,
+    records_hash: str = "",
+    precision: str,
+    path: Path,
 ) -> None:
     """Refuse to go on with another configuration, in another precision, or with changed data.
 
     Args:
+        records_hash: of the patients' records, where the run reads them.
         precision: that the run would go on in. "auto" is what each machine is fast in, so what it
             was is compared, where the checkpoint knows.
 
@@ -254,11 +261,16 @@ def check_same_run(
             + "\n  ".join(changed)
             + f"\n{advice}"
         )
-    if state["data_hash"] != data_hash:
-        raise CheckpointError(
-            f"The data changed since {path.name} was written (hash {state['data_hash'][:12]} "
-            f"then, {data_hash[:12]} now). Restore them, or start a new run folder."
-        )
+    records_then = state.get("records_hash", "")
+    for what, was, is_now in (
+        ("data", state["data_hash"], data_hash),
+        ("patients' records", records_then, records_hash),
+    ):
+        if was != is_now:
+            raise CheckpointError(
+                f"The {what} changed since {path.name} was written (hash {was[:12] or 'none'} "
+                f"then, {is_now[:12] or 'none'} now). Restore them, or start a new run folder."
+            )
 
 
 def restore(parts: Mapping[str, Any], state: Mapping[str, Any], *, path: Path) -> None:

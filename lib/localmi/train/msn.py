@@ -65,6 +65,7 @@ class MsnPretraining(TrainingRun):
         self.train_data = self.data("train")
         self.batches = ImageBatches(self.train_data, size=config.batch_size, seed=config.seed)
         self.workers = workers
+        self.records_hash = cache.records_hash if config.record else ""
         torch.manual_seed(config.seed)
         self.method = self._new_method(self.train_data.records.shape[1]).to(self.device)
         self.optimiser = self._optimiser()
@@ -119,7 +120,8 @@ class MsnPretraining(TrainingRun):
     def _optimiser(self) -> Scheduled:
         """AdamW; matrices decay, but for prototypes, [CLS] and places."""
         kept = ("prototypes.weight", "class_token", "pos_embedding", "hidden", "place")
-        decayed, plain = [], []
+        decayed: list[nn.Parameter] = []
+        plain: list[nn.Parameter] = []
         for name, one in self.method.named_parameters():
             if one.requires_grad:
                 (plain if one.ndim < 2 or name.endswith(kept) else decayed).append(one)

@@ -96,7 +96,7 @@ class MsnConfig(RunConfig):
     def _of_the_objective(cls, fields: Any) -> Any:
         """What the papers of DINO and MAE have otherwise, unless it is said."""
         if isinstance(fields, Mapping):
-            return BASELINES.get(fields.get("objective", ""), {}) | fields
+            return BASELINES.get(fields.get("objective", ""), {}) | dict(fields)
         return fields
 
     @model_validator(mode="after")

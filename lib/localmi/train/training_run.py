@@ -62,6 +62,7 @@ class TrainingRun(ABC):
     train_data: Any  # `SplitData`, or what else has a manifest
     batches: Batches[Any]
     workers: int = 0
+    records_hash: str = ""  # of the patients' records, where they are read
     augmentation: Augmentation | None = None
 
     def __init__(self, config: RunConfig, cache: Cache) -> None:
@@ -185,6 +186,7 @@ class TrainingRun(ABC):
             {
                 "config": self.config.as_record(),
                 "data_hash": self.cache.data_hash,
+                "records_hash": self.records_hash,
                 "step": self.step,
                 COMPUTED_IN: self.computed_in,
                 **{name: part.state_dict() for name, part in self._stateful().items()},
@@ -203,6 +205,7 @@ class TrainingRun(ABC):
             state,
             config=self.config,
             data_hash=self.cache.data_hash,
+            records_hash=self.records_hash,
             precision=self.computed_in["precision"],
             path=path,
         )

@@ -184,10 +184,12 @@ def exercise_12_5(my_loss: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
             "targets, after the prototypes have been used",
         )
         expect(not _learns(targets), "the targets get a gradient: they are to be held still")
-        own = prototypes.grad
-        prototypes.grad = None
+        own, prototypes.grad = prototypes.grad, None
         _wanted(anchors, targets, prototypes).backward()
-        same = own is not None and torch.allclose(own, prototypes.grad, rtol=1e-4, atol=1e-6)
+        wanted = prototypes.grad
+        assert own is not None
+        assert wanted is not None
+        same = torch.allclose(own, wanted, rtol=1e-4, atol=1e-6)
         expect(same, "the prototypes learn from the targets, too: only from the anchors they may")
 
 
