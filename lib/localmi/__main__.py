@@ -341,9 +341,8 @@ def phantom(
         depth_said=depth_said,
         record_reversed=record_reversed,
     )
-    files = [path for path in out.rglob("*") if path.is_file()]
-    size = sum(path.stat().st_size for path in files) / 1e6
-    typer.echo(f"{out}: {len(files)} files, {size:.1f} MB")
+    files = sum(path.is_file() for path in out.rglob("*"))
+    typer.echo(f"{out}: {files} files, {_megabytes(out):.1f} MB")
 
 
 @app.command()
