@@ -12,6 +12,7 @@ from localmi.phantom.example import RESULTS
 from localmi.phantom.read import Truth, read_truth
 
 DATA = REPOSITORY / "data"
+FRONTAL = ("AP", "PA")
 
 
 def example_dir() -> Path:
@@ -43,15 +44,16 @@ def load_study(
     cache_dir: Path | str = "",
     *,
     image_size: int = 256,
-    views: Sequence[str] = ("AP", "PA"),
+    views: Sequence[str] = FRONTAL,
 ) -> Cache:
     """Reads the pairs of a study, checks them for leaks, and prepares them; fast from then on.
 
     Args:
         data_dir: what `read_pairs` reads; "" is the example study. Or the folder of a prepared
             cache: it is opened as it is, at once, and the study is not looked at again.
-        cache_dir: folder of the cache, which belongs to this study and image size alone;
-            "" is `cache/<name>-<image_size>` beside the data.
+        cache_dir: folder of the cache, which belongs to this study, image size and views alone;
+            "" is `cache/<name>-<image_size>` beside the data; of other views than AP and PA
+            `cache/<name>-<views>-<image_size>`.
         image_size: side of the square images, in pixels.
         views: view positions that are kept.
 
@@ -70,7 +72,9 @@ def load_study(
         return _open_prepared(source, cache_dir, image_size)
     pairs = read_pairs(source, views=views)
     beside = source.parent if source.name == CSV_NAME else source
-    folder = Path(cache_dir) if str(cache_dir) else default_cache(beside, pairs.name, image_size)
+    others = [] if set(views) == {*FRONTAL} else sorted(set(views))
+    name = "-".join([pairs.name, *others])
+    folder = Path(cache_dir) if str(cache_dir) else default_cache(beside, name, image_size)
     return build_cache(pairs, folder, image_size=image_size, progress=True)
 
 

@@ -24,8 +24,9 @@
 # one that matters.
 #
 # **Before this**: InfoNCE, [chapter 2](02_variational_bounds.ipynb); the maximum over regions,
-# [chapter 4](04_local_mutual_information.ipynb); regions and word pieces,
-# [chapter 6](06_encoders.ipynb).
+# [chapter 4](04_local_mutual_information.ipynb); what a report may tell, and mismatches,
+# [chapter 5](05_radiographs_and_reports.ipynb); regions and word pieces,
+# [chapter 6](06_encoders.ipynb); retrieval and pointing, [chapter 9](09_reading_the_model.ipynb).
 # **Reading time**: 60 minutes.
 # **Run time**: 75 seconds on 2 cores. **Memory**: 1.8 GB.
 # **Data**: synthetic patients, drawn here from two sides into a temporary folder, vectors of known
@@ -52,7 +53,7 @@ grid_dir = ""  # tables of a grid (grid/runs/limitr/tables), "" is the stored on
 resume = False  # go on from the checkpoint in run_dir
 head_steps = 80  # optimisation steps of each small head in section 5, at least 1
 drawn_patients = 100  # for section 7, where data_dir is ""
-rival = False  # train local MI instead, on the same data, by the choices of chapter 7
+rival = False  # train local MI instead, by the choices of chapter 7; what is LIMITR's is not read
 unit = "report"  # what a text is: a whole report, or a sentence
 lateral = "own"  # whose lateral view stands beside the frontal one: own, other (patient), none
 external_weight = 1.0  # of the loss of words and regions
@@ -244,8 +245,8 @@ print(f"{len(pieces)} pieces, {words.vectors.shape[1]} words of {language.dim} n
 
 # %% [markdown]
 # **What could go wrong**: two things, and the first is seen above. A sum over pieces makes a vector
-# the longer the more pieces the word has, and a plain product $\langle t_w, v_n \rangle$ grows with it:
-# rare words are loud before anything is learnt. A LayerNorm after the sum takes that away.
+# the longer the more pieces the word has, and a plain product with the vector of a region grows with
+# it: rare words are loud before anything is learnt. A LayerNorm after the sum takes that away.
 #
 # The second: the vector of a whole text. The public code averages over the places that only fill up,
 # too. What a sentence means then depends on how long its neighbours are:
@@ -296,8 +297,9 @@ check.exercise_11_1(my_words)
 # %% [markdown]
 # ## 3 Which region does a word look at?
 #
-# Local MI lets the best region win. Attention gives every region a share. In LIMITR the share comes
-# out of two softmaxes. With $s_{wn} = \langle t_w, v_n \rangle$ of word $w$ and region $n$:
+# Local MI lets the best region win. Attention gives every region a share. An image has $N$ regions
+# $v_n$, a text $L$ words $t_w$, all of $D$ numbers. In LIMITR the share comes out of two softmaxes.
+# With $s_{wn} = \langle t_w, v_n \rangle$ of word $w$ and region $n$:
 #
 # $$\alpha_{wn} = \operatorname*{softmax}_n \Big( 4 \cdot \operatorname*{softmax}_w \, s_{wn} \Big),
 # \qquad c_w = \sum_n \alpha_{wn}\, v_n$$
@@ -349,7 +351,7 @@ def cap(regions):
 torch.manual_seed(seed)
 numbers = (16, 64, 361, 722)
 largest = {(form, times): [] for form in ("double", "single") for times in (1, 4)}
-for N in numbers:  # 100 images, a text of 47 words each, as they are and 4 times as long
+for N in numbers:  # 100 images, a text of 47 words each; vectors as they are, and 4 times as long
     words, regions = torch.randn(100, 47, 32), torch.randn(100, N, 32)
     there = torch.ones(47, dtype=torch.bool), torch.ones(N, dtype=torch.bool)
     for (form, times), found in largest.items():
@@ -374,17 +376,17 @@ axes.legend(loc="lower left")
 show(
     figure,
     alt="The cap of the double softmax falls from all of the attention with one region to a few per "
-    "cent with hundreds. The largest weights of the double form lie on it, however long the words are; "
-    "those of the single form rise to all of the attention with longer words.",
+    "cent with hundreds. The largest weights of the double form lie on it, however long the words' "
+    "vectors are; those of the single form rise to all of the attention with longer vectors.",
     caption="Figure 11.2: the most that one region can have of a word's attention. Line: what the "
     "double form allows. Marks: the largest weight among random words and regions.",
 )
 
 # %% [markdown]
-# The maxima of the double form lie on the cap or just below it, and longer words do not help. With 16
+# The maxima of the double form lie on the cap or just below it, and longer vectors do not help. With 16
 # regions the best can have **78.4 %**, with 64 **46.4 %**, and at the size of the paper, a grid of 19
-# by 19, **13.2 %** (**7.0 %** with a lateral beside it). So there $c_w$ is at least seven eighths "all
-# the other regions", whatever is learnt.
+# by 19, **13.2 %** (**7.0 %** with a lateral beside it). So there at least .86 of $c_w$ are
+# "all the other regions", whatever is learnt.
 #
 # **What could go wrong**: to compare such maps between grids. A pale map at 361 regions may be as
 # sure as the formula lets it be.
@@ -477,8 +479,9 @@ check.exercise_11_2(my_reading)
 # e = \ell_2\Big(\sum_w a_w e_w\Big), \qquad
 # S^{\text{txt}} = \sigma\big(q^\top e + b\big)$$
 #
-# ($\sigma$ is the logistic function), and the same module with another $q$ makes $S^{\text{img}}$ of
-# the $f_n$. With $u = 0$ it is the mean.
+# ($\sigma$ is the logistic function; the matrices $A$ and $B$, the vectors $u$ and $q$ and the number
+# $b$ are learnt), and the same module with another $q$ makes $S^{\text{img}}$ of the $f_n$. With $u = 0$
+# it is the mean.
 #
 # ### Exercise 11.3
 #
@@ -562,7 +565,8 @@ print(f"the three get {share:.0%} of SAF's weight, {3 / 47:.0%} of a mean's")
 #
 # Nothing so far depends on the order of the regions: attention is a sum over them, and so is SAF.
 # Regions in any other order have the same scores. LIMITR adds to each region a vector of its place in
-# the grid, sines and cosines of row and column, so that "lower" can mean something.
+# the grid, sines and cosines of row and column at several frequencies, so that "lower" can mean
+# something.
 
 # %%
 from localmi.model.limitr import LimitrScores, positions
@@ -595,15 +599,16 @@ for name, of_places in (("without positions", 0 * places), ("with positions", pl
 # entropy of a row, $\mathrm{CE}_{\text{row } i}(z) = \log \sum_j e^{z_{ij}} - z_{ii}$, that of the
 # rows their mean, and likewise of the columns:
 #
-# $$L_{\text{ext}} = \tfrac12 \sum_{S}
+# $$\mathcal L_{\text{ext}} = \tfrac12 \sum_{S}
 # \big[\mathrm{CE}_{\text{rows}}(10\, S) + \mathrm{CE}_{\text{columns}}(10\, S)\big],
-# \qquad L_{\text{glob}} = \mathrm{CE}_{\text{rows}}(10 \cos) + \mathrm{CE}_{\text{columns}}(10 \cos)$$
+# \qquad \mathcal L_{\text{glob}} = \mathrm{CE}_{\text{rows}}(10 \cos) + \mathrm{CE}_{\text{columns}}(10 \cos)$$
 #
 # The **internal** one stays within a pair: each word is to find the context that was made for it among
-# those of the same pair, and each region too ($\omega_w = 1/L$; the regions have SAF's weights):
+# those of the same pair, and each region too (the weights $\omega_w$ of a text sum to 1, and are all
+# alike; the regions have SAF's):
 #
-# $$L_{\text{int}} = \tfrac1{20}\,(L_{\text{word}} + L_{\text{region}}), \qquad
-# L_{\text{word}} = \tfrac12 \sum_w \omega_w
+# $$\mathcal L_{\text{int}} = \tfrac1{20}\,(\mathcal L_{\text{word}} + \mathcal L_{\text{region}}), \qquad
+# \mathcal L_{\text{word}} = \tfrac12 \sum_w \omega_w
 # \big[\mathrm{CE}_{\text{row } w}(z) + \mathrm{CE}_{\text{column } w}(z)\big], \qquad
 # z_{ww'} = \langle t_w, c_{w'} \rangle / 0.1$$
 
@@ -630,8 +635,8 @@ print(f"CE of rows + columns    {my_symmetric(scores):.4f}")
 print(f"2 log B - 2 I_NCE       {2 * math.log(8) - 2 * infonce(scores):.4f}")
 
 # %% [markdown]
-# So the first two are InfoNCE in other clothes, $L = 2 \log B - 2\, \hat I_{\text{NCE}}$, and
-# $\log B - L/2$ is a bound on the information of image and text, in nats. The third has no other patient
+# So the first two are InfoNCE in other clothes, $\mathcal L = 2 \log B - 2\, \hat I_{\text{NCE}}$, and
+# $\log B - \mathcal L/2$ is a bound on the information of image and text, in nats. The third has no other patient
 # in it. Can it be a bound? Ask a world in which the answer is known. Behind each pair stands one of eight
 # states. It marks up to four of 16 regions and up to three of 12 words; all else is noise. *Shuffled*
 # pairs have two states drawn apart: image and text then have 0 nats in common.
@@ -909,9 +914,14 @@ check.exercise_11_5(my_chance)
 #
 # Now all parts together, on images from two sides. Where no study is named, a small one is drawn: a
 # lateral view for .6 of the studies; reports say where in depth a finding lies. The encoders are those
-# of chapter 6, a network of the same build for each view; the text encoder stays as it is. The loss is
+# of chapter 6, a network of the same build for each view; the text encoder stays as it is. A linear
+# layer and a LayerNorm make $D$ numbers of each region, another pair of them of each word. (The
+# LayerNorms are ours: products of raw features, as published, have whatever scale the encoders give.)
+# The lateral's regions stand beside the frontal ones, each with its place in its own view, so that a word
+# attends to all $2N$; where there is no lateral, they are masked. The vector of the whole image is the
+# mean of those of its views, that of the whole text the mean of its words. The loss is
 #
-# $$L = w_{\text{ext}} L_{\text{ext}} + w_{\text{glob}} L_{\text{glob}} + w_{\text{int}} L_{\text{int}}$$
+# $$\mathcal L = w_{\text{ext}} \mathcal L_{\text{ext}} + w_{\text{glob}} \mathcal L_{\text{glob}} + w_{\text{int}} \mathcal L_{\text{int}}$$
 #
 # and what may be a mismatch obeys the rules of chapter 5: never a text of the same study, nor one that
 # reads the same. (The public code knows neither rule.)
@@ -978,12 +988,12 @@ for name, one in found.items():
     assert data_dir or one.shuffled.bound.value < 0.05  # nothing may be found in them
 
 # %%
-print(
-    f"cap {one.held_out.cap:.2f}, the log of the texts compared; a {test.unit} says at most "
-    f"{truth.summary['true_mi_nats'][test.unit]:.2f} nats"
-    if truth
-    else ""
-)
+print(f"cap {one.held_out.cap:.2f}, the log of the texts compared")
+if truth:
+    told = truth.summary["true_mi_nats"][test.unit]
+    print(f"a {test.unit} says at most {told:.2f} nats")
+else:
+    print("this study carries no truth: class-based retrieval, pointing and what needs it are left out")
 
 # %% [markdown]
 # In 12 steps nothing is learnt; section 10 has long runs. Here each number has its meaning fixed:
@@ -1537,7 +1547,7 @@ show(
 # - What is not there must be masked *before* a softmax.
 # - SAF can find the few vectors that matter where a mean drowns them. Without positions no score knows
 #   where a region lies.
-# - External and global loss are InfoNCE: $\log B - L/2$ is a bound in nats. The internal loss falls on
+# - External and global loss are InfoNCE: $\log B - \mathcal L/2$ is a bound in nats. The internal loss falls on
 #   shuffled pairs as well.
 # - Chance of $R@k$ is not $k/P$ where texts repeat.
 # - A part is worth what the model loses without it. Here one softmax decided whether words and regions
