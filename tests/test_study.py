@@ -54,6 +54,18 @@ def test_records_have_a_cache_of_their_own(tmp_path: Path) -> None:
     assert (cache.data_hash, without.records_hash) == (without.data_hash, "")
 
 
+def test_other_views_have_a_cache_of_their_own(tmp_path: Path) -> None:
+    study = tmp_path / "hospital"
+    config = PhantomConfig(seed=3, image_size=64, lateral_view=1.0)
+    write_study(study, config, 9, fractions=(0.4, 0.3, 0.3))
+    both = load_study(study, image_size=64, views=("PA", "AP", "LATERAL"))
+    frontal = load_study(study, image_size=64)
+    assert [both.folder.name, frontal.folder.name] == ["hospital-AP-LATERAL-PA-64", "hospital-64"]
+    assert len(both.manifest) > len(frontal.manifest) > 0
+    with pytest.raises(DataError, match="has the views .*LATERAL.*, asked for is"):
+        load_study(study, both.folder, image_size=64)
+
+
 def test_a_named_cache_folder_is_used(tmp_path: Path) -> None:
     cache = load_study(write_csv(tmp_path / "ours"), tmp_path / "mine", image_size=32)
     assert cache.folder == tmp_path / "mine"

@@ -12,6 +12,7 @@ from localmi.phantom.example import RESULTS
 from localmi.phantom.read import Truth, read_truth
 
 DATA = REPOSITORY / "data"
+FRONTAL = ("AP", "PA")
 
 
 def example_dir() -> Path:
@@ -43,7 +44,7 @@ def load_study(
     cache_dir: Path | str = "",
     *,
     image_size: int = 256,
-    views: Sequence[str] = ("AP", "PA"),
+    views: Sequence[str] = FRONTAL,
     records_dir: Path | str = "",
 ) -> Cache:
     """Reads the pairs of a study, checks them for leaks, and prepares them; fast from then on.
@@ -51,9 +52,9 @@ def load_study(
     Args:
         data_dir: what `read_pairs` reads; "" is the example study. Or the folder of a prepared
             cache: it is opened as it is, at once, and the study is not looked at again.
-        cache_dir: folder of the cache, which belongs to this study and image size alone;
-            "" is `cache/<name>-<image_size>` beside the data, with records
-            `cache/<name>-records-<image_size>`.
+        cache_dir: folder of the cache, which belongs to this study, image size and views alone;
+            "" is `cache/<name>-<image_size>` beside the data; of other views than AP and PA
+            `cache/<name>-<views>-<image_size>`, with records `cache/<name>-records-<image_size>`.
         image_size: side of the square images, in pixels.
         views: view positions that are kept.
         records_dir: the folder of MIMIC-IV, whose records are added; "" adds none.
@@ -73,7 +74,9 @@ def load_study(
         return _open_prepared(source, cache_dir, image_size)
     pairs = read_pairs(source, views=views, records_dir=records_dir or None)
     beside = source.parent if source.name == CSV_NAME else source
-    name = f"{pairs.name}-records" if pairs.record_columns else pairs.name
+    others = [] if set(views) == {*FRONTAL} else sorted(set(views))
+    others += ["records"] if pairs.record_columns else []
+    name = "-".join([pairs.name, *others])
     folder = Path(cache_dir) if str(cache_dir) else default_cache(beside, name, image_size)
     return build_cache(pairs, folder, image_size=image_size, progress=True)
 

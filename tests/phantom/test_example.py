@@ -20,11 +20,18 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(write_module, "write_study", write_small)
 
 
+def make_study(out: Path) -> None:
+    """What tells a synthetic study, and a file of it."""
+    names = ("truth/truth.json", "old.csv")
+    (out / "truth").mkdir(parents=True)
+    for name in names:
+        (out / name).touch()
+    (out / "SHA256SUMS").write_text("".join(f"{'0' * 64}  {name}\n" for name in names))
+
+
 def test_the_old_study_is_replaced(small: None, tmp_path: Path) -> None:
     out = tmp_path / "data" / "example"
-    (out / "truth").mkdir(parents=True)
-    (out / "truth" / "truth.json").touch()
-    (out / "old.csv").touch()
+    make_study(out)
     (out / "results").mkdir()
     (out / "results" / "auc.csv").write_text("kept")
     example.regenerate(out)
@@ -41,9 +48,7 @@ def test_a_cut_off_run_leaves_the_old_study(
         raise OSError("disk full")
 
     monkeypatch.setattr(write_module, "write_study", fail)
-    (tmp_path / "example" / "truth").mkdir(parents=True)
-    (tmp_path / "example" / "truth" / "truth.json").touch()
-    (tmp_path / "example" / "old.csv").touch()
+    make_study(tmp_path / "example")
     with pytest.raises(OSError, match="disk full"):
         example.regenerate(tmp_path / "example")
     assert [path.name for path in tmp_path.rglob("*.csv")] == ["old.csv"]
@@ -54,6 +59,20 @@ def test_a_folder_of_something_else_is_not_replaced(small: None, tmp_path: Path)
     with pytest.raises(DataError, match="no synthetic study"):
         example.regenerate(tmp_path)
     assert (tmp_path / "thesis.tex").exists()
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "files/mine/notes.txt", "truth/notes.txt"])
+def test_what_somebody_put_into_a_study_is_not_lost(
+    small: None, tmp_path: Path, name: str
+) -> None:
+    out = tmp_path / "study"
+    make_study(out)
+    (out / name).parent.mkdir(parents=True, exist_ok=True)
+    (out / name).write_text("mine")
+    with pytest.raises(DataError, match=f"holds {name}, which .* Move that elsewhere"):
+        example.regenerate(out)
+    assert (out / name).read_text() == "mine"
+    assert (out / "old.csv").exists()
 
 
 def test_an_empty_folder_is_filled(small: None, tmp_path: Path) -> None:

@@ -63,8 +63,9 @@ class ViewData(SplitData):
             return
         if not len(self._with):
             raise TrainingError(
-                f"No study of split {split!r} of {cache.folder.name} has a lateral view. Prepare "
-                'the study with --views AP,PA,LATERAL,LL, or set lateral to "none".'
+                f"No study of split {split!r} of {cache.folder.name} has a lateral view. If the "
+                "data have some, prepare them with --views AP,PA,LATERAL,LL; if not, set lateral "
+                'to "none".'
             )
         patient = self.manifest["patient_id"].to_numpy()[self._with]
         other = partners(patient)

@@ -361,8 +361,8 @@ def _existing(parameter: Parameter, value: Any) -> Any:
         return str(folder)
     if not folder.exists():
         raise DataError(
-            f"Parameter {name} names {folder}, which does not exist. Give the folder with the "
-            'data, or "" for the example study.'
+            f"Parameter {name} names {folder}, which does not exist. What it takes: "
+            f"{parameter.comment or 'a folder'}."
         )
     return str(folder)
 

@@ -5,7 +5,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from localmi.errors import DataError
+from localmi.errors import DataError, shortened
 from localmi.ranks import cores
 
 RESULTS = "results"  # in the folder of a study: what long runs made of it; it is kept
@@ -36,7 +36,7 @@ def regenerate(
 
     Raises:
         ConfigError: fewer than 3 patients, workers below 0, a share outside [0, 1].
-        DataError: `out` holds something that is no synthetic study.
+        DataError: `out` holds something that is no synthetic study, or files that are none of its.
         OSError: the folder cannot be written.
     """
     from localmi.phantom.config import PhantomConfig
@@ -49,6 +49,12 @@ def regenerate(
         raise DataError(
             f"{out} exists and is no synthetic study ({SUMMARY} is missing), so it is not "
             "replaced. Name another folder."
+        )
+    if is_study and (others := _not_of_the_study(out)):
+        names = ", ".join(shortened(others))
+        raise DataError(
+            f"{out} holds {names}, which the list of the study's files does not have and which "
+            "would be lost with it. Move that elsewhere, or name another folder."
         )
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as scratch:
@@ -70,3 +76,15 @@ def regenerate(
         if out.exists():
             os.replace(out, Path(scratch) / "old")
         os.replace(new, out)
+
+
+def _not_of_the_study(folder: Path) -> list[str]:
+    """Files, but for `RESULTS`, that the study's list does not have."""
+    from localmi.phantom.write import SUMS
+
+    sums = folder / SUMS
+    lines = sums.read_text(encoding="utf-8").splitlines() if sums.is_file() else []
+    listed = {SUMS, *(line.partition("  ")[2] for line in lines)}
+    files = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    found = {file.as_posix() for file in files if file.parts[0] != RESULTS}
+    return sorted(found - listed)

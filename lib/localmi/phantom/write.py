@@ -49,6 +49,7 @@ from localmi.phantom.truth import marginals, true_mi
 
 SPLITS = ("train", "validate", "test")
 JPEG_QUALITY = 95
+SUMS = "SHA256SUMS"  # of every other file
 # To the configuration, since there are studies on disk.
 ADDED = ("lateral_view", "depth_said", "record_reversed")
 
@@ -238,4 +239,4 @@ def _write_checksums(out: Path) -> None:
         f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.relative_to(out).as_posix()}\n"
         for path in files
     ]
-    (out / "SHA256SUMS").write_text("".join(lines), encoding="utf-8", newline="\n")
+    (out / SUMS).write_text("".join(lines), encoding="utf-8", newline="\n")

@@ -117,7 +117,6 @@ def test_same_input_is_opened_and_other_input_replaces_it(tmp_path: Path) -> Non
     assert (shard.stat().st_mtime_ns, shard.stat().st_ino) == written
     assert again.data_hash == first.data_hash == open_cache(folder).data_hash
     hashes = {first.data_hash}
-    hashes.add(build_cache(pairs, folder, image_size=9).data_hash)
     hashes.add(build_cache(pairs, folder, image_size=8, use=("impression",)).data_hash)
     save(Path(pairs.table["image"][0]), random_pixels(99))
     hashes.add(build_cache(pairs, folder, image_size=8).data_hash)
@@ -125,9 +124,23 @@ def test_same_input_is_opened_and_other_input_replaces_it(tmp_path: Path) -> Non
     hashes.add(build_cache(pairs, folder, image_size=8).data_hash)
     pairs.table.loc[2, "edema"] = 7.0
     hashes.add(build_cache(pairs, folder, image_size=8).data_hash)
-    assert len(hashes) == 6
+    assert len(hashes) == 5
     left = sorted(path.name for path in tmp_path.iterdir())
     assert left == ["cache", "cache.lock", "in"]  # no unfinished folder
+
+
+@pytest.mark.parametrize("what", ["image_size", "views"])
+def test_a_cache_of_another_size_or_other_views_is_kept(tmp_path: Path, what: str) -> None:
+    pairs, folder = make_pairs(tmp_path / "in"), tmp_path / "cache"
+    pairs.table["view"] = ["LATERAL", *["PA"] * (len(pairs.table) - 1)]
+    first = build_cache(pairs, folder, image_size=8)
+    size = 9 if what == "image_size" else 8
+    fewer = replace(pairs, table=pairs.table[1:]) if what == "views" else pairs
+    with pytest.raises(DataError, match=f"has .*{what} .*, asked for is .* another folder"):
+        build_cache(fewer, folder, image_size=size)
+    assert open_cache(folder).data_hash == first.data_hash
+    other = build_cache(fewer, tmp_path / "other", image_size=size)
+    assert other.data_hash != first.data_hash
 
 
 def test_hash_is_the_same_in_another_place(tmp_path: Path) -> None:

@@ -110,7 +110,8 @@ def build_cache(
 
     The same input: the same table, sizes and times of the image files, settings and code. A cache
     of other input is replaced once the new one is complete; where only reports or labels changed,
-    no image is decoded again. A killed build leaves no half cache, and goes on where it stopped.
+    no image is decoded again. A cache at another size, or of other views, is not: it is what
+    somebody asked for. A killed build leaves no half cache, and goes on where it stopped.
     Of two processes one builds, the other waits (`<folder>.lock`).
 
     Args:
@@ -126,8 +127,8 @@ def build_cache(
         progress: show bars.
 
     Raises:
-        DataError: `folder` holds something else, the disk is too small or read-only, no image is
-            usable, or another process is at work.
+        DataError: `folder` holds something else, or a cache of another size or other views; the
+            disk is too small or read-only, no image is usable, or another process is at work.
         StudyLeakError: images with identical pixels are in two splits.
         ConfigError: a setting is impossible.
 
@@ -143,12 +144,14 @@ def build_cache(
         "use": list(use),
         "leaks": leaks,
         "shard_rows": shard_rows,
+        "views": sorted(table["view"].unique()),
         "fingerprint": _fingerprint(table, pairs),
     }
     if pairs.record_columns:
         plan["records"] = list(pairs.record_columns)
     if pairs.reports != "needed":
         plan["reports"] = pairs.reports
+    _refuse_another(folder, plan)
     if read_plan(folder, META) == plan:
         return open_cache(folder)
     with explained(folder):
@@ -160,6 +163,17 @@ def build_cache(
                     _fill(folder, pairs, table, plan, workers, progress)
                 cache_folder.publish(folder)
     return open_cache(folder)
+
+
+def _refuse_another(folder: Path, plan: dict[str, Any]) -> None:
+    """Raises DataError where a whole cache was made at another size, or of other views."""
+    there = read_plan(folder, META) or {}
+    for name, what in (("image_size", "image_size"), ("views", "the views")):
+        if there.get(name, plan[name]) != plan[name]:
+            raise DataError(
+                f"The cache in {folder} has {what} {there[name]}, asked for is {plan[name]}. Its "
+                "images would be lost: name another folder, or delete this one."
+            )
 
 
 def _check_settings(leaks: str, **positive: int) -> None:

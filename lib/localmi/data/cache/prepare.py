@@ -108,6 +108,8 @@ def prepare(
     )
     print((cache.folder / TEXT).read_text(encoding="utf-8"))
     print(f"Prepared in {duration(time.perf_counter() - begin)}. Use it as data_dir: {out}")
+    if (Path(data_dir) / "truth").is_dir():
+        print(f"What is known of this study stays there: data_dir {data_dir}, cache_dir {out}")
 
 
 def describe_pairs(pairs: Pairs) -> str:
