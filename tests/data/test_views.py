@@ -110,7 +110,7 @@ def test_bad_input_is_refused(
 ) -> None:
     with pytest.raises(ConfigError, match="Unknown lateral 'both'"):
         ViewData(lateral_cache, "train", lateral="both")  # type: ignore[arg-type]
-    with pytest.raises(TrainingError, match="has a lateral view. Prepare the study with --views"):
+    with pytest.raises(TrainingError, match="has a lateral view. If the data have some, prepare"):
         ViewData(tiny_cache, "train")
     assert len(ViewData(tiny_cache, "train", lateral="none"))
     cache = make_cache(("a", ["one"], 2), ("b", ["two"], 1))
