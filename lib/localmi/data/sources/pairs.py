@@ -17,7 +17,14 @@ from localmi.data.sources.csv_pairs import CSV_NAME, CSV_REQUIRED, read_csv
 from localmi.data.sources.mimic import METADATA, is_mimic, read_mimic
 from localmi.data.sources.openi import has_openi, read_openi
 from localmi.data.splits import Leaks, resolve_leaks, split_patients
-from localmi.data.tables import PAIR_COLUMNS, REJECTED_COLUMNS, advice, counted, examples
+from localmi.data.tables import (
+    FRONTAL_VIEWS,
+    PAIR_COLUMNS,
+    REJECTED_COLUMNS,
+    advice,
+    counted,
+    examples,
+)
 from localmi.errors import ConfigError, DataError, check_name
 
 Source = Literal["auto", "mimic", "openi", "csv"]
@@ -56,7 +63,7 @@ def read_pairs(
     source: Source = "auto",
     *,
     reports_dir: Path | str | None = None,
-    views: Sequence[str] = ("AP", "PA"),
+    views: Sequence[str] = FRONTAL_VIEWS,
     fractions: Sequence[float] = (0.8, 0.1, 0.1),
     seed: int = 0,
     leaks: Leaks = "refuse",
