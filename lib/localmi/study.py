@@ -6,13 +6,13 @@ from pathlib import Path
 from localmi.data.cache.cache import Cache, build_cache, open_cache
 from localmi.data.cache.folder import META
 from localmi.data.sources.pairs import CSV_NAME, read_pairs
+from localmi.data.tables import FRONTAL_VIEWS
 from localmi.errors import DataError
 from localmi.files import REPOSITORY
 from localmi.phantom.example import RESULTS
 from localmi.phantom.read import Truth, read_truth
 
 DATA = REPOSITORY / "data"
-FRONTAL = ("AP", "PA")
 
 
 def example_dir() -> Path:
@@ -44,7 +44,7 @@ def load_study(
     cache_dir: Path | str = "",
     *,
     image_size: int = 256,
-    views: Sequence[str] = FRONTAL,
+    views: Sequence[str] = FRONTAL_VIEWS,
     records_dir: Path | str = "",
 ) -> Cache:
     """Reads the pairs of a study, checks them for leaks, and prepares them; fast from then on.
@@ -74,7 +74,7 @@ def load_study(
         return _open_prepared(source, cache_dir, image_size)
     pairs = read_pairs(source, views=views, records_dir=records_dir or None)
     beside = source.parent if source.name == CSV_NAME else source
-    others = [] if set(views) == {*FRONTAL} else sorted(set(views))
+    others = [] if set(views) == {*FRONTAL_VIEWS} else sorted(set(views))
     others += ["records"] if pairs.record_columns else []
     name = "-".join([pairs.name, *others])
     folder = Path(cache_dir) if str(cache_dir) else default_cache(beside, name, image_size)

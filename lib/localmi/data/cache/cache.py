@@ -151,23 +151,23 @@ def build_cache(
         plan["records"] = list(pairs.record_columns)
     if pairs.reports != "needed":
         plan["reports"] = pairs.reports
-    _refuse_another(folder, plan)
     if read_plan(folder, META) == plan:
         return open_cache(folder)
     with explained(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         with _locked(folder, wait):
             cache_folder.check_place(folder)
-            if read_plan(folder, META) != plan:
+            there = read_plan(folder, META)
+            if there != plan:
+                _refuse_another(folder, there or {}, plan)
                 if read_plan(cache_folder.partial_folder(folder), META) != plan:
                     _fill(folder, pairs, table, plan, workers, progress)
                 cache_folder.publish(folder)
     return open_cache(folder)
 
 
-def _refuse_another(folder: Path, plan: dict[str, Any]) -> None:
-    """Raises DataError where a whole cache was made at another size, or of other views."""
-    there = read_plan(folder, META) or {}
+def _refuse_another(folder: Path, there: dict[str, Any], plan: dict[str, Any]) -> None:
+    """Raises DataError where the whole cache that is there is of another size or other views."""
     for name, what in (("image_size", "image_size"), ("views", "the views")):
         if there.get(name, plan[name]) != plan[name]:
             raise DataError(

@@ -19,7 +19,7 @@ from localmi.data.cache.shards import read_or_reason
 from localmi.data.cache.tables import make_sentences
 from localmi.data.sources.pairs import Pairs, read_pairs, reasons
 from localmi.data.splits import Leaks
-from localmi.data.tables import counted, keep_rows
+from localmi.data.tables import FRONTAL_VIEWS, counted, keep_rows
 from localmi.errors import DataError
 from localmi.names import Source
 from localmi.ranks import cores
@@ -63,7 +63,7 @@ def prepare(
     source: Source = "auto",
     reports_dir: Path | str | None = None,
     records_dir: Path | str | None = None,
-    views: Sequence[str] = ("AP", "PA"),
+    views: Sequence[str] = FRONTAL_VIEWS,
     image_size: int = 256,
     workers: int = 0,
     leaks: Leaks = "refuse",

@@ -19,6 +19,7 @@ import pandas as pd
 
 from localmi.data.reports import sections
 from localmi.data.tables import (
+    FRONTAL_VIEWS,
     PAIR_COLUMNS,
     REJECTED_COLUMNS,
     is_missing,
@@ -69,7 +70,7 @@ def _has_xml(folder: Path) -> bool:
 
 
 def read_openi(
-    data_dir: Path, views: Sequence[str] = ("AP", "PA"), reports_dir: Path | None = None
+    data_dir: Path, views: Sequence[str] = FRONTAL_VIEWS, reports_dir: Path | None = None
 ) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, int]]:
     """The pairs of OpenI.
 

@@ -26,7 +26,14 @@ from localmi.data.sources.mimic import METADATA, is_mimic, needed_file, read_mim
 from localmi.data.sources.openi import has_openi, read_openi
 from localmi.data.sources.records import add_records
 from localmi.data.splits import Leaks, resolve_leaks, split_patients
-from localmi.data.tables import PAIR_COLUMNS, REJECTED_COLUMNS, advice, counted, examples
+from localmi.data.tables import (
+    FRONTAL_VIEWS,
+    PAIR_COLUMNS,
+    REJECTED_COLUMNS,
+    advice,
+    counted,
+    examples,
+)
 from localmi.errors import ConfigError, DataError, check_name
 from localmi.names import Source
 
@@ -73,7 +80,7 @@ def read_pairs(
     *,
     reports_dir: Path | str | None = None,
     records_dir: Path | str | None = None,
-    views: Sequence[str] = ("AP", "PA"),
+    views: Sequence[str] = FRONTAL_VIEWS,
     fractions: Sequence[float] = (0.8, 0.1, 0.1),
     seed: int = 0,
     leaks: Leaks = "refuse",
