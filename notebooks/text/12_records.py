@@ -59,6 +59,7 @@ batch_size = 32  # images a step
 learning_rate = 0.001  # of all networks
 steps = 30  # gradient steps
 evaluate_every = 30  # steps between two looks at the validation split
+rivals = True  # probe pixels, a random ViT, tokens by place, and records beside what is learnt
 tuned_epochs = 0  # of a ViT trained on labels, from the pretrained one and from new; 0: neither
 seed = 0  # of everything random, at least 0
 fractions: list[float] = [1.0]  # of the labels, of the probes
@@ -476,6 +477,10 @@ if found:
 # linear probe asks the frozen features for nine findings, as in [chapter 8](08_downstream_tasks.ipynb):
 # one logistic regression each, $C$ chosen on validation. The rivals cost nothing: the image shrunk to 16 x
 # 16 pixels, the same ViT with random weights, and the record alone.
+#
+# What is *the* feature of a ViT? [CLS], says the method. But the tokens of the patches are there, too, and
+# stand where their patch does; so the same networks are read a second time, the tokens averaged in 4 x 4
+# cells.
 
 # %%
 from localmi.data.record_features import features
@@ -487,8 +492,8 @@ if not run_dir:
     training.save(checkpoint)
 kind = {"image_size": image_size, "mode": "probe", "frozen_blocks": 12, "seed": seed}
 kind |= {"image_encoder": config.image_encoder, "test_labels": "expert" if truth else "report"}
-inits = {objective: str(checkpoint), "random ViT": "random"}
-RECORD = record or ["stay"]
+inits = {objective: str(checkpoint)} | ({"random ViT": "random"} if rivals else {})
+RECORD, BY_PLACE = record or ["stay"], ", tokens by place"
 
 
 def rows_of(study, part):  # of the manifest, [n]
@@ -502,12 +507,16 @@ def shrunk(study, part):  # [n, 256]
 
 # %%
 def features_of(study, parts):  # {name: {split: [n, P]}}
-    found = {"16 x 16 pixels": {split: shrunk(study, part) for split, part in parts.items()}}
+    found = {}
     for name, init in inits.items():
         probe = DownstreamConfig.checked(init=init, **kind)
         network = Finetuning(study, probe, parts, initial_encoder(probe))
         found[name] = {split: network.features(split) for split in parts}
-    if "record_admitted" in study.manifest:
+        if rivals:
+            found[name + BY_PLACE] = {split: network.features(split, grid=4) for split in parts}
+    if rivals:
+        found["16 x 16 pixels"] = {split: shrunk(study, part) for split, part in parts.items()}
+    if rivals and "record_admitted" in study.manifest:
         rows = {split: rows_of(study, part) for split, part in parts.items()}
         alone = {split: features(one, RECORD)[0] for split, one in rows.items()}
         both = {split: np.hstack([found[objective][split], alone[split]]) for split in parts}
@@ -712,7 +721,7 @@ if there:
 # %%
 moved = {}
 for name, values in seen[max(fractions)].items() if there else ():
-    if name in seen_there:
+    if name in seen_there and BY_PLACE not in name:
         tested = values | {"test": seen_there[name]["test"]}
         moved[name] = fit_probe("pathology9", tested, parts).probabilities
 rows = {
@@ -818,7 +827,6 @@ for name, value in told.items():
 from localmi.downstream import predictions_of
 
 if run_dir:
-    kept = {name for _, name in said if name.startswith(objective) or not record}
     left = {(*which, True): (parts["test"], scores) for which, scores in said.items()}
     left |= {
         (max(fractions), name, False): (others["test"], scores) for name, scores in moved.items()
@@ -829,7 +837,6 @@ if run_dir:
         .drop(columns=["image_id", "study_id"])
         .assign(features=name, fraction=fraction, here=here)
         for (fraction, name, here), (part, scores) in left.items()
-        if name in kept
     ]
     pd.concat(rows).to_csv(f"{run_dir}/by_image.csv", index=False, float_format="%.3g")
 

@@ -150,6 +150,10 @@ def test_a_probe_of_random_weights(cache, small, tmp_path, task: str) -> None:
         if expected.holds(name, 4):
             assert torch.equal(own[name], weights), name
     assert run.features("test").shape == (20, 64 * 2 * 2)
+    by_place = run.features("test", grid=4)
+    assert by_place.shape == (20, 64 * 4 * 4)
+    cells = by_place.reshape(20, 64, 2, 2, 2, 2).mean(axis=(3, 5)).reshape(20, -1)  # 4 of each
+    np.testing.assert_allclose(cells, run.features("test", grid=2), atol=1e-12)
     assert not same(found, run_downstream(cache, config.model_copy(update={"seed": 1})))
     (run,) = read_runs(tmp_path)
     assert run.variant == "random-probe"

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from localmi.data.augment import Augmentation
 from localmi.data.batches import GROUP_BYTES, epoch_order, normalise
@@ -222,13 +223,20 @@ class Finetuning:
         number = len(self.parts[split])
         return np.array_split(np.arange(number), -(-number // AT_ONCE))
 
-    def features(self, split: str) -> np.ndarray:
+    def features(self, split: str, *, grid: int = 0) -> np.ndarray:
         """Features of a linear probe: the frozen blocks, pooled as for `fc1`: [n, P].
 
         In float64, as the probe computes: in float32 its probabilities sum to 1 to 7 digits.
+
+        Args:
+            grid: 0, or the map that the last frozen block gives is averaged in grid x grid cells,
+                whose vectors stand one after the other by channel: [n, C * grid * grid].
         """
-        block = self._stored_features(split).double()
-        return self.network.backbone.pool(block).cpu().numpy()
+        block, backbone = self._stored_features(split).double(), self.network.backbone
+        if grid:
+            cells = functional.adaptive_avg_pool2d(backbone.local_map(block), grid)
+            return cells.flatten(1).cpu().numpy()
+        return backbone.pool(block).cpu().numpy()
 
     @torch.no_grad()
     def probabilities(self, split: str) -> np.ndarray:

@@ -80,9 +80,11 @@ class TorchvisionViT(Backbone):
     def stem(self, x: Tensor, keep: Tensor | None = None) -> Tensor:
         """Tokens [B, 1 + patches, P], [CLS] first; or those patches alone, see `tokens`."""
         net, encoder = self.features, self.features.encoder
-        patches = net.conv_proj(x.expand(-1, 3, -1, -1))  # [B, P, h, w]
-        place = _places(encoder.pos_embedding, patches.shape[-2:])
-        patches = patches.flatten(2).transpose(1, 2) + place[:, 1:]
+        pixels = functional.unfold(x, self.patch, stride=self.patch).transpose(1, 2)
+        grey = net.conv_proj.weight.sum(dim=1).flatten(1)  # [P, pixels]: of three equal channels
+        shape = (x.shape[-2] // self.patch, x.shape[-1] // self.patch)
+        place = _places(encoder.pos_embedding, shape)
+        patches = functional.linear(pixels, grey, net.conv_proj.bias) + place[:, 1:]
         if keep is not None:
             patches = patches.take_along_dim(keep.to(patches.device)[..., None], dim=1)
         first = (net.class_token + place[:, :1]).expand(len(patches), -1, -1)
