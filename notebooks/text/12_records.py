@@ -49,7 +49,8 @@ run_dir = ""  # where results and checkpoints are kept, "" keeps nothing
 grid_dir = ""  # tables of a grid (grid/runs/records/tables), "" is the stored ones
 resume = False  # go on from the checkpoint in run_dir
 drawn_patients = 160  # for section 6, where data_dir is ""
-objective = "msn"  # what is learnt from images: msn, dino or mae; from reports too: local-mi
+objective = "msn"  # what is learnt from images: msn, dino or mae
+from_reports = False  # learn by local MI instead, from their reports as well
 record: list[str] = [
     "stay"
 ]  # what is read beside an image: demographic, scan, stay, or single ones
@@ -434,20 +435,22 @@ columns = ["record_sex", "record_age", "record_admitted", "record_icu", "record_
 cache.manifest[columns].head(4)
 
 # %%
+from localmi.data import SplitData
 from localmi.train import MsnConfig, MsnPretraining, Pretraining, TrainConfig, fit
 
 shared = {"image_size": image_size, "batch_size": batch_size, "learning_rate": learning_rate}
 shared |= {"steps": steps, "evaluate_every": evaluate_every, "seed": seed, **further}
-if objective == "local-mi":  # the neighbour that reads reports, as in chapter 7
-    image_encoder = MsnConfig().image_encoder
+method = "local-mi" if from_reports else objective
+if from_reports:  # the neighbour, as in chapter 7
     known = {name: one for name, one in shared.items() if name in TrainConfig.model_fields}
-    config = TrainConfig.checked(image_encoder=image_encoder, **known)
+    config = TrainConfig.checked(image_encoder=MsnConfig().image_encoder, **known)
     training = Pretraining(config, cache)
+    validate = SplitData(cache, "validate")
 else:
     config = MsnConfig.checked(objective=objective, record=record, record_of=record_of, **shared)
     training = MsnPretraining(config, cache)
-validate, test = (training.data(split) for split in ("validate", "test"))
-if objective != "local-mi" and record:
+    validate, test = (training.data(split) for split in ("validate", "test"))
+if record and not from_reports:
     print("a record is", len(training.train_data.record_names), "numbers:")
     print(", ".join(training.train_data.record_names))
 
@@ -464,7 +467,7 @@ import time
 began, first_step = time.perf_counter(), training.step
 log = fit(training, validate, run_dir=Path(run_dir) if run_dir else None, resume=resume)
 training_seconds = time.perf_counter() - began  # looks included
-found = training.assignments(test) if objective in ("msn", "dino") else None
+found = training.assignments(test) if method in ("msn", "dino") else None
 if found:
     for reader in found.cross_entropy:
         print(f"{reader:13} {found.nats(reader)} nats")
@@ -492,7 +495,7 @@ if not run_dir:
     training.save(checkpoint)
 kind = {"image_size": image_size, "mode": "probe", "frozen_blocks": 12, "seed": seed}
 kind |= {"image_encoder": config.image_encoder, "test_labels": "expert" if truth else "report"}
-inits = {objective: str(checkpoint)} | ({"random ViT": "random"} if rivals else {})
+inits = {method: str(checkpoint)} | ({"random ViT": "random"} if rivals else {})
 RECORD, BY_PLACE = record or ["stay"], ", tokens by place"
 
 
@@ -519,8 +522,8 @@ def features_of(study, parts):  # {name: {split: [n, P]}}
     if rivals and "record_admitted" in study.manifest:
         rows = {split: rows_of(study, part) for split, part in parts.items()}
         alone = {split: features(one, RECORD)[0] for split, one in rows.items()}
-        both = {split: np.hstack([found[objective][split], alone[split]]) for split in parts}
-        found |= {"record alone": alone, f"{objective} and record": both}
+        both = {split: np.hstack([found[method][split], alone[split]]) for split in parts}
+        found |= {"record alone": alone, f"{method} and record": both}
     return found
 
 
@@ -532,7 +535,7 @@ from localmi.statistics import holm
 
 of_fraction = {}
 for fraction in fractions:
-    probe = DownstreamConfig.checked(init=inits[objective], fraction=fraction, **kind)
+    probe = DownstreamConfig.checked(init=inits[method], fraction=fraction, **kind)
     of_fraction[fraction] = labelled_images(cache, probe)
 parts = of_fraction[max(fractions)]  # the test split is the same in all
 seen = {fraction: features_of(cache, some) for fraction, some in of_fraction.items()}
@@ -543,7 +546,7 @@ said = {
 }
 if tuned_epochs:
     more = {**kind, "mode": "tuned", "epochs": tuned_epochs}
-    for name, init in {f"{objective}, tuned": str(checkpoint), "from scratch": ""}.items():
+    for name, init in {f"{method}, tuned": str(checkpoint), "from scratch": ""}.items():
         for fraction in fractions:
             one = DownstreamConfig.checked(init=init, fraction=fraction, **more)
             said[fraction, name] = run_downstream(cache, one).predictions.probabilities
@@ -577,6 +580,8 @@ table.rename_axis("share of the labels", axis=1)
 # %%
 VARIANTS = {
     "none": "MSN, images alone",
+    "wide": "its crops wide: large ones .6 to 1 of the area, small ones .2 to .5",
+    "long": "so, and 2,000 steps instead of 700",
     "stay": "and the stay",
     "demographic": "and sex and age",
     "scan": "and how the image was made",
@@ -678,13 +683,13 @@ for claim, pair in claims.items():
         permutations=2000,
         resamples=1000,
     )
-networks = holm([one.p_value for one in tests.values()])
-method = holm([one.p_method for one in tests.values()])
+p_networks = holm([one.p_value for one in tests.values()])
+p_method = holm([one.p_method for one in tests.values()])
 table = pd.DataFrame(
     {"difference of the AUC": [str(one.difference) for one in tests.values()]}, list(tests)
 )
 table["95 %, method"] = [f"[{x.method.low:+.3f}, {x.method.high:+.3f}]" for x in tests.values()]
-table["p networks, Holm"], table["p method, Holm"] = networks, method
+table["p networks, Holm"], table["p method, Holm"] = p_networks, p_method
 table.round(3)
 
 # %% [markdown]
@@ -713,7 +718,7 @@ if truth and not second_dir:
     write_study(Path(second), elsewhere, second_patients, fractions=(0.2, 0.2, 0.6))
 there = load_study(second, image_size=image_size, records_dir=second) if second else None
 if there:
-    labels = DownstreamConfig.checked(init=inits[objective], **kind)
+    labels = DownstreamConfig.checked(init=inits[method], **kind)
     others = labelled_images(there, labels)
     seen_there = features_of(there, others)
     known_there = others["test"].targets, others["test"].rows["patient_id"], others["test"].mask
