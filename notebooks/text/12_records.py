@@ -91,7 +91,7 @@ further: dict = {  # any other field of localmi.train.msn_config.MsnConfig
 # %%
 from localmi.phantom import PhantomConfig, record_auc, true_mi, true_record_mi
 
-hospital = PhantomConfig(seed=7, image_size=image_size)
+hospital = PhantomConfig(seed=7)  # drawn at 256 pixels
 KINDS = {"sex": "demographic", "age": "demographic", "view": "scan", "died": "stay"}
 KINDS |= {"stay_days": "stay", "icu": "stay", "stay": "stay"}
 nats = {name: true_record_mi(hospital, name) for name in KINDS}
@@ -702,7 +702,7 @@ table.round(3)
 
 # %%
 elsewhere = PhantomConfig(
-    seed=11, image_size=image_size, ap_view=0.2, confounded=False, record_reversed=True
+    seed=11, ap_view=0.2, confounded=False, record_reversed=True
 )
 for name in ("edema", "support_devices", "pneumothorax"):
     here, there = (record_auc(one, name, "stay") for one in (hospital, elsewhere))
