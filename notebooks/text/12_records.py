@@ -538,6 +538,8 @@ for fraction in fractions:
     probe = DownstreamConfig.checked(init=inits[method], fraction=fraction, **kind)
     of_fraction[fraction] = labelled_images(cache, probe)
 parts = of_fraction[max(fractions)]  # the test split is the same in all
+
+# %%
 seen = {fraction: features_of(cache, some) for fraction, some in of_fraction.items()}
 said = {
     (fraction, name): fit_probe("pathology9", values, of_fraction[fraction]).probabilities
@@ -683,6 +685,8 @@ for claim, pair in claims.items():
         permutations=2000,
         resamples=1000,
     )
+
+# %%
 p_networks = holm([one.p_value for one in tests.values()])
 p_method = holm([one.p_method for one in tests.values()])
 table = pd.DataFrame(
@@ -750,7 +754,7 @@ pd.DataFrame.from_dict(rows, orient="index", columns=["trained and tested here",
 from localmi.phantom.latents import num_studies, study_time
 from localmi.phantom.record import sample_stay
 
-DAYS, rows = [0, 2, 5, 10, np.inf], []
+rows = []
 for patient in range(6000):
     for number in range(num_studies(hospital, patient)):
         study = sample_study(hospital, patient, number)
@@ -761,12 +765,14 @@ for patient in range(6000):
 stays = pd.DataFrame(rows, columns=["findings", "died", "whole", "so far"])
 
 
+# %%
 def about_findings(column):  # nats of how many findings there are
     return my_information(pd.crosstab(stays["findings"], column).to_numpy())
 
 
 for name in ("whole", "so far"):
-    print(f"length {name:6} {about_findings(pd.cut(stays[name], DAYS, right=False)):.3f} nats")
+    days = pd.cut(stays[name], [0, 2, 5, 10, np.inf], right=False)
+    print(f"length {name:6} {about_findings(days):.3f} nats")
 print(f"died          {about_findings(stays['died']):.3f} nats")
 
 # %% [markdown]
