@@ -504,8 +504,10 @@ def rows_of(study, part):  # of the manifest, [n]
 
 
 def shrunk(study, part):  # [n, 256]
-    pixels = torch.from_numpy(study.images[part.rows["index_in_cache"].to_numpy()])
-    return functional.adaptive_avg_pool2d(pixels[:, None].double(), 16).flatten(1).numpy()
+    rows = part.rows["index_in_cache"].to_numpy()
+    some = [study.images[index] for index in np.array_split(rows, 1 + len(rows) // 256)]
+    pixels = (torch.from_numpy(images)[:, None].double() for images in some)
+    return torch.cat([functional.adaptive_avg_pool2d(one, 16).flatten(1) for one in pixels]).numpy()
 
 
 # %%

@@ -125,13 +125,22 @@ def test_what_a_size_sets_fits_the_notebooks(path: Path) -> None:
             resolve(known, group, {})
 
 
-def test_variants_of_a_notebook_are_a_run_a_seed(call: Call) -> None:
-    size = yaml.safe_load((GRID / "limitr.yaml").read_text(encoding="utf-8"))
-    shown = call("limitr.yaml", "--dry-run", "-p")
+@pytest.mark.parametrize(
+    ("name", "study", "prepared"),
+    [
+        ("limitr.yaml", "--seed 5 --lateral 0.6 --depth-said 1", "--views AP,PA,LATERAL,LL"),
+        ("records.yaml", "--seed 7", "--records grid/runs/records/study"),
+    ],
+)
+def test_variants_of_a_notebook_are_a_run_a_seed(
+    call: Call, name: str, study: str, prepared: str
+) -> None:
+    size = yaml.safe_load((GRID / name).read_text(encoding="utf-8"))
+    shown = call(name, "--dry-run", "-p")
     assert shown.returncode == 0, shown.stdout
     assert jobs(shown.stdout)["variant"] == len(size["variants"]) * len(size["seeds"])
-    assert " phantom --patients 2500 --seed 5 --lateral 0.6 --depth-said 1 " in shown.stdout
-    assert " --image-size 128 --views AP,PA,LATERAL,LL " in shown.stdout
+    assert f" phantom --patients 2500 {study} " in shown.stdout
+    assert f" --image-size 128 {prepared} " in shown.stdout
 
 
 @pytest.mark.slow
