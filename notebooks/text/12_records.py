@@ -63,6 +63,7 @@ evaluate_every = 30  # steps between two looks at the validation split
 rivals = True  # probe pixels, a random ViT, tokens by place, and records beside what is learnt
 tuned_epochs = 0  # of a ViT trained on labels, from the pretrained one and from new; 0: neither
 seed = 0  # of everything random, at least 0
+task = "pathology9"  # what the probes are asked for: nine findings, or chexpert14
 fractions: list[float] = [1.0]  # of the labels, of the probes
 second_dir = ""  # folder of a study of another hospital, with records; "" draws one
 second_patients = 80  # that are drawn for it
@@ -493,12 +494,13 @@ from torch.nn import functional
 checkpoint = Path(run_dir or own.name) / "checkpoint.pt"
 if not run_dir:
     training.save(checkpoint)
-kind = {"image_size": image_size, "mode": "probe", "frozen_blocks": 12, "seed": seed}
+kind = {"task": task, "image_size": image_size, "mode": "probe", "frozen_blocks": 12, "seed": seed}
 kind |= {"image_encoder": config.image_encoder, "test_labels": "expert" if truth else "report"}
 inits = {method: str(checkpoint)} | ({"random ViT": "random"} if rivals else {})
 RECORD, BY_PLACE = record or ["stay"], ", tokens by place"
 
 
+# %%
 def rows_of(study, part):  # of the manifest, [n]
     return study.manifest.set_index("index_in_cache").loc[part.rows["index_in_cache"]]
 
@@ -530,10 +532,7 @@ def features_of(study, parts):  # {name: {split: [n, P]}}
 
 
 # %%
-from localmi.data import PATHOLOGY9
 from localmi.downstream import fit_probe, run_downstream
-from localmi.evaluate import classification
-from localmi.statistics import holm
 
 of_fraction = {}
 for fraction in fractions:
@@ -544,7 +543,7 @@ parts = of_fraction[max(fractions)]  # the test split is the same in all
 # %%
 seen = {fraction: features_of(cache, some) for fraction, some in of_fraction.items()}
 said = {
-    (fraction, name): fit_probe("pathology9", values, of_fraction[fraction]).probabilities
+    (fraction, name): fit_probe(task, values, of_fraction[fraction]).probabilities
     for fraction, found_here in seen.items()
     for name, values in found_here.items()
 }
@@ -558,15 +557,25 @@ known = parts["test"].targets, parts["test"].rows["patient_id"], parts["test"].m
 
 
 # %%
-def mean_auc(scores, targets, patients, mask):
+from localmi.evaluate import classification
+
+
+def measured(scores, targets, patients, mask):  # AUC and AUPRC, with intervals over patients
+    names = [str(number) for number in range(targets.shape[1])]
     return classification.multi_label_metrics(
-        targets, scores, patients, mask, names=PATHOLOGY9, resamples=500
-    ).mean_auc
+        targets, scores, patients, mask, names=names, resamples=500
+    )
 
 
-auc = {which: mean_auc(scores, *known) for which, scores in said.items()}
-table = pd.Series({which: str(one) for which, one in auc.items()}).unstack(0)
-table.rename_axis("share of the labels", axis=1)
+measures = {which: measured(scores, *known) for which, scores in said.items()}
+table = pd.Series({which: str(one.mean_auc) for which, one in measures.items()}).unstack(0)
+table.rename_axis("AUC, by the share of the labels", axis=1)
+
+# %%
+positives = np.average(known[0], weights=known[2])
+table = pd.Series({which: str(one.mean_auprc) for which, one in measures.items()}).unstack(0)
+print(f"area under precision and recall; of no skill {positives:.2f}, the share of positives:")
+table.rename_axis("AUPRC, by the share of the labels", axis=1)
 
 # %% [markdown]
 # A few steps on a few patients teach nothing that a probe could find, and here the intervals are wide; what
@@ -603,6 +612,7 @@ from localmi.study import example_results
 
 runs = read_collected(grid_dir or example_results() / "records")
 by_image = runs.tables["by_image"]
+FINDINGS = [name[2:] for name in by_image if name.startswith("p ")]
 variants = [name for name in VARIANTS if name in set(by_image["variant"])]
 shares = sorted(by_image["fraction"].unique(), reverse=True)
 print("studies:", runs.data["studies"])
@@ -613,9 +623,9 @@ print("seeds:", ", ".join(f"{name} {seeds[name]}" for name in variants))
 def stored(which, fraction, here=True):  # [S, n, 9], targets, patients, mask
     keys = by_image[["variant", "features", "fraction", "here"]]
     rows = by_image[(keys == [*which, fraction, here]).all(axis=1)]
-    scores = [one[[f"p {f}" for f in PATHOLOGY9]].to_numpy() for _, one in rows.groupby("seed")]
+    scores = [one[[f"p {f}" for f in FINDINGS]].to_numpy() for _, one in rows.groupby("seed")]
     one = rows[rows["seed"] == rows["seed"].min()]
-    targets = one[[f"target {f}" for f in PATHOLOGY9]].to_numpy()
+    targets = one[[f"target {f}" for f in FINDINGS]].to_numpy()
     return np.stack(scores), np.nan_to_num(targets), one["patient_id"], ~np.isnan(targets)
 
 
@@ -625,7 +635,7 @@ probed = {name: (name, of) for name, of in of_variant if of in ("msn", "dino", "
 probed = {name: probed[name] for name in variants}
 probed |= {of: (name, of) for name, of in of_variant if name == "none" and of != "msn"}
 values = {
-    (name, share): mean_auc(*stored(which, share))
+    (name, share): measured(*stored(which, share)).mean_auc
     for name, which in probed.items()
     for share in shares
 }
@@ -674,6 +684,8 @@ CLAIMS = {
 }
 
 # %%
+from localmi.statistics import holm
+
 claims = {name: pair for name, pair in CLAIMS.items() if {*pair} <= {*probed}}
 tests = {}
 for claim, pair in claims.items():
@@ -734,12 +746,34 @@ moved = {}
 for name, values in seen[max(fractions)].items() if there else ():
     if name in seen_there and BY_PLACE not in name:
         tested = values | {"test": seen_there[name]["test"]}
-        moved[name] = fit_probe("pathology9", tested, parts).probabilities
+        moved[name] = fit_probe(task, tested, parts).probabilities
 rows = {
-    name: [str(auc[max(fractions), name]), str(mean_auc(scores, *known_there))]
+    name: [str(measures[max(fractions), name].mean_auc), str(measured(scores, *known_there).mean_auc)]
     for name, scores in moved.items()
 }
 pd.DataFrame.from_dict(rows, orient="index", columns=["trained and tested here", "tested there"])
+
+# %% [markdown]
+# So much for a few steps. What the long runs say, mean of three seeds:
+
+# %%
+MOVED = {
+    "images alone": ("none", "msn"),
+    "the stay in pretraining": ("stay", "msn"),
+    "images alone; the classifier reads the stay": ("none", "msn and record"),
+    "the stay alone": ("none", "record alone"),
+    "16 x 16 pixels": ("none", "16 x 16 pixels"),
+}
+columns = {"trained and tested here": True, "tested there": False}
+pd.DataFrame(
+    {
+        column: {
+            name: str(measured(*stored(which, shares[0], here)).mean_auc)
+            for name, which in MOVED.items()
+        }
+        for column, here in columns.items()
+    }
+)
 
 # %% [markdown]
 # A classifier that reads the record falls below chance there: it has learnt a habit of this hospital. One
@@ -845,7 +879,7 @@ if run_dir:
         (max(fractions), name, False): (others["test"], scores) for name, scores in moved.items()
     }
     rows = [
-        predictions_of("pathology9", part, scores)
+        predictions_of(task, part, scores)
         .table()
         .drop(columns=["image_id", "study_id"])
         .assign(features=name, fraction=fraction, here=here)
@@ -856,10 +890,10 @@ if run_dir:
 # %% tags=["record"]
 from localmi.record import Result, record_metrics
 
-results = {
-    f"auc {name} at {share:g}": Result(one, "test", {"chance": 0.5})
-    for (share, name), one in auc.items()
-}
+results = {}
+for (share, name), one in measures.items():
+    results[f"auc {name} at {share:g}"] = Result(one.mean_auc, "test", {"chance": 0.5})
+    results[f"auprc {name} at {share:g}"] = Result(one.mean_auprc, "test", {"chance": positives})
 if found:
     results |= {
         f"{reader} nats": Result(found.nats(reader), "test", {"cap": found.cap})
