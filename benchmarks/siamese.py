@@ -52,7 +52,7 @@ class Size:
 SIZES = {
     "quick": [Size("vit_micro_16", 2, 64, 32, 1, 8)],
     "cpu": [
-        Size("vit_micro_16", 64, 128, 48, 4, 256),  # the grid of chapter 12
+        Size("vit_micro_16", 64, 128, 48, 2, 128),  # the grid of chapter 12
         Size("vit_tiny_16", 8, 224, 96, 10, 1024),  # the paper's views
     ],
 }

@@ -487,7 +487,7 @@ if found:
 # cells.
 
 # %%
-from localmi.data.record_features import features
+from localmi.data import features
 from localmi.downstream import DownstreamConfig, Finetuning, initial_encoder, labelled_images
 from torch.nn import functional
 

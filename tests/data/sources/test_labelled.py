@@ -214,6 +214,17 @@ def test_a_missing_image_of_chexpert(chexpert: Path) -> None:
     assert "looked for chexpert/train/patient00001/study1/view1_frontal.jpg" in pairs.notes[0]
 
 
+def test_a_patient_of_chexpert_in_both_tables(chexpert: Path) -> None:
+    path = chexpert / "valid.csv"
+    path.write_text(path.read_text().replace("patient64541", "patient00001"))
+    (chexpert / "valid/patient64541").rename(chexpert / "valid/patient00001")
+    with pytest.raises(StudyLeakError, match="1 patient in .* and test: patient00001"):
+        read_pairs(chexpert)
+    pairs = read_pairs(chexpert, leaks="reject")
+    assert "patient00001" not in set(pairs.table["patient_id"])
+    assert pairs.rejected["reason"].tolist()[-1] == "its patient is in two splits"
+
+
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
