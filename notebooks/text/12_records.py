@@ -60,7 +60,8 @@ batch_size = 32  # images a step
 learning_rate = 0.001  # of all networks
 steps = 30  # gradient steps
 evaluate_every = 30  # steps between two looks at the validation split
-rivals = True  # probe pixels, a random ViT, tokens by place, and records beside what is learnt
+rivals = True  # probe 16 x 16 pixels, a random ViT and the record as well
+by_place = True  # read tokens by their place as well, beside [CLS]
 tuned_epochs = 0  # of a ViT trained on labels, from the pretrained one and from new; 0: neither
 seed = 0  # of everything random, at least 0
 task = "pathology9"  # what the probes are asked for: nine findings, or chexpert14
@@ -519,7 +520,7 @@ def features_of(study, parts):  # {name: {split: [n, P]}}
         probe = DownstreamConfig.checked(init=init, **kind)
         network = Finetuning(study, probe, parts, initial_encoder(probe))
         found[name] = {split: network.features(split) for split in parts}
-        if rivals:
+        if by_place:
             found[name + BY_PLACE] = {split: network.features(split, grid=4) for split in parts}
     if rivals:
         found["16 x 16 pixels"] = {split: shrunk(study, part) for split, part in parts.items()}
@@ -631,9 +632,12 @@ def stored(which, fraction, here=True):  # [S, n, 9], targets, patients, mask
 
 # %%
 of_variant = by_image[["variant", "features"]].drop_duplicates().to_numpy().tolist()
-probed = {name: (name, of) for name, of in of_variant if of in ("msn", "dino", "mae", "local-mi")}
-probed = {name: probed[name] for name in variants}
-probed |= {of: (name, of) for name, of in of_variant if name == "none" and of != "msn"}
+probed = dict.fromkeys(variants)  # in their order: what is probed, and whose it is
+for name, of in of_variant:
+    if (network := of.removesuffix(BY_PLACE)) in ("msn", "dino", "mae", "local-mi"):
+        probed[name + of.removeprefix(network)] = (name, of)
+    elif name == "none":
+        probed[of] = (name, of)
 values = {
     (name, share): measured(*stored(which, share)).mean_auc
     for name, which in probed.items()
@@ -680,7 +684,11 @@ CLAIMS = {
     "MSN > MAE": ("none", "mae"),
     "MSN > random ViT": ("none", "random ViT"),
     "MSN > 16 x 16 pixels": ("none", "16 x 16 pixels"),
-    "local MI > MSN": ("local-mi", "none"),
+    "wide crops > its own": ("wide", "none"),
+    "longer > 700 steps": ("long", "wide"),
+    "longer > 16 x 16 pixels": ("long", "16 x 16 pixels"),
+    "the same by place": ("long" + BY_PLACE, "16 x 16 pixels"),
+    "local MI > MSN, by place": ("local-mi" + BY_PLACE, "none" + BY_PLACE),
 }
 
 # %%
@@ -743,9 +751,9 @@ if there:
 
 # %%
 moved = {}
-for name, values in seen[max(fractions)].items() if there else ():
-    if name in seen_there and BY_PLACE not in name:
-        tested = values | {"test": seen_there[name]["test"]}
+for name in (method, "record alone", f"{method} and record") if there else ():
+    if name in seen_there:
+        tested = seen[max(fractions)][name] | {"test": seen_there[name]["test"]}
         moved[name] = fit_probe(task, tested, parts).probabilities
 rows = {
     name: [str(measures[max(fractions), name].mean_auc), str(measured(scores, *known_there).mean_auc)]
@@ -762,7 +770,6 @@ MOVED = {
     "the stay in pretraining": ("stay", "msn"),
     "images alone; the classifier reads the stay": ("none", "msn and record"),
     "the stay alone": ("none", "record alone"),
-    "16 x 16 pixels": ("none", "16 x 16 pixels"),
 }
 columns = {"trained and tested here": True, "tested there": False}
 pd.DataFrame(
