@@ -57,21 +57,22 @@ def load_study(
             `cache/<name>-<views>-<image_size>`, with records `cache/<name>-records-<image_size>`.
         image_size: side of the square images, in pixels.
         views: view positions that are kept.
-        records_dir: the folder of MIMIC-IV, whose records are added; "" adds none.
+        records_dir: the folder of MIMIC-IV, whose records are added; "" adds none. A prepared
+            cache has its own.
 
     Returns:
         The cache. Its `rejected` names what could not be used; `data.reasons` puts it in words.
 
     Raises:
         DataError: no example study, no usable data, no place for the cache, or a prepared cache
-            of another size.
+            of another size, or without the records that are asked for.
         StudyLeakError: a patient, study or image is in two splits.
 
     Taught in 05_radiographs_and_reports.
     """
     source = Path(data_dir).expanduser().resolve() if str(data_dir) else example_dir()
     if (source / META).is_file():
-        return _open_prepared(source, cache_dir, image_size)
+        return _open_prepared(source, cache_dir, image_size, records_dir)
     pairs = read_pairs(source, views=views, records_dir=records_dir or None)
     beside = source.parent if source.name == CSV_NAME else source
     others = [] if set(views) == {*FRONTAL_VIEWS} else sorted(set(views))
@@ -81,7 +82,9 @@ def load_study(
     return build_cache(pairs, folder, image_size=image_size, progress=True)
 
 
-def _open_prepared(folder: Path, cache_dir: Path | str, image_size: int) -> Cache:
+def _open_prepared(
+    folder: Path, cache_dir: Path | str, image_size: int, records_dir: Path | str
+) -> Cache:
     if str(cache_dir):
         raise DataError(
             f"{folder} is a prepared cache: there is nothing to keep in cache_dir {cache_dir}. "
@@ -92,6 +95,11 @@ def _open_prepared(folder: Path, cache_dir: Path | str, image_size: int) -> Cach
         raise DataError(
             f"The cache in {folder} has images of {cache.image_size} pixels, image_size is "
             f"{image_size}. Set image_size to {cache.image_size}, or prepare the study again."
+        )
+    if str(records_dir) and not cache.records_hash:
+        raise DataError(
+            f"The cache in {folder} was prepared without records, and nothing is added to it. "
+            f"Prepare the study again with --records {records_dir}."
         )
     return cache
 

@@ -73,6 +73,8 @@ def known(**changed: Any) -> Records:
         "patients": pd.DataFrame(patients).assign(died_on=died_on),
         "admissions": admissions,
         "icu_stays": stays([("a", 3600, 3600)]),
+        "unclear_admissions": stays([]),
+        "unclear_icu": stays([]),
     }
     return Records(**tables | changed)
 
@@ -161,3 +163,38 @@ def test_stays_that_touch_do_not_overlap() -> None:
         "2 ICU stays have begun while another of the patient went on: in both, that begun last "
         "counts (001, 002)."
     ]
+
+
+@pytest.mark.parametrize(
+    ("begin", "end", "blank"),  # hours after the admission that is known has begun; None: blank
+    [
+        (None, None, [True, True, True]),
+        (None, 40, [True, True, False]),
+        (40, None, [False, False, True]),
+        (40, 30, [False, True, False]),  # the wrong way round
+        (60, None, [False, False, False]),
+    ],
+)
+def test_a_study_that_may_lie_in_an_unclear_stay_is_blank(
+    begin: int | None, end: int | None, blank: list[bool]
+) -> None:
+    unclear = stays([("a", 0, 0)])
+    for name, hours in (("begin", begin), ("end", end)):
+        time = "NaT" if hours is None else START + np.timedelta64(hours, "h")
+        unclear[name] = pd.Series([time], dtype="datetime64[s]")
+    records = known(unclear_admissions=unclear, unclear_icu=unclear)
+    times = [f"2150-01-02 {hour}:00" for hour in ("05", "10", "18")]  # 29, 34 and 42 hours
+    studies = pd.concat([study("a", time) for time in times], ignore_index=True)
+    found, notes = join(records, studies)
+    assert found["record_admitted"].isna().tolist() == blank
+    assert found["record_icu"].isna().tolist() == blank
+    said = [note for note in notes if "may lie in a stay whose own times cannot be used" in note]
+    assert len(said) == any(blank)
+    inside, _ = join(records, study("a", "2150-01-01 12:00"))
+    assert inside["record_admitted"].tolist() == [1]  # in one that is known
+
+
+def test_no_age_above_a_hundred_and_thirty() -> None:
+    found, notes = join(known(), study("a", "2230-01-01 00:00:00", year=2230))
+    assert found["record_age"].isna().all()
+    assert "1 study has a patient above 130 years by its year: no record_age (s)." in notes

@@ -11,6 +11,7 @@ import pandas as pd
 from localmi.data.tables import among, counted, examples
 
 OLDEST = 89  # years; all above are 91 in MIMIC-IV
+BEYOND = 130  # years: nobody's age
 DAY = np.timedelta64(1, "D")
 DAY_SECONDS = 86_400
 
@@ -23,11 +24,15 @@ class Records:
         blank), died_on (the day, NaT if not known).
     admissions: patient_id, stay_id, begin, end, died (0, 1 or NaN), died_at.
     icu_stays: patient_id, stay_id, begin, end. No stay ends before it begins.
+    unclear_admissions, unclear_icu: patient_id, stay_id, begin, end of those whose times cannot be
+        used: NaT is not known.
     """
 
     patients: pd.DataFrame
     admissions: pd.DataFrame
     icu_stays: pd.DataFrame
+    unclear_admissions: pd.DataFrame
+    unclear_icu: pd.DataFrame
 
 
 def join(records: Records, studies: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
@@ -45,7 +50,8 @@ def join(records: Records, studies: pd.DataFrame) -> tuple[pd.DataFrame, list[st
         record_sex: "M", "F", or "" (not known).
         record_age: years, anchor_age + year - anchor_year; NaN: not known.
         record_admitted: 1 in an admission, 0 in none. Blank, and so are all that follow: the
-            patient has no row in patients, or the study no time.
+            patient has no row in patients, the study no time, or it may lie in an admission whose
+            times are unclear, and lies in no other.
         record_died: 1 if the admission ended in death, else 0; blank out of an admission too.
         record_stay_days: length of the admission, in days; blank out of an admission.
         record_icu, record_icu_days: the same of stays in intensive care.
@@ -56,15 +62,21 @@ def join(records: Records, studies: pd.DataFrame) -> tuple[pd.DataFrame, list[st
     known = among(studies["patient_id"], records.patients["patient_id"]).to_numpy()
     year, time = studies["year"].to_numpy(), studies["time"]
     age = patients["anchor_age"].to_numpy() + year - patients["anchor_year"].to_numpy()
+    unborn, ageless = age < 0, age > BEYOND
     admissions, icu_stays = in_order(records.admissions), in_order(records.icu_stays)
     rows = [np.where(known, rows_at(studies, one), -1) for one in (admissions, icu_stays)]
+    unclear = [
+        known & (row < 0) & _may_lie_in(studies, stays)
+        for row, stays in zip(rows, (records.unclear_admissions, records.unclear_icu), strict=True)
+    ]
     admitted, icu = (
-        np.where(known & time.notna(), (row >= 0).astype(float), np.nan) for row in rows
+        np.where(known & time.notna() & ~maybe, (row >= 0).astype(float), np.nan)
+        for row, maybe in zip(rows, unclear, strict=True)
     )
     found = pd.DataFrame(
         {
             "record_sex": patients["sex"].fillna("").to_numpy(),
-            "record_age": np.where(age < 0, np.nan, age),
+            "record_age": np.where(unborn | ageless, np.nan, age),
             "record_admitted": admitted,
             "record_died": _of(admissions["died"], rows[0]),
             "record_stay_days": _of(_days(admissions), rows[0]),
@@ -76,7 +88,22 @@ def join(records: Records, studies: pd.DataFrame) -> tuple[pd.DataFrame, list[st
     notes = [
         f"Records: {int(np.nansum(admitted)):,} of {counted(len(studies), 'study')} during an "
         f"admission, {int(np.nansum(icu)):,} in intensive care.",
-        *_of_patients(records, studies[~known], studies[age < 0]),
+        *_of_patients(records, studies[~known]),
+        *note(
+            studies.loc[unborn, "study_id"],
+            "study",
+            "a year before the patient's birth: no record_age",
+        ),
+        *note(
+            studies.loc[ageless, "study_id"],
+            "study",
+            f"a patient above {BEYOND} years by its year: no record_age",
+        ),
+        *note(
+            studies.loc[unclear[0] | unclear[1], "study_id"],
+            "study",
+            "a time that may lie in a stay whose own times cannot be used: whether is blank",
+        ),
         *_of_stays(admissions, icu_stays),
         *_after_death(records, studies),
     ]
@@ -146,6 +173,20 @@ def _last_begun(times: pd.DataFrame, stays: pd.DataFrame) -> np.ndarray:
     return row
 
 
+def _may_lie_in(studies: pd.DataFrame, unclear: pd.DataFrame) -> np.ndarray:
+    """Which studies a stay of unclear times may contain: from its begin, where that is known, to
+    its end, where that is; of one that ends before it begins, all between the two."""
+    both = studies.reset_index(drop=True).reset_index(names="row")
+    both = both[["row", "patient_id", "time"]].merge(unclear, on="patient_id")
+    low, high = both["begin"], both["end"]
+    turned = low > high
+    low, high = low.where(~turned, high), high.where(~turned, low)
+    may = both["time"].notna() & ~(both["time"] < low) & ~(both["time"] > high)
+    found = np.zeros(len(studies), bool)
+    found[both.loc[may, "row"]] = True
+    return found
+
+
 # notes
 
 
@@ -154,7 +195,7 @@ def note(ids: pd.Series, noun: str, words: str, verb: str = "have") -> list[str]
     return [f"{counted(len(ids), noun, verb)} {words} ({examples(ids)})."] if len(ids) else []
 
 
-def _of_patients(records: Records, unknown: pd.DataFrame, unborn: pd.DataFrame) -> list[str]:
+def _of_patients(records: Records, unknown: pd.DataFrame) -> list[str]:
     patients = records.patients
     return [
         *note(
@@ -178,7 +219,6 @@ def _of_patients(records: Records, unknown: pd.DataFrame, unborn: pd.DataFrame) 
             "patient",
             f"an anchor_age above {OLDEST}, where 91 stands for all: record_age is not exact",
         ),
-        *note(unborn["study_id"], "study", "a year before the patient's birth: no record_age"),
     ]
 
 

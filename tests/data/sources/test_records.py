@@ -196,7 +196,12 @@ def change(path: Path, old: str, new: str) -> None:
         ("hosp/patients", "2150-06-10", "10.6.2150", r"1 value of dod that cannot be read as a t"),
         ("hosp/admissions", "2150-03-01 08", "2150-02-30 08", r"1 value of admittime .*02-30 08"),
         ("hosp/admissions", "2150-06-10 08:00,", "06/10/2150,", r"2 values of deathtime that can"),
-        ("icu/icustays", "2152-01-01 00", "2152-01-01 25", r"1 value of intime .*HH:MM:SS; down"),
+        (
+            "icu/icustays",
+            "2152-01-01 00",
+            "2152-01-01 25",
+            r"1 value of intime .*HH:MM:SS, without a",
+        ),
         (
             "hosp/admissions",
             ",1\n",
@@ -231,7 +236,9 @@ def test_no_table_of_a_version_needs_more_than_its_own_columns(study: Path) -> N
 
 
 def test_no_stay_at_all(tmp_path: Path, study: Path) -> None:
-    table = read(study, write_records(tmp_path / "iv", PATIENTS, [], [])).table
+    """Of these patients; somebody else has been there."""
+    others = [("90099999", *ADMISSIONS[0][1:])]
+    table = read(study, write_records(tmp_path / "iv", PATIENTS, others, [])).table
     assert table["record_admitted"].dropna().eq(0).all()
     assert table[["record_died", "record_stay_days", "record_icu_days"]].isna().all(axis=None)
 
@@ -329,3 +336,60 @@ def test_a_leak_is_found_with_records_too(study: Path) -> None:
     table = read(study).table
     check_test_patients(table)
     assert set(table.loc[table["patient_id"] == "90000000", "split"]) == {"test"}
+
+
+@pytest.mark.parametrize(
+    ("admissions", "words"),
+    [
+        ([], "admissions.csv.gz has 0 rows, and none of a patient in the table of patients"),
+        ([("p90000000", *ADMISSIONS[0][1:])], "has 1 row, and none of a patient in the table"),
+        ([("90000000.0", *ADMISSIONS[0][1:])], "are its subject_id written otherwise"),
+    ],
+)
+def test_stays_of_nobody_are_refused(study: Path, admissions: list[Row], words: str) -> None:
+    write_records(study, PATIENTS, admissions, ICU_STAYS)
+    with pytest.raises(DataError, match=words):
+        read(study)
+
+
+def test_no_stay_in_intensive_care_is_none(study: Path) -> None:
+    write_records(study, PATIENTS, ADMISSIONS)
+    assert not read(study).table["record_icu"].any()
+
+
+def test_records_of_other_dates_are_refused(study: Path) -> None:
+    """Those of another study, whose patients have the same numbers."""
+    late = [
+        ("90000000", f"7000{n:04}", f"2190-01-{n:02} 08:00:00", f"2190-01-{n:02} 09:00:00", "", 0)
+        for n in range(1, 21)
+    ]
+    write_records(study, PATIENTS, late, ICU_STAYS)
+    with pytest.raises(DataError, match="None of the 10 studies lies in one of the 20 admissions"):
+        read(study)
+    write_records(study, PATIENTS, late[1:], ICU_STAYS)  # so few may miss all images
+    assert not read(study).table["record_admitted"].any()
+
+
+@pytest.mark.parametrize("zone", ["Z", "z", "+00:00", " -0500"])
+def test_a_time_with_a_zone_is_named(study: Path, zone: str) -> None:
+    row = (*ADMISSIONS[0][:2], f"{ADMISSIONS[0][2]}{zone}", *ADMISSIONS[0][3:])
+    write_records(study, PATIENTS, [row, *ADMISSIONS[1:]], ICU_STAYS)
+    with pytest.raises(DataError, match="1 value of admittime .* without a zone"):
+        read(study)
+
+
+def test_positions_are_spelt_as_one(tmp_path: Path) -> None:
+    images = [
+        (*row[:-1], said) for row, said in zip(IMAGES, ["erect", "ERECT ", "Prone"], strict=False)
+    ]
+    study = write_study(tmp_path / "study", images)
+    pairs = read(write_records(study, PATIENTS, ADMISSIONS, ICU_STAYS))
+    assert pairs.table["position"].tolist() == ["Erect", "Erect", "Prone"]
+    assert "1 image has a position other than Erect or Recumbent (b-0)." in pairs.notes
+
+
+@pytest.mark.parametrize("age", ["inf", "1e400"])
+def test_an_age_without_end_is_no_number(study: Path, age: str) -> None:
+    write_records(study, [(*PATIENTS[0][:2], age, *PATIENTS[0][3:]), *PATIENTS[1:]], ADMISSIONS)
+    with pytest.raises(DataError, match="1 value of anchor_age that is no number: inf|1e400"):
+        read(study)

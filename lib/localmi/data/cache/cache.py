@@ -127,7 +127,8 @@ def build_cache(
         progress: show bars.
 
     Raises:
-        DataError: `folder` holds something else, or a cache of another size or other views; the
+        DataError: `folder` holds something else, a cache of another size or other views, or one
+            with records where `pairs` has none; the
             disk is too small or read-only, no image is usable, or another process is at work.
         StudyLeakError: images with identical pixels are in two splits.
         ConfigError: a setting is impossible.
@@ -167,13 +168,20 @@ def build_cache(
 
 
 def _refuse_another(folder: Path, there: dict[str, Any], plan: dict[str, Any]) -> None:
-    """Raises DataError where the whole cache that is there is of another size or other views."""
+    """Raises DataError where the whole cache that is there is of another size or other views, or
+    has records that the new one would not have."""
     for name, what in (("image_size", "image_size"), ("views", "the views")):
         if there.get(name, plan[name]) != plan[name]:
             raise DataError(
                 f"The cache in {folder} has {what} {there[name]}, asked for is {plan[name]}. Its "
                 "images would be lost: name another folder, or delete this one."
             )
+    if "records" in there and "records" not in plan:
+        raise DataError(
+            f"The cache in {folder} has the patients' records, and none are asked for. They would "
+            "be lost: name the records as well (records_dir; prepare: --records), another folder, "
+            "or delete this one."
+        )
 
 
 def _check_settings(leaks: str, **positive: int) -> None:

@@ -27,7 +27,10 @@ PROJECT = 'PhysioNet\'s "MIMIC-IV"'
 MODULES = {"patients": ("hosp", "core"), "admissions": ("hosp", "core"), "icustays": ("icu",)}
 ENDINGS = (".csv.gz", ".csv")  # the first is taken where both are there
 POSITION = "PatientOrientationCodeSequence_CodeMeaning"  # of the metadata of MIMIC-CXR-JPG
+POSITIONS = {"erect": "Erect", "recumbent": "Recumbent"}
 GENDERS, FLAGS = ("M", "F"), (0.0, 1.0)
+ZONE = r"\d(?:[Zz]|\s*[+-]\d\d:?\d\d)"  # at the end of a time; MIMIC-IV has none
+ENOUGH = 20  # admissions of a study's patients, of which at least one should hold an image
 MIDNIGHT = 240_000  # as HHMMSS
 
 
@@ -52,7 +55,8 @@ def add_records(
 
     Raises:
         DataError: a table or column is missing, an id stands twice, a time of a stay, a flag or an
-            age cannot be read; no study has a date, or no patient a row.
+            age cannot be read; no study has a date, no patient a row; or the stays are of other
+            patients, or of other times.
     """
     images, notes = _read_images(metadata, table)
     keys = ["patient_id", "study_id"]
@@ -61,11 +65,20 @@ def add_records(
     notes += note(several, "study", "images of different times: the earliest counts")
     records, of_tables = read_records(records_dir, studies["patient_id"])
     joined, of_studies = join(records, studies)
+    if len(records.admissions) >= ENOUGH and not joined["record_admitted"].any():
+        raise DataError(
+            f"None of the {counted(len(studies), 'study')} lies in one of the "
+            f"{counted(len(records.admissions), 'admission')} of their patients in {records_dir}: "
+            "their dates do not go together. Are the records those of this study, and of a "
+            "version that its dates fit?"
+        )
     position = images.drop_duplicates("image_id").set_index("image_id")["position"]
     found = table.merge(studies[keys].join(joined), on=keys, how="left", validate="many_to_one")
     found.insert(table.shape[1], "position", found["image_id"].map(position))
     blank = found.loc[found["position"] == "", "image_id"]
     notes += note(blank, "image", f"no {POSITION}: position is blank")
+    other = found.loc[~found["position"].isin(["", *POSITIONS.values()]), "image_id"]
+    notes += note(other, "image", f"a position other than {' or '.join(POSITIONS.values())}")
     return found, ("position", *joined), (*of_studies, *of_tables, *notes)
 
 
@@ -78,6 +91,8 @@ def _read_images(metadata: Path, table: pd.DataFrame) -> tuple[pd.DataFrame, lis
     columns = [*names, "StudyDate", "StudyTime", POSITION]
     images = read_table(metadata, columns, columns, only=True)
     images = images.rename(columns=names | {POSITION: "position"})
+    text = images["position"].str.strip()
+    images["position"] = text.str.casefold().map(POSITIONS).fillna(text)
     images = images[among(images["study_id"], table["study_id"])].reset_index(drop=True)
     date, seconds = _date(images["StudyDate"]), _seconds(images["StudyTime"])
     if date.isna().all():
@@ -162,12 +177,13 @@ def read_records(records_dir: Path | str, patient_ids: pd.Series) -> tuple[Recor
         DataError: as `add_records`.
     """
     paths = find_tables(records_dir)
-    patients = _patients(paths["patients"], patient_ids)
-    admissions, notes = _stays(
+    patients, everyone = _patients(paths["patients"], patient_ids)
+    admissions, unclear, notes = _stays(
         paths["admissions"],
         ("hadm_id", "admittime", "dischtime"),
         ["hospital_expire_flag"],
-        patient_ids,
+        patients["patient_id"],
+        everyone,
     )
     check_labels(admissions, ["hospital_expire_flag"], FLAGS, paths["admissions"])
     died = admissions["hospital_expire_flag"].astype(float)
@@ -176,31 +192,37 @@ def read_records(records_dir: Path | str, patient_ids: pd.Series) -> tuple[Recor
         "admission",
         "no hospital_expire_flag: record_died is blank",
     )
-    icu_stays, more = _stays(paths["icustays"], ("stay_id", "intime", "outtime"), [], patient_ids)
+    icu_stays, unclear_icu, more = _stays(
+        paths["icustays"], ("stay_id", "intime", "outtime"), [], patients["patient_id"], everyone
+    )
     admissions = admissions.rename(columns={"deathtime": "died_at"}).assign(died=died)
-    return Records(patients, admissions, icu_stays), notes + more
+    records = Records(patients, admissions, icu_stays, unclear, unclear_icu)
+    return records, notes + more
 
 
-def _patients(path: Path, patient_ids: pd.Series) -> pd.DataFrame:
+def _patients(path: Path, patient_ids: pd.Series) -> tuple[pd.DataFrame, pd.Series]:
+    """Those of the study, and the ids of all that the table has."""
     numbers = ["anchor_age", "anchor_year"]
     needed = ["subject_id", "gender", *numbers]
     table = read_table(path, needed, ["subject_id", "gender", "dod"], only=True)
     check_unique(table, "subject_id", path)
-    table = table[among(table["subject_id"], patient_ids)].reset_index(drop=True)
+    everyone = table["subject_id"]
+    table = table[among(everyone, patient_ids)].reset_index(drop=True)
     if table.empty:
         raise DataError(
             f"{path} has no row of any of the {counted(patient_ids.nunique(), 'patient')} of the "
             "study. Are they of another hospital, or is the table cut short?"
         )
     for name in numbers:
-        wrong = table.loc[pd.to_numeric(table[name], errors="coerce").isna(), name].dropna()
+        value = pd.to_numeric(table[name], errors="coerce")
+        wrong = table.loc[~np.isfinite(value), name].dropna()
         if len(wrong):
             raise DataError(
                 f"{path} has {counted(len(wrong), 'value')} of {name} that {are(len(wrong))} no "
                 f"number: {examples(wrong.drop_duplicates())}. Download it anew."
             )
     died_on = _times(table["dod"], path) if "dod" in table else pd.NaT
-    return pd.DataFrame(
+    patients = pd.DataFrame(
         {
             "patient_id": table["subject_id"],
             "sex": table["gender"].str.upper().where(lambda text: text.isin(GENDERS), ""),
@@ -208,15 +230,28 @@ def _patients(path: Path, patient_ids: pd.Series) -> pd.DataFrame:
             "died_on": pd.Series(died_on, table.index, "datetime64[s]").dt.floor("D"),
         }
     )
+    return patients, everyone
 
 
 def _stays(
-    path: Path, names: tuple[str, str, str], numbers: list[str], patient_ids: pd.Series
-) -> tuple[pd.DataFrame, list[str]]:
-    """patient_id, stay_id, begin, end, numbers, deathtime; notes."""
+    path: Path,
+    names: tuple[str, str, str],
+    numbers: list[str],
+    patient_ids: pd.Series,
+    everyone: pd.Series,
+) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
+    """patient_id, stay_id, begin, end, numbers, deathtime; the same of those whose times cannot be
+    used; notes."""
     text = ["subject_id", *names]
     table = read_table(path, [*text, *numbers], [*text, "deathtime"], only=True)
     check_unique(table, names[0], path)
+    noun = "ICU stay" if names[0] == "stay_id" else "admission"
+    if not among(table["subject_id"], everyone).any() and (len(table) or noun == "admission"):
+        raise DataError(
+            f"{path} has {counted(len(table), 'row')}, and none of a patient in the table of "
+            "patients. Is it cut short, are its subject_id written otherwise, or is it of another "
+            "version? Download both anew."
+        )
     table = table[among(table["subject_id"], patient_ids)].reset_index(drop=True)
     if "deathtime" not in table:
         table = table.assign(deathtime="")
@@ -225,7 +260,6 @@ def _stays(
     table = table.rename(
         columns=dict(zip(text, ("patient_id", "stay_id", "begin", "end"), strict=True))
     )
-    noun = "ICU stay" if names[0] == "stay_id" else "admission"
     open_ = table[["begin", "end"]].isna().any(axis=1)
     backwards = table["end"] < table["begin"]
     notes = [
@@ -236,16 +270,19 @@ def _stays(
             f"{names[2]} before {names[1]}: not used",
         ),
     ]
-    return table[~(open_ | backwards)].reset_index(drop=True), notes
+    unclear = open_ | backwards
+    return table[~unclear].reset_index(drop=True), table[unclear], notes
 
 
 def _times(text: pd.Series, path: Path) -> pd.Series:
     """YYYY-MM-DD, with a time of the day or without; NaT where blank."""
-    times = pd.to_datetime(text.mask(text == ""), format="ISO8601", errors="coerce")
+    zoned = text.str.contains(ZONE + "$")
+    times = pd.to_datetime(text.mask((text == "") | zoned), format="ISO8601", errors="coerce")
     wrong = text[times.isna() & (text != "")]
     if len(wrong):
         raise DataError(
             f"{path} has {counted(len(wrong), 'value')} of {text.name} that cannot be read as a "
-            f"time: {examples(wrong)}. A time is YYYY-MM-DD HH:MM:SS; download the table anew."
+            f"time: {examples(wrong)}. A time is YYYY-MM-DD HH:MM:SS, without a "
+            "zone; download the table anew."
         )
     return times.astype("datetime64[s]")
