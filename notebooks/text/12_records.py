@@ -745,7 +745,7 @@ if truth and not second_dir:
 there = load_study(second, image_size=image_size, records_dir=second) if second else None
 if there:
     labels = DownstreamConfig.checked(init=inits[method], **kind)
-    others = labelled_images(there, labels)
+    others = labelled_images(there, labels, splits=["test"])
     seen_there = features_of(there, others)
     known_there = others["test"].targets, others["test"].rows["patient_id"], others["test"].mask
 

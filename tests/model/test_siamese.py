@@ -126,9 +126,9 @@ def test_mae_is_judged_by_the_hidden_patches_alone(encoder: TorchvisionViT) -> N
     step = network.loss(views(), None, drawn())
     step.loss.backward()
     assert {"encoder", "decoder", "paint", "hidden", "place"} <= grown(network)
-    assert step.value.item() == pytest.approx(1 - step.loss.item())
+    assert step.value.item() == pytest.approx(1 - step.loss.item() * 256 / 255, abs=1e-4)
     images = views().target
-    kept = network.errors(images, images, drawn())
+    kept = network.shares(images, images, drawn())
     assert kept.shape == (4,)
     # What is visible cannot change the error through the truth: only the hidden patches count.
     from localmi.model.msn import kept_patches
@@ -140,9 +140,28 @@ def test_mae_is_judged_by_the_hidden_patches_alone(encoder: TorchvisionViT) -> N
         for patch in patches:
             row, column = divmod(patch, 4)
             changed[image, 0, 16 * row : 16 * row + 16, 16 * column : 16 * column + 16] = 0
-    torch.testing.assert_close(network.errors(images, changed, drawn()), kept)
+    torch.testing.assert_close(network.shares(images, changed, drawn()), kept)
     with pytest.raises(ConfigError, match="hides all or none"):
         Mae(encoder, image_size=64, mask=0.0)
+
+
+def test_mae_that_paints_nothing_has_no_share(encoder: TorchvisionViT) -> None:
+    """Though half of the image is flat, as a border is."""
+    network = Mae(encoder, image_size=64, mask=0.75)
+    for one in network.paint[-1].parameters():
+        torch.nn.init.zeros_(one)
+    images = views().target
+    images[:, :, :, :32] = -1.0
+    torch.testing.assert_close(network.shares(images, images, drawn()), torch.zeros(4))
+    assert network.shares(images, torch.zeros_like(images), drawn()).isnan().all()
+
+
+def test_mae_has_as_many_heads_as_its_encoder() -> None:
+    with torch.device("meta"):
+        for name in ("vit_l_16", "vit_small_16"):
+            network = Mae(TorchvisionViT(name, image_size=64), image_size=64)
+            heads = network.encoder.features.encoder.layers[0].num_heads
+            assert network.decoder.layers[0].self_attn.num_heads == heads
 
 
 def test_baselines_read_no_record(encoder: TorchvisionViT) -> None:

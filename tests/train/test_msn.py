@@ -17,8 +17,9 @@ from localmi.downstream.pretrained_encoder import load_image_encoder
 from localmi.errors import CheckpointError, ConfigError, TrainingError
 from localmi.model.siamese import Siamese, ViewsOfImage
 from localmi.train.checkpoint import read_state
+from localmi.train.device import attention_of
 from localmi.train.loop import fit
-from localmi.train.msn import METHOD, MsnPretraining
+from localmi.train.msn import METHOD, MsnPretraining, _looks
 from localmi.train.msn_config import MsnConfig
 from localmi.train.readers import IMAGE, OTHER, RECORD, SHUFFLED
 from localmi.train.trained_model import load_trained_model
@@ -42,7 +43,8 @@ def test_a_step_climbs_the_loss_of_the_formula(build_msn: Build) -> None:
     value = run.train_step()
     again.method.train()
     views = ViewsOfImage(*again.crops(normalise(batch.images), again._generator(1)))
-    done = again.method.loss(views, None, again._generator(2))
+    with attention_of(again.device):
+        done = again.method.loss(views, None, again._generator(2))
     assert value == pytest.approx(done.value.item(), abs=1e-6)
     done.loss.backward()
     gradients = dict(again.method.named_parameters())
@@ -206,6 +208,48 @@ def test_a_collapse_is_said_in_words(build_msn: Build) -> None:
         run.evaluate(run.data("validate"))
 
 
+@pytest.mark.parametrize(("step", "said"), [(2, False), (3, True)])
+def test_one_assignment_for_all_is_a_collapse_too_once_half_is_done(
+    build_msn: Build, step: int, said: bool
+) -> None:
+    """To all prototypes alike; new networks are near it."""
+    run = build_msn()
+    assert isinstance(run.method, Siamese)
+    with torch.no_grad():
+        run.method.prototypes.weight[1:] = run.method.prototypes.weight[0]
+    run.step = step
+    assert run.assignments(run.data("validate")).ceiling < 1e-5
+    if not said:
+        run.evaluate(run.data("validate"))
+        return
+    with pytest.raises(TrainingError, match="nearly the same assignment: whoever .* collapsed"):
+        run.evaluate(run.data("validate"))
+
+
+def test_who_has_no_other_patient_beside_is_left_out_of_the_controls(
+    build_msn: Build, record_cache: Cache
+) -> None:
+    """As in a split whose images stand by patients: looks have several, and of one nothing is
+    said, rather than that of the patient itself."""
+    manifest = record_cache.manifest.copy()
+    validate = manifest["split"] == "validate"
+    manifest.loc[validate, "patient_id"] = "9"
+    run = build_msn(replace(record_cache, manifest=manifest), record=["stay"])
+    found = run.assignments(run.data("validate"))
+    assert np.isnan(found.cross_entropy[SHUFFLED]).all()
+    assert np.isnan(found.cross_entropy[OTHER]).all()
+    assert np.isfinite(found.cross_entropy[RECORD]).all()
+    assert np.isnan(found.nats(SHUFFLED).value)
+    with pytest.raises(TrainingError, match="of one patient: the others' records do not go"):
+        run.data("validate", record_of="other")
+
+
+def test_a_look_is_at_rows_in_no_order() -> None:
+    looks = _looks(200)
+    assert sorted(np.concatenate(looks)) == list(range(200))
+    assert all(np.ptp(rows) > 100 for rows in looks)
+
+
 def test_each_reader_reads_its_own(build_msn: Build) -> None:
     run = build_msn(record=["stay"])
     assert run.readers is not None
@@ -241,7 +285,7 @@ def test_the_record_reaches_the_method_alone_where_it_is_another_patients(
     ("changes", "words"),
     [
         ({"image_encoder": "resnet18"}, "no patches to hide"),
-        ({"focal_size": 40}, "focal_size=40.*Use focal_size=48"),
+        ({"focal_size": 40}, "focal_size=40.*Use focal_size=48 or 32"),
         ({"record_of": "other"}, "needs a record"),
         ({"record": ["sex"], "objective": "dino"}, "reads no record"),
         ({"record": ["shoe size"]}, "record"),
@@ -261,6 +305,11 @@ def test_a_configuration_is_checked_without_data() -> None:
         MsnConfig.checked(image_size=72).check()
     assert MsnConfig.checked(objective="mae").mask == 0.75
     assert MsnConfig.checked(objective="mae", mask=0.5).mask == 0.5
+    MsnConfig.checked(objective="mae", image_encoder="vit_b_32").check()  # has no small crops
+    MsnConfig.checked(focal_views=0, focal_size=50).check()
+    for objective in (["msn"], {"msn": 1}):
+        with pytest.raises(ConfigError, match="objective"):
+            MsnConfig.checked(objective=objective)
 
 
 def test_mae_assigns_nothing(build_msn: Build) -> None:

@@ -46,7 +46,8 @@ class ImageData:
         record_names: what each of the R numbers of a record says.
 
     Raises:
-        ConfigError: an unknown name. TrainingError: the split has no such image.
+        ConfigError: an unknown name. TrainingError: the split has no such image, or not enough of
+            other patients.
         DataError: the cache has no records.
     """
 
@@ -78,6 +79,13 @@ class ImageData:
         self.record_names: list[str] = []
         if record:
             self.records, self.record_names = features(self.manifest, record)
+        most = np.bincount(self.patient).max()
+        if record_of == "other" and most > len(self) / 2:
+            raise TrainingError(
+                f"record_of='other', but {most:,} of the {len(self):,} images in split {split!r} "
+                "of this study are of one patient: the others' records do not go round. Take more "
+                "patients."
+            )
 
     def __len__(self) -> int:
         return len(self.manifest)

@@ -7,6 +7,7 @@ A run depends on (config, data, number of threads) alone. Taught in 08_downstrea
 """
 
 import copy
+import functools
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -93,7 +94,8 @@ class Finetuning:
     Args:
         cache: the prepared data.
         config: of the run.
-        parts: the labelled images of each split.
+        parts: the labelled images of each split; for `features` and `probabilities` of a split,
+            it alone will do.
         encoder: what it starts from; None: image-only.
 
     Attributes:
@@ -116,12 +118,24 @@ class Finetuning:
         self.computed_in = computed_in(self.device, self.dtype)
         self.network = build_classifier(config, encoder).to(self.device)
         self.augmentation = Augmentation() if config.augment else None
-        self.targets = torch.from_numpy(parts["train"].targets).to(self.device)
-        self.mask = torch.from_numpy(parts["train"].mask).to(self.device)
-        self.weights: Tensor | None = None
-        if config.class_weights:
-            self.weights = class_weights(config.task, self.targets, self.mask)
         self._stored: dict[str, Tensor] = {}
+
+    @functools.cached_property
+    def targets(self) -> Tensor:
+        """Of the training images: [n, C]."""
+        return torch.from_numpy(self.parts["train"].targets).to(self.device)
+
+    @functools.cached_property
+    def mask(self) -> Tensor:
+        """Which of them count: [n, C]."""
+        return torch.from_numpy(self.parts["train"].mask).to(self.device)
+
+    @functools.cached_property
+    def weights(self) -> Tensor | None:
+        """Of positives, or of the grades; None: all weigh the same."""
+        if not self.config.class_weights:
+            return None
+        return class_weights(self.config.task, self.targets, self.mask)
 
     def fit(self, log: MetricsLog) -> Fitted:
         """All epochs; the best of them by validation AUC predicts the test split."""

@@ -4,7 +4,7 @@ Taught in 08_downstream_tasks.
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,7 +24,7 @@ from localmi.data.splits import SPLITS
 from localmi.downstream.config import DownstreamConfig
 from localmi.errors import DataError, TrainingError, check_name
 from localmi.evaluate.edema import edema_tails
-from localmi.names import Task
+from localmi.names import Split, Task
 
 REGEX, EXPERT, CONSENSUS = SEVERITIES
 CLASSES: dict[Task, tuple[str, ...]] = {
@@ -57,20 +57,28 @@ class LabelledImages:
         )
 
 
-def labelled_images(cache: Cache, config: DownstreamConfig) -> dict[str, LabelledImages]:
+def labelled_images(
+    cache: Cache, config: DownstreamConfig, splits: Sequence[Split] = SPLITS
+) -> dict[str, LabelledImages]:
     """The labelled images of each split; of the training split, the configured fraction.
+
+    Args:
+        splits: that are asked for: of data that are only tested on, "test" alone.
 
     Raises:
         DataError: a column of labels is missing, or a split has no label.
+        ConfigError: an unknown split.
         StudyLeakError: a test patient is in training.
         TrainingError: the fraction leaves fewer than two images.
 
     Taught in 08_downstream_tasks.
     """
+    for name in splits:
+        check_name("split", name, SPLITS)
     check_test_patients(cache.manifest)
     make = _edema if config.task == "edema" else _findings
     parts: dict[str, LabelledImages] = {
-        split: make(cache.manifest, split, config) for split in SPLITS
+        split: make(cache.manifest, split, config) for split in splits
     }
     for split, part in parts.items():
         if not len(part):
@@ -78,6 +86,8 @@ def labelled_images(cache: Cache, config: DownstreamConfig) -> dict[str, Labelle
                 f"{cache.name} has no image in {split} with a label that counts for "
                 f"{config.task}. Look at the counts in the report of the prepared data."
             )
+    if "train" not in parts:
+        return parts
     train = parts["train"]
     chosen = nested_share(train.rows["patient_id"], config.fraction, config.seed)
     parts["train"] = train.subset(train.rows["patient_id"].isin(chosen).to_numpy())

@@ -21,7 +21,7 @@ class HeldOutAssignments:
     """The assignments of n images of a split, and what each reader makes of them.
 
     mean: [K], the mean of q. own_entropy: of q, in the mean, nats.
-    cross_entropy: reader -> [n] nats. patient: [n].
+    cross_entropy: reader -> [n] nats; NaN: it could not be asked. patient: [n].
     """
 
     mean: np.ndarray
@@ -46,9 +46,17 @@ class HeldOutAssignments:
 
     def nats(self, reader: str, *, seed: int = 0) -> Interval:
         """The bound of a reader, with its interval over patients."""
-        return mean_interval(self.entropy - self.cross_entropy[reader], self.patient, seed=seed)
+        return known_mean(self.entropy - self.cross_entropy[reader], self.patient, seed=seed)
 
     def gain(self, reader: str, over: str, *, seed: int = 0) -> Interval:
         """What a reader has more than another one, with the interval of the difference."""
         more = self.cross_entropy[over] - self.cross_entropy[reader]
-        return mean_interval(more, self.patient, seed=seed)
+        return known_mean(more, self.patient, seed=seed)
+
+
+def known_mean(values: np.ndarray, patient: np.ndarray, *, seed: int = 0) -> Interval:
+    """Mean with its interval over patients, of the values [n] that are known; NaN without any."""
+    known = ~np.isnan(values)
+    if not known.any():
+        return Interval(math.nan, math.nan, math.nan)
+    return mean_interval(values[known], patient[known], seed=seed)

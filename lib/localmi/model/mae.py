@@ -14,7 +14,7 @@ from localmi.model.msn import kept_patches
 from localmi.model.siamese import Step, ViewsOfImage
 from localmi.model.torchvision_backbones import TorchvisionViT
 
-DECODER_LAYERS, HEADS = 2, 3
+DECODER_LAYERS = 2
 FLAT = 1e-6  # added to the variance of a patch
 
 
@@ -36,8 +36,9 @@ class Mae(nn.Module):
             )
         self.hidden = nn.Parameter(torch.zeros(dim))
         self.place = nn.Parameter(torch.randn(1 + self.patches, dim) * 0.02)
+        heads = encoder.features.encoder.layers[0].num_heads
         layer = nn.TransformerEncoderLayer(
-            dim, HEADS, 4 * dim, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
+            dim, heads, 4 * dim, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
         )
         self.decoder = nn.TransformerEncoder(layer, DECODER_LAYERS, enable_nested_tensor=False)
         self.paint = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, patch**2))
@@ -51,12 +52,22 @@ class Mae(nn.Module):
         """The mean squared error of a batch, and the share of the variance that is painted."""
         if record is not None:
             raise ConfigError("MAE reads no record.")
-        error = self.errors(views.target, views.target, generator).mean()
-        return Step(error, 1 - error.detach())
+        error, spread = (one.mean() for one in self._errors(views.target, views.target, generator))
+        return Step(error, 1 - error.detach() / spread)
 
-    def errors(self, seen: Tensor, wanted: Tensor, generator: torch.Generator) -> Tensor:
-        """The mean squared error of the hidden patches of each image `wanted`, from those that are
-        left of `seen`, the same images or, as a control, others: [B, 1, H, W] -> [B]."""
+    def shares(self, seen: Tensor, wanted: Tensor, generator: torch.Generator) -> Tensor:
+        """The share of the variance of the hidden patches of each image `wanted` that is painted
+        from those that are left of `seen`, the same images or, as a control, others.
+
+        [B, 1, H, W] -> [B]; NaN where nothing varies. A painter of means alone has 0.
+        """
+        error, spread = self._errors(seen, wanted, generator)
+        return 1 - error / spread.where(spread > FLAT, torch.nan)
+
+    def _errors(
+        self, seen: Tensor, wanted: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """The mean squared error of the hidden patches of each image, and their mean square."""
         keep = kept_patches(len(seen), self.patches, self.mask, generator)
         assert keep is not None
         painted = self._painted(self.encoder.tokens(seen, keep), keep.to(seen.device))
@@ -65,8 +76,11 @@ class Mae(nn.Module):
         truth = (pixels - pixels.mean(dim=-1, keepdim=True)) / spread.sqrt()
         hidden = torch.ones(truth.shape[:2], dtype=torch.bool, device=truth.device)
         hidden.scatter_(1, keep.to(seen.device), value=False)
-        each = (painted.float() - truth).square().mean(dim=-1)
-        return (each * hidden).sum(dim=1) / hidden.sum(dim=1)
+        error, spread = (
+            (each.square().mean(dim=-1) * hidden).sum(dim=1) / hidden.sum(dim=1)
+            for each in (painted.float() - truth, truth)
+        )
+        return error, spread
 
     def _painted(self, tokens: Tensor, keep: Tensor) -> Tensor:
         """All patches [B, patches, p * p] from the tokens of those that are left."""

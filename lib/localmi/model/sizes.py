@@ -53,5 +53,5 @@ def check_patches(
 
 def _nearest(image_size: int, step: int, parameter: str = "image_size") -> str:
     """The multiples of `step` around a size, in words."""
-    below = image_size // step * step
-    return f"{parameter}={below + step}" + (f" or {below}" if below >= SMALLEST else "")
+    below, least = image_size // step * step, SMALLEST if parameter == "image_size" else step
+    return f"{parameter}={below + step}" + (f" or {below}" if below >= least else "")

@@ -19,21 +19,24 @@ from localmi.data.cache.cache import Cache
 from localmi.data.crops import Crops
 from localmi.data.unpaired import ImageBatch, ImageBatches, ImageData
 from localmi.errors import ConfigError, TrainingError
-from localmi.evaluate.assignments import HeldOutAssignments
+from localmi.evaluate.assignments import HeldOutAssignments, known_mean
 from localmi.evaluate.held_out import BoundAndControl, HeldOutBound
 from localmi.model.mae import Mae
 from localmi.model.msn import entropy
 from localmi.model.siamese import Dino, Siamese, Step, ViewsOfImage
 from localmi.names import RecordOf, Split
-from localmi.statistics import Interval, mean_interval, partners
+from localmi.statistics import Interval, partners
 from localmi.train.device import attention_of, autocast
 from localmi.train.msn_config import MsnConfig
 from localmi.train.optimisers import Scheduled, scheduled
-from localmi.train.readers import SHUFFLED, Readers, cross_entropies
+from localmi.train.readers import OTHER, SHUFFLED, Readers, cross_entropies
 from localmi.train.training_run import TrainingRun, in_parts
 
 METHOD = "method"  # the reader that is trained with the encoder
 COLLAPSED = 0.02  # share of log K that the entropy of the mean assignment must have
+ALIKE = (
+    0.01  # share of log K that whoever knew the assignments must know, in the run's second half
+)
 AT_ONCE = 64  # images in a look
 
 
@@ -193,18 +196,25 @@ class MsnPretraining(TrainingRun):
         of MAE the share of the variance of hidden patches, from the image and from another one.
 
         Raises:
-            TrainingError: all images have the same prototype.
+            TrainingError: all images have the same prototype, or, when half of the steps are made,
+                the same assignment.
         """
         if isinstance(self.method, Mae):
             own, other = (self._painted(data, shuffled=shuffled) for shuffled in (False, True))
             return BoundAndControl(_held(own, 1.0, data), _held(other, 1.0, data))
         found = self.assignments(data)
+        half = self.step >= self.config.steps / 2  # new networks find all images alike
+        told = ""
         if found.entropy < COLLAPSED * found.cap:
+            told = f"prototype: the entropy of the mean assignment is {found.entropy:.3f}"
+        elif half and found.ceiling < ALIKE * found.cap:
+            told = f"assignment: whoever knew it would know {found.ceiling:.4f}"
+        if told:
             raise TrainingError(
-                "All images have nearly the same prototype: the entropy of the mean assignment "
-                f"is {found.entropy:.3f} nats, of log {len(found.mean)} = {found.cap:.2f}. The "
-                "networks have collapsed. Begin anew with sinkhorn and mean_entropy_weight above "
-                "0, or a lower learning_rate."
+                f"All images have nearly the same {told} nats, of log {len(found.mean)} = "
+                f"{found.cap:.2f}. The networks have collapsed. Begin anew with sinkhorn and "
+                "mean_entropy_weight above 0 (of DINO centre_momentum), sharpening well below 1, "
+                "or a lower learning_rate."
             )
         seed = self.config.seed
         return BoundAndControl(
@@ -231,7 +241,7 @@ class MsnPretraining(TrainingRun):
         found: dict[str, np.ndarray] = {}
         for turn in range(rounds):
             generator = torch.Generator().manual_seed(turn)
-            for index in in_parts(np.arange(number), AT_ONCE):
+            for index in _looks(number):
                 batch = data.batch(index)
                 with autocast(self.device, self.dtype):
                     log_q, said = self._look(self.method, self.readers, batch, generator)
@@ -239,7 +249,10 @@ class MsnPretraining(TrainingRun):
                 mean += q.sum(dim=0).cpu().numpy() / number / rounds
                 own += float(entropy(q).sum()) / number / rounds
                 for name, each in cross_entropies(said, log_q).items():
-                    found.setdefault(name, np.zeros(number))[index] += each.cpu().numpy() / rounds
+                    nats = each.cpu().numpy() / rounds
+                    if name in (OTHER, SHUFFLED):
+                        nats[_without_another(data.patient[index])] = np.nan
+                    found.setdefault(name, np.zeros(number))[index] += nats
         return HeldOutAssignments(mean, own, found, data.manifest["patient_id"].to_numpy())
 
     def _look(
@@ -260,14 +273,16 @@ class MsnPretraining(TrainingRun):
         assert isinstance(self.method, Mae)
         self.method.eval()
         generator = torch.Generator().manual_seed(0)
-        errors = []
-        for index in in_parts(np.arange(len(data)), AT_ONCE):
+        shares = np.zeros(len(data))
+        for index in _looks(len(data)):
             pixels = normalise(data.images(index).to(self.device))
             seen = pixels[partners(data.patient[index])] if shuffled else pixels
             with autocast(self.device, self.dtype):
-                errors.append(self.method.errors(seen, pixels, generator).cpu().numpy())
+                shares[index] = self.method.shares(seen, pixels, generator).cpu().numpy()
+            if shuffled:
+                shares[index[_without_another(data.patient[index])]] = np.nan
         patient = data.manifest["patient_id"].to_numpy()
-        return mean_interval(1 - np.concatenate(errors), patient, seed=self.config.seed)
+        return known_mean(shares, patient, seed=self.config.seed)
 
     def _stateful(self) -> dict[str, Any]:
         """The networks, and the encoder that is used afterwards once more, by its usual name."""
@@ -279,6 +294,17 @@ class MsnPretraining(TrainingRun):
         if self.readers is not None:
             parts |= {"readers": self.readers, "readers_optimiser": self.readers_optimiser}
         return parts
+
+
+def _looks(number: int) -> list[np.ndarray]:
+    """The rows of each look, in no order: where rows stand by patients, a look has several."""
+    return in_parts(np.random.default_rng(0).permutation(number), AT_ONCE)
+
+
+def _without_another(patient: np.ndarray) -> np.ndarray:
+    """Which rows have no partner of another patient: bool [n]."""
+    alone: np.ndarray = patient[partners(patient)] == patient
+    return alone
 
 
 def _held(bound: Interval, cap: float, data: ImageData) -> HeldOutBound:

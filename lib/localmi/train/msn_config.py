@@ -78,9 +78,10 @@ class MsnConfig(RunConfig):
                 f"image_encoder={self.image_encoder!r} has no patches to hide. Use a ViT: "
                 "vit_micro_16, vit_tiny_16, vit_small_16, or one of torchvision's."
             )
-        check_patches(
-            self.focal_size, self.image_encoder, patch=backbone.patch, parameter="focal_size"
-        )
+        if self.focal_views and self.objective != "mae":
+            check_patches(
+                self.focal_size, self.image_encoder, patch=backbone.patch, parameter="focal_size"
+            )
         backbone.checkpointing = self.image_checkpointing
         return backbone
 
@@ -95,8 +96,8 @@ class MsnConfig(RunConfig):
     @classmethod
     def _of_the_objective(cls, fields: Any) -> Any:
         """What the papers of DINO and MAE have otherwise, unless it is said."""
-        if isinstance(fields, Mapping):
-            return BASELINES.get(fields.get("objective", ""), {}) | dict(fields)
+        if isinstance(fields, Mapping) and isinstance(name := fields.get("objective"), str):
+            return BASELINES.get(name, {}) | dict(fields)
         return fields
 
     @model_validator(mode="after")

@@ -150,6 +150,15 @@ def test_the_official_test_images_of_nih_are_the_test_split(nih: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("listed", ["", "00000002_000.PNG\n"])
+def test_a_test_list_of_nih_that_names_nothing(nih: Path, listed: str) -> None:
+    (nih / "test_list.txt").write_text(listed)
+    with pytest.raises(
+        DataError, match="test_list.txt names no image that is used, so there would"
+    ):
+        read_pairs(nih)
+
+
 def test_a_patient_of_nih_in_test_and_elsewhere(nih: Path) -> None:
     (nih / "test_list.txt").write_text("00000001_000.png\n00000002_000.png\n")
     with pytest.raises(StudyLeakError, match="1 patient in .* and test: 1"):
@@ -199,12 +208,22 @@ def test_chexpert_is_read_by_its_tables(chexpert: Path) -> None:
     assert all_views.groupby("study_id")["patient_id"].nunique().max() == 1
 
 
-@pytest.mark.parametrize(("name", "other"), [("train", "valid"), ("valid", "train")])
-def test_one_table_of_chexpert_is_split_by_patients(chexpert: Path, name: str, other: str) -> None:
-    (chexpert / f"{other}.csv").unlink()
+def test_without_valid_csv_the_patients_of_chexpert_are_split(chexpert: Path) -> None:
+    (chexpert / "valid.csv").unlink()
     pairs = read_pairs(chexpert, "chexpert")
-    assert pairs.notes[-1] == f"There is {name}.csv alone: its patients are split by their ids."
-    assert "test" in set(pairs.table["split"]) or name == "valid"
+    assert pairs.notes[-1] == "There is train.csv alone: its patients are split by their ids."
+    assert {"train", "test"} <= set(pairs.table["split"])
+
+
+@pytest.mark.parametrize("header", ["Frontal/Lateral", "FRONTAL/LATERAL"])
+def test_valid_csv_of_chexpert_alone_is_a_test_split(chexpert: Path, header: str) -> None:
+    """As who wants an external test set has it: a small file, and 234 images."""
+    (chexpert / "train.csv").unlink()
+    path = chexpert / "valid.csv"
+    path.write_text(path.read_text().replace("Frontal/Lateral", header))
+    pairs = read_pairs(chexpert)
+    assert set(pairs.table["split"]) == {"test"}
+    assert pairs.notes[-1] == "There is valid.csv alone: all of it is the test split."
 
 
 def test_a_missing_image_of_chexpert(chexpert: Path) -> None:

@@ -153,6 +153,12 @@ def _nih_split(
         return table, f"No {path.name}: patients are split by their ids."
     listed = set(path.read_text(encoding="utf-8").split())
     missing = sorted(listed - set(table["image_id"]))
+    if len(missing) == len(listed):
+        raise DataError(
+            f"{path} names no image that is used, so there would be no test split: "
+            f"{examples(pd.Series(missing)) or 'it is empty'}. Names are those of Image Index, "
+            f"such as {table['image_id'].iloc[0]}, one a line; download it anew, or remove it."
+        )
     table = _split(table, table["image_id"].isin(listed), fractions, seed)
     said = f"The test split is that of {path.name}; the other patients are split by their ids."
     if missing:
@@ -171,7 +177,7 @@ def has_chexpert(folder: Path) -> bool:
     for path in (folder / name for name in CHEXPERT_TABLES):
         if path.is_file():
             with open(path, encoding="utf-8", errors="replace") as file:
-                return "Frontal/Lateral" in file.readline()
+                return "frontal/lateral" in file.readline().casefold()
     return False
 
 
@@ -181,8 +187,8 @@ def read_chexpert(
     """CheXpert of Stanford: 223,414 images of `train.csv`, 234 of `valid.csv`; full size or small.
 
     The 14 findings are MIMIC-CXR's, as are their values: 1, 0, -1 (uncertain), blank; those of
-    valid.csv, 1 and 0, are radiologists'. So valid.csv is the test split, and the patients of
-    train.csv are split into train and validate.
+    valid.csv, 1 and 0, are radiologists'. So valid.csv is the test split, alone as well, and the
+    patients of train.csv are split into train and validate; without valid.csv into all three.
 
     Args:
         data_dir: holds the tables, and `train/` and `valid/` with the images: the folder that the
@@ -206,11 +212,15 @@ def read_chexpert(
         first = Path(table.loc[~there, "image"].iloc[0])
         notes.append(where_looked(first, data_dir, int((~there).sum())))
     table, rejected = keep_rows(table, there, "no image file", rejected)
-    if len(paths) == 2:
+    names = [path.name for path in paths]
+    if names == [CHEXPERT_VALID]:
+        table = table.assign(split="test")
+        notes.append(f"There is {CHEXPERT_VALID} alone: all of it is the test split.")
+    elif CHEXPERT_VALID in names:
         table = _split(table, table["image_id"].str.startswith("valid/"), fractions, seed)
         notes.append("The test split is valid.csv; the patients of train.csv are split by ids.")
     else:
-        notes.append(f"There is {paths[0].name} alone: its patients are split by their ids.")
+        notes.append(f"There is {names[0]} alone: its patients are split by their ids.")
     return Labelled(table, rejected, left_out, tuple(notes))
 
 
