@@ -31,6 +31,13 @@ def words(text: str, kind: Kind = "text") -> list[str]:
         ("icustay {stay}.", [STAY]),
         ("icu_stay_id == {stay}", [STAY]),
         ('"stay_id": {stay}', [STAY]),
+        ("df.hadm_id.isin([{admission}, {admission}])", [ADMISSION, ADMISSION]),
+        ("WHERE hadm_id IN ({admission}, {admission})", [ADMISSION, ADMISSION]),
+        ("stay_id not in ['{stay}', '{stay}']", [STAY, STAY]),
+        ('d[d["hadm_id"] == {admission}]', [ADMISSION]),
+        ("hadm_{admission}.csv, stay_{stay}", [ADMISSION, STAY]),
+        ("admission no. {admission}, stay #{stay}", [ADMISSION, STAY]),
+        ("The admission is {admission}, the stay was {stay}", [ADMISSION, STAY]),
         ("stay_id {date}", [ADMISSION]),  # by its digits; what it is called is another matter
     ],
 )
@@ -61,6 +68,13 @@ def test_below_a_name_of_ids_what_cannot_be_a_date_is_one() -> None:
     assert [found.line for found in find(aligned.format(**IDS))] == [2]
     assert words("hadm_id and stay_id are joined.\n\nAll in all {admission} rows.") == []
     assert words("all stays here\n{admission} x") == []  # no name of ids
+
+
+def test_a_name_below_a_column_says_so() -> None:
+    """As pandas prints a column."""
+    column = "0    {admission}\n1    {date}\nName: hadm_id, dtype: int64"
+    assert words(column) == words(column, "notebook") == [ADMISSION]
+    assert words("0    {admission}\nName: size, dtype: int64") == []
 
 
 def test_in_code_a_column_says_nothing() -> None:

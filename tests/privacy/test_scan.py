@@ -148,6 +148,15 @@ def test_sources_and_outputs_of_notebooks_count() -> None:
     assert [words for _, words in places[1:]] == [STUDY, PATIENT, STUDY, PATIENT]
 
 
+@pytest.mark.parametrize(
+    ("source", "number"), [("d.hadm_id.unique()", 1), ("d.los.unique()", 0), ("d.stay_id", 1)]
+)
+def test_what_a_cell_asks_for_its_outputs_are(source: str, number: int) -> None:
+    shown = new_output("execute_result", {"text/plain": f"array([{23_456_789}])"})
+    notebook = a_notebook(new_code_cell(source, outputs=[shown]))
+    assert len(list(found("a.ipynb", notebook))) == number
+
+
 def test_pixels_of_a_notebook_are_not_read_as_text() -> None:
     picture = new_output("display_data", data={"image/png": f"/{SECRET}/"})
     assert found("a.ipynb", a_notebook(new_code_cell("1", outputs=[picture]))) == []

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from localmi.privacy.record_ids import NAME_OF_IDS
 from localmi.privacy.rules import Kind
 
 MAX_BYTES = 1 << 30  # of a file or a member, unpacked
@@ -146,10 +147,13 @@ def _notebook(text: str, place: str) -> Iterator[TextPart]:
         yield TextPart(place, text, "text")
         return
     for number, cell in enumerate(cells):
-        where = _inside(place, f"cell {number}")
-        yield TextPart(where, _joined(cell.get("source", "")), "notebook")
+        where, source = _inside(place, f"cell {number}"), _joined(cell.get("source", ""))
+        yield TextPart(where, source, "notebook")
+        named = NAME_OF_IDS.search(source)  # what a cell asks for, its outputs are
         for output in cell.get("outputs", []):
-            yield TextPart(f"{where}, output", "\n".join(_strings(output)), "notebook")
+            shown = "\n".join(_strings(output))
+            shown = f"{named[0]} {shown}" if named else shown
+            yield TextPart(f"{where}, output", shown, "notebook")
     beside = [json.loads(text).get("metadata"), [cell.get("metadata") for cell in cells]]
     yield TextPart(_inside(place, "metadata"), "\n".join(_strings(beside)), "notebook")
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 # What may stand before is asked after the first character: so the search is faster.
 _END = r"[0-9]{7}(?![\w-]|\.(?!0\b)\d)"
-RECORD_ID = re.compile(rf"[23](?<![\w.-].){_END}")
+RECORD_ID = re.compile(rf"[23](?:(?<![\w.-].)|(?<=hadm_.)|(?<=stay_.)){_END}")
 PATIENT_ID = re.compile(rf"1(?:(?<![\w.-].)|(?<=\b[pP].)){_END}")
 # YYYYMMDD in the years of studies, or DDMMYYYY.
 DATE = re.compile(
@@ -25,9 +25,14 @@ DATE = re.compile(
 )
 NOUNS = ("hadm", "icustay", "stay", "admission")
 _NOUN = f"(?:{'|'.join(NOUNS)})"
-BEFORE = re.compile(rf"(?<![a-z]){_NOUN}(?:s|[ _]?ids?)?[\"'`]*[\s:=(\[]{{0,4}}[\"']?$")
+_SAID = r"(?:\.\w+| (?:not )?in\b| (?:is|was|no\.?|nr\.?|number)\b\.?)?"  # .isin, IN, no.
+BEFORE = re.compile(
+    rf"(?<![a-z]){_NOUN}(?:s|[ _]?ids?)?[\"'`\]]*{_SAID}[\s:=(\[_#!]{{0,4}}[\"']?$"
+)
+NEXT_OF_LIST = re.compile(r"[\"']?\s*,\s*[\"']?")
 COLUMN = re.compile(rf"(?:\w+_)?{_NOUN}(?:s|_?ids?)?", re.IGNORECASE)
 NAME_OF_IDS = re.compile(rf"(?<![a-z]){_NOUN}_?ids?\b", re.IGNORECASE)
+NAMED_BELOW = re.compile(rf"^Name: (?:\w+_)?{_NOUN}_?id\b", re.IGNORECASE | re.MULTILINE)
 DATE_COLUMN = re.compile(r"date|time|day|dod", re.IGNORECASE)
 BLANK_LINE = re.compile(r"\n[ \t\r]*\n")
 DELIMITERS = "\t|;,"
@@ -44,8 +49,11 @@ def record_ids(text: str, *, columns: bool = True) -> Iterator[re.Match[str]]:
     if not matches or not (_has_noun(text) or PATIENT_ID.search(text)):  # dates, in most files
         return
     block_of = _block_finder(text) if columns else None
+    end = None  # of the last one that is an id
     for match in matches:
-        if _is_id(match, block_of):
+        listed = end is not None and NEXT_OF_LIST.fullmatch(text, end, match.start())
+        if (listed and not DATE.match(match[0])) or _is_id(match, block_of):
+            end = match.end()
             yield match
 
 
@@ -98,7 +106,8 @@ class _Block:
     """What stands between two blank lines, as a table does.
 
     header: its first line; "" where that is longer than one is. has_column: whether a name there
-    may be one of ids. ids: where such a name as hadm_id first stands, infinite if nowhere.
+    may be one of ids. ids: where such a name as hadm_id first stands, infinite if nowhere; before
+    all where pandas prints it below a column, "Name: hadm_id".
     """
 
     header: str
@@ -122,6 +131,9 @@ def _block_finder(text: str) -> Callable[[int], _Block]:
         header = text[start:end].partition("\n")[0][: LONGEST + 1]
         header = header if len(header) <= LONGEST else ""
         first = NAME_OF_IDS.search(text, start, end)
-        return _Block(header, _has_noun(header), first.start() if first else math.inf)
+        ids = first.start() if first else math.inf
+        if first and NAMED_BELOW.search(text, start, end):
+            ids = start - 1
+        return _Block(header, _has_noun(header), ids)
 
     return lambda position: block(bisect.bisect_right(starts(), position))

@@ -73,6 +73,7 @@ def find(text: str, kind: Kind = "text") -> Iterator[Hit]:
     """
     check_name("kind of text", kind, get_args(Kind))
     line_of = _line_counter(text)
+    has_column = functools.cache(lambda: kind == "text" and ID_COLUMN.search(text) is not None)
     for match in NAMED_ID.finditer(text):
         yield Hit(line_of(match.start()), STUDY if match[0][0] in "sS" else PATIENT)
     for match in IMAGE_ID.finditer(text):
@@ -81,7 +82,7 @@ def find(text: str, kind: Kind = "text") -> Iterator[Hit]:
     if kind == "binary":
         return
     for match in BARE_ID.finditer(text):
-        if kind == "notebook" or _is_id(text, match, kind):
+        if kind == "notebook" or _is_id(text, match) or has_column():
             yield Hit(line_of(match.start()), STUDY if match[0][0] == "5" else PATIENT)
     for match in record_ids(text, columns=kind != "code"):
         yield Hit(line_of(match.start()), ADMISSION if match[0][0] == "2" else STAY)
@@ -115,13 +116,12 @@ def _line(text: str, match: re.Match[str]) -> str:
     return text[text.rfind("\n", 0, match.start()) + 1 : end if end >= 0 else len(text)]
 
 
-def _is_id(text: str, match: re.Match[str], kind: Kind) -> bool:
+def _is_id(text: str, match: re.Match[str]) -> bool:
     """Do the surroundings of a bare number say that it is an id?"""
     if ID_BEFORE.search(text[max(0, match.start() - 40) : match.start()]):
         return True
-    if {number[0] for number in BARE_ID.findall(_line(text, match))} == {"1", "5"}:
-        return True  # a patient and a study in one row
-    return kind == "text" and ID_COLUMN.search(text) is not None
+    # a patient and a study in one row
+    return {number[0] for number in BARE_ID.findall(_line(text, match))} == {"1", "5"}
 
 
 def _is_report(after_title: str) -> bool:
