@@ -52,6 +52,9 @@ def test_records_have_a_cache_of_their_own(tmp_path: Path) -> None:
     assert [without.folder.name, cache.folder.name] == ["hospital-64", "hospital-records-64"]
     assert cache.records_hash
     assert (cache.data_hash, without.records_hash) == (without.data_hash, "")
+    assert load_study(cache.folder, image_size=64, records_dir=study).records_hash
+    with pytest.raises(DataError, match="was prepared without records, and nothing is added"):
+        load_study(without.folder, image_size=64, records_dir=study)
 
 
 def test_other_views_have_a_cache_of_their_own(tmp_path: Path) -> None:

@@ -271,6 +271,8 @@ def test_images_and_texts_are_known_by_the_same_hash(tmp_path: Path, study: Path
     for name in ("sentences.parquet", "rejected.parquet", "shard-00000.npy"):
         assert (tmp_path / "cache" / name).read_bytes() == (tmp_path / "plain" / name).read_bytes()
     assert verify_cache(tmp_path / "cache") == []
+    with pytest.raises(DataError, match="has the patients' records, and none are asked for"):
+        build_cache(read_pairs(study), tmp_path / "cache", image_size=32)
     for said in SAID:
         assert f"Note: {said}" in (tmp_path / "cache" / "report.txt").read_text()
 
