@@ -573,7 +573,7 @@ table = pd.Series({which: str(one.mean_auc) for which, one in measures.items()})
 table.rename_axis("AUC, by the share of the labels", axis=1)
 
 # %%
-positives = np.average(known[0], weights=known[2])
+positives = float(np.average(known[0], weights=known[2]))
 table = pd.Series({which: str(one.mean_auprc) for which, one in measures.items()}).unstack(0)
 print(f"area under precision and recall; of no skill {positives:.2f}, the share of positives:")
 table.rename_axis("AUPRC, by the share of the labels", axis=1)
@@ -631,6 +631,30 @@ def stored(which, fraction, here=True):  # [S, n, 9], targets, patients, mask
 
 
 # %%
+asked = runs.metrics[runs.metrics["metric"].str.endswith(" nats")]
+asked = asked.assign(metric=asked["metric"].str.removesuffix(" nats"))
+table = asked.pivot_table(index="variant", columns="metric", values="value").round(2)
+order = [name for name in ("method", "image", "record", "other record", "shuffled") if name in table]
+table.reindex([name for name in variants if name in table.index])[order].fillna("")
+
+# %%
+from localmi.course import Curve, plot_mi
+
+by_step = runs.tables["by_step"].groupby(["variant", "step"], as_index=False)["training"].mean()
+compared = [name for name in ("none", "demographic", "stay", "other") if name in variants]
+curves = [by_step[by_step["variant"] == name] for name in compared]
+axes = plot_mi(
+    [Curve(one["step"], one["training"], name) for one, name in zip(curves, compared)]
+)
+show(
+    axes.figure,
+    alt="Curves over the steps of training batches, of pretraining on images alone, with sex and age, with the "
+    "stay, and with the stay of another patient.",
+    caption="Figure 12.4: nats between the views of training batches over the steps, with which record beside "
+    "the anchor; mean of three seeds.",
+)
+
+# %%
 of_variant = by_image[["variant", "features"]].drop_duplicates().to_numpy().tolist()
 probed = dict.fromkeys(variants)  # in their order: what is probed, and whose it is
 for name, of in of_variant:
@@ -647,11 +671,11 @@ table = pd.Series({which: str(one) for which, one in values.items()}).unstack(1)
 table.loc[list(probed)].rename_axis("share of the labels", axis=1)
 
 # %%
-figure, panels = plt.subplots(1, len(shares), figsize=(10, 5), sharey=True, squeeze=False)
+figure, panels = plt.subplots(1, len(shares), figsize=(10, 6), sharey=True, squeeze=False)
 for axes, share in zip(panels[0], shares):
     for place, name in enumerate(probed):
         one = values[name, share]
-        colour = PALETTE[0] if name in VARIANTS else COLOURS["other"]
+        colour = PALETTE[1 if BY_PLACE in name else 0 if name in VARIANTS else 2]
         axes.hlines(place, one.low, one.high, color=colour, lw=1.5)
         axes.plot(one.value, place, "o", color=colour)
     axes.axvline(0.5, color="#555555", ls=":")
@@ -662,8 +686,9 @@ show(
     figure,
     alt="For each variant and each rival the mean AUC of nine findings with its interval, at three shares of "
     "the labels.",
-    caption="Figure 12.4: linear probes on test patients, mean of three seeds; bars: 95 % intervals over "
-    "patients. Orange: what needs no pretraining, or labels alone.",
+    caption="Figure 12.5: linear probes on test patients, mean of three seeds; bars: 95 % intervals over "
+    "patients. Blue: [CLS] of pretrained networks; orange: tokens by place; green: pixels, random weights, "
+    "records, and what was trained on labels.",
 )
 
 # %% [markdown]
@@ -874,8 +899,8 @@ for name, value in told.items():
 # - Barber and Agakov 2003, The IM algorithm: a variational approach to information maximization, NeurIPS.
 
 # %% [markdown]
-# What a run leaves beside its record: what the probes say of every test image. Section 8 compares runs by
-# them.
+# What a run leaves beside its record: what the probes say of every test image, and its nats over the steps.
+# Section 8 compares runs by them.
 
 # %%
 from localmi.downstream import predictions_of
@@ -893,6 +918,9 @@ if run_dir:
         for (fraction, name, here), (part, scores) in left.items()
     ]
     pd.concat(rows).to_csv(f"{run_dir}/by_image.csv", index=False, float_format="%.3g")
+    seen_steps, value = (np.asarray(column) for column in log.column("training"))
+    steps_of = pd.DataFrame({"step": seen_steps, "training": value}).groupby(seen_steps // 20)
+    steps_of.mean().to_csv(f"{run_dir}/by_step.csv", index=False, float_format="%.4g")
 
 # %% tags=["record"]
 from localmi.record import Result, record_metrics
