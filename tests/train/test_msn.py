@@ -17,7 +17,6 @@ from localmi.downstream.pretrained_encoder import load_image_encoder
 from localmi.errors import CheckpointError, ConfigError, TrainingError
 from localmi.model.siamese import Siamese, ViewsOfImage
 from localmi.train.checkpoint import read_state
-from localmi.train.device import attention_of
 from localmi.train.loop import fit
 from localmi.train.msn import METHOD, MsnPretraining, _looks
 from localmi.train.msn_config import MsnConfig
@@ -43,8 +42,7 @@ def test_a_step_climbs_the_loss_of_the_formula(build_msn: Build) -> None:
     value = run.train_step()
     again.method.train()
     views = ViewsOfImage(*again.crops(normalise(batch.images), again._generator(1)))
-    with attention_of(again.device):
-        done = again.method.loss(views, None, again._generator(2))
+    done = again.method.loss(views, None, again._generator(2))
     assert value == pytest.approx(done.value.item(), abs=1e-6)
     done.loss.backward()
     gradients = dict(again.method.named_parameters())

@@ -12,7 +12,7 @@ from torch.nn import functional
 from localmi.errors import ConfigError
 from localmi.model.msn import kept_patches
 from localmi.model.siamese import Step, ViewsOfImage
-from localmi.model.torchvision_backbones import TorchvisionViT
+from localmi.model.torchvision_backbones import TorchvisionViT, with_attention
 
 DECODER_LAYERS = 2
 FLAT = 1e-6  # added to the variance of a patch
@@ -86,7 +86,8 @@ class Mae(nn.Module):
         """All patches [B, patches, p * p] from the tokens of those that are left."""
         every = self.hidden.to(tokens).expand(len(tokens), self.patches, -1)
         every = every.scatter(1, keep[..., None].expand_as(tokens[:, 1:]), tokens[:, 1:])
-        decoded = self.decoder(torch.cat([tokens[:, :1], every], dim=1) + self.place)
+        placed = torch.cat([tokens[:, :1], every], dim=1) + self.place
+        decoded = with_attention(self.decoder, placed)
         painted: Tensor = self.paint(decoded[:, 1:])
         return painted
 

@@ -1,10 +1,13 @@
 """Torchvision's ResNets and ViTs in the place of the paper's network."""
 
+import contextlib
+import functools
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torchvision.models import VisionTransformer, get_model
 
 from localmi.model.backbone import Backbone
@@ -117,7 +120,8 @@ class TorchvisionViT(Backbone):
     def steps(self, block: int) -> list[Callable[[Tensor], Tensor]]:
         """Tokens, normalised after the last block."""
         encoder = self.features.encoder
-        return [encoder.layers[block - 1]] + [encoder.ln] * (block == self.num_blocks)
+        layer = functools.partial(with_attention, encoder.layers[block - 1])
+        return [layer] + [encoder.ln] * (block == self.num_blocks)
 
     def stride(self, block: int) -> int:
         return int(self.features.patch_size) if block else 1
@@ -138,6 +142,15 @@ class TorchvisionViT(Backbone):
         stem = [f"features.{part}" for part in ("conv_proj", "class_token")]
         inside = ["pos_embedding", *layers[:blocks], *last]
         return stem + [f"features.encoder.{part}" for part in inside]
+
+
+def with_attention(layer: nn.Module, tokens: Tensor) -> Tensor:
+    """What a layer with attention gives. On a CPU attention is multiplied out: the backward pass
+    of the fused one takes most of a step of a small ViT in bfloat16 (torch 2.14)."""
+    multiplied_out = sdpa_kernel(SDPBackend.MATH)
+    with multiplied_out if tokens.device.type == "cpu" else contextlib.nullcontext():
+        found: Tensor = layer(tokens)
+    return found
 
 
 def _small_vit(name: str, image_size: int) -> VisionTransformer:

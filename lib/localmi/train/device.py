@@ -2,11 +2,9 @@
 
 import ctypes
 import sys
-from contextlib import AbstractContextManager, nullcontext
 from typing import get_args
 
 import torch
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from localmi.errors import ConfigError, check_name
 from localmi.names import Device, Precision
@@ -69,14 +67,6 @@ def choose_dtype(precision: Precision, device: torch.device) -> torch.dtype:
 def autocast(device: torch.device, dtype: torch.dtype) -> torch.autocast:
     """Where matrices are multiplied in `dtype`; float32 changes nothing."""
     return torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
-
-
-def attention_of(device: torch.device) -> AbstractContextManager[None]:
-    """How attention is computed in a step: on a CPU multiplied out, for the backward pass of the
-    fused one takes most of a step of a small ViT in bfloat16 (torch 2.14); elsewhere as torch
-    chooses."""
-    multiplied_out: AbstractContextManager[None] = sdpa_kernel(SDPBackend.MATH)
-    return multiplied_out if device.type == "cpu" else nullcontext()
 
 
 def computed_in(device: torch.device, dtype: torch.dtype) -> dict[str, str]:

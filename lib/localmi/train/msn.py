@@ -26,7 +26,7 @@ from localmi.model.msn import entropy
 from localmi.model.siamese import Dino, Siamese, Step, ViewsOfImage
 from localmi.names import RecordOf, Split
 from localmi.statistics import Interval, partners
-from localmi.train.device import attention_of, autocast
+from localmi.train.device import autocast
 from localmi.train.msn_config import MsnConfig
 from localmi.train.optimisers import Scheduled, scheduled
 from localmi.train.readers import OTHER, SHUFFLED, Readers, cross_entropies
@@ -154,7 +154,7 @@ class MsnPretraining(TrainingRun):
         pixels = normalise(batch.images.to(self.device, non_blocking=True))
         views = ViewsOfImage(*self.crops(pixels, self._generator(1)))
         record = batch.record.to(self.device) if self.config.record else None
-        with autocast(self.device, self.dtype), attention_of(self.device):
+        with autocast(self.device, self.dtype):
             done = self.method.loss(views, record, self._generator(2))
         if self.device.type == "cpu":  # a GPU would have to be waited for
             self._read([(self.step, done.value)])
