@@ -139,15 +139,29 @@ def test_targets_give_no_gradient() -> None:
 def test_a_record_changes_what_is_projected_only_where_it_is_read() -> None:
     torch.manual_seed(0)
     features, record = torch.randn(6, 4), torch.randn(3, 2)
-    plain, with_record = Projection(4).eval(), Projection(4, record_dim=2).eval()
+    plain = Projection(4).eval()
+    with_record = Projection(4, record_dim=2, from_identity=False).eval()
     assert torch.equal(plain(features), plain(features, record))
     moved = with_record(features, record + 1)
     assert (with_record(features, record) != moved).any(dim=1).all()
 
 
+def test_from_identity_a_record_is_nothing_at_first_and_can_be_learnt() -> None:
+    torch.manual_seed(0)
+    features, record = torch.randn(6, 4), torch.randn(3, 2)
+    plain, with_record = Projection(4), Projection(4, record_dim=2)
+    plain.project.load_state_dict(with_record.project.state_dict())
+    found = with_record(features, record)
+    torch.testing.assert_close(found, plain(features))
+    (found * torch.randn(6, 4)).sum().backward()
+    gradient = with_record.fuse.weight.grad
+    assert gradient is not None
+    assert (gradient[:, 4:] != 0).all()
+
+
 def test_the_record_of_an_image_is_repeated_view_by_view() -> None:
     torch.manual_seed(0)
-    network = Projection(4, record_dim=2).eval()
+    network = Projection(4, record_dim=2, from_identity=False).eval()
     features, record = torch.randn(6, 4), torch.randn(3, 2)
     one = network(features, record)
     for view in range(2):

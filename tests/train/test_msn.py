@@ -253,6 +253,8 @@ def test_each_reader_reads_its_own(build_msn: Build) -> None:
     assert run.readers is not None
     assert set(run.readers.heads) == {IMAGE, RECORD, OTHER, SHUFFLED}
     run.readers.eval()
+    for head in run.readers.heads.values():
+        nn.init.normal_(head.fuse.weight)
     features, record = torch.randn(3, 96), torch.eye(3, run.readers.record_dim)
     other = torch.tensor([1, 2, 0])
     said = run.readers.logits(features, record, other, run.method.prototypes)

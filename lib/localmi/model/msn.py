@@ -41,14 +41,19 @@ class Projection(nn.Module):
     Args:
         dim: D, of the features.
         record_dim: R, numbers of a record; 0: there is none.
+        from_identity: at first W passes f on, and nothing of the record, as if there were none. As
+            W is drawn otherwise, and in the public code, the record stands in the image's way.
     """
 
-    def __init__(self, dim: int, *, record_dim: int = 0) -> None:
+    def __init__(self, dim: int, *, record_dim: int = 0, from_identity: bool = True) -> None:
         super().__init__()
         self.record_dim = record_dim
         if record_dim:
             self.record = nn.Linear(record_dim, RECORD_WIDTH)
             self.fuse = nn.Linear(dim + RECORD_WIDTH, dim)
+            if from_identity:
+                nn.init.zeros_(self.fuse.bias)
+                nn.init.eye_(self.fuse.weight)
         hidden = 4 * dim
         self.project = nn.Sequential(
             *(nn.Linear(dim, hidden, bias=False), nn.BatchNorm1d(hidden), nn.GELU()),

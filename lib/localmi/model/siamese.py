@@ -52,7 +52,8 @@ class Siamese(nn.Module):
         encoder: that is trained.
         prototypes: K. record_dim: R, 0 without a record.
         mask: share of the anchor's patches that are dropped. mask_focal: of small crops as well.
-        temperature, sharpening, iterations, mean_entropy_weight, train_prototypes: see `msn`.
+        temperature, sharpening, iterations, mean_entropy_weight, train_prototypes,
+            fuse_from_identity: see `msn`.
 
     Attributes:
         target_encoder: the average, which is used afterwards.
@@ -74,11 +75,12 @@ class Siamese(nn.Module):
         iterations: int = 3,
         mean_entropy_weight: float = 1.0,
         train_prototypes: bool = True,
+        fuse_from_identity: bool = True,
     ) -> None:
         super().__init__()
         dim = encoder.pooled_dim
         self.encoder = encoder
-        self.projection = Projection(dim, record_dim=record_dim)
+        self.projection = Projection(dim, record_dim=record_dim, from_identity=fuse_from_identity)
         self.prototypes = Prototypes(
             prototypes, dim, temperature=temperature, trained=train_prototypes
         )

@@ -115,6 +115,7 @@ class MsnPretraining(TrainingRun):
         return Siamese(
             encoder,
             record_dim=record_dim,
+            fuse_from_identity=config.fuse_from_identity,
             iterations=config.sinkhorn,
             mean_entropy_weight=config.mean_entropy_weight,
             **how,

@@ -27,6 +27,7 @@ class MsnConfig(RunConfig):
     views: tuple[str, ...] = ()  # of the images: ("AP", "PA"); (): all there are
     record: tuple[names.RecordVariable, ...] = ()  # variables or groups of them; (): none
     record_of: names.RecordOf = "own"  # the control: "other", of another patient
+    fuse_from_identity: bool = True  # image and record begin as the image; the public code: False
 
     # Networks
     image_encoder: str = "vit_micro_16"  # a ViT: vit_tiny_16, vit_small_16, or torchvision's
