@@ -3,7 +3,7 @@
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import is_dataclass
 from types import ModuleType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -65,8 +65,14 @@ def choices(function: Callable[..., Any]) -> dict[str, Any]:
     }
 
 
+def wrong(function: Callable[..., Any], name: str) -> Any:
+    """An unknown name; a list of it, where several are taken."""
+    typed = function.__init__ if inspect.isclass(function) else function
+    return [WORDS] if get_origin(get_type_hints(typed)[name]) is Sequence else WORDS
+
+
 CASES = [
-    (function, name, WORDS)
+    (function, name, wrong(function, name))
     for module in modules()
     for function in public(module)
     for name in choices(function)

@@ -58,7 +58,7 @@ def test_batches_depend_on_seed_and_step_alone(record_cache: Cache) -> None:
 def test_bad_names_and_too_few_images_are_told(record_cache: Cache) -> None:
     with pytest.raises(ConfigError, match="split"):
         ImageData(record_cache, "practice")  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match="record_of"):
+    with pytest.raises(ConfigError, match="owner of records"):
         ImageData(record_cache, "train", record_of="nobody")  # type: ignore[arg-type]
     with pytest.raises(TrainingError, match="no image of the views LATERAL"):
         ImageData(record_cache, "train", views=["LATERAL"])

@@ -255,7 +255,9 @@ def test_without_findings_there_is_nothing_to_tell() -> None:
 
 
 def test_unknown_names_and_impossible_configs_are_refused() -> None:
-    with pytest.raises(ConfigError, match="variable of the record 'race'; known are sex, age"):
+    with pytest.raises(
+        ConfigError, match="variable of the record 'race'; known are demographic, scan"
+    ):
         true_record_mi(PhantomConfig(), ["icu", "race"])  # type: ignore[list-item]
     with pytest.raises(ConfigError, match="Unknown finding 'eel'; known are atelectasis, "):
         record_auc(PhantomConfig(), "eel", "stay")

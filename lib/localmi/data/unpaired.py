@@ -61,7 +61,9 @@ class ImageData:
         record_of: RecordOf = "own",
     ) -> None:
         check_name("split", split, SPLITS)
-        check_name("record_of", record_of, get_args(RecordOf))
+        check_name("owner of records", record_of, get_args(RecordOf))
+        for name in record:
+            check_name("variable of the record", name, get_args(RecordVariable))
         table = cache.manifest[cache.manifest["split"] == split]
         if views:
             table = table[table["view"].isin(list(views))]
