@@ -418,7 +418,9 @@ check.exercise_12_5(my_siamese_loss)
 # $$z_m = h\big(g([\,f(\text{anchor}_m);\; V r\,])\big), \qquad z^{+} = h^{+}\big(f^{+}(\text{target})\big)$$
 #
 # $f$ is a ViT ([CLS]), $g$ and $V$ are linear, $h$ the three layers of the projection; $f^{+}$ and $h^{+}$
-# are the averages. What is used afterwards is $f^{+}$, which reads images alone.
+# are the averages. What is used afterwards is $f^{+}$, which reads images alone. Here $g$ begins as the
+# identity on the image's part and 0 on the record's: at first it is as if there were no record. The public
+# code leaves $g$ as it is drawn; section 8 says what that costs.
 
 # %%
 import tempfile
