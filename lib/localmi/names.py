@@ -35,6 +35,7 @@ RecordVariable = Literal[  # of a patient's record; the first three are groups
     "died",
     "icu",
     "stay_days",
+    "labels",  # of no record: those of the image's report, a control that tells much
 ]
 RecordOf = Literal["own", "other"]  # whose record an image has beside it
 Precision = Literal["auto", "float32", "bfloat16"]

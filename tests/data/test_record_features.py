@@ -83,9 +83,21 @@ def test_groups_are_their_variables_each_once() -> None:
     assert table("scan") == table("view", "position")
     assert table("stay") == table("died", "icu", "stay_days")
     assert list(table("age", "demographic", "age")) == ["age", "sex=M", "sex=F"]
-    assert set().union(*GROUPS.values(), GROUPS, BANDS, {"admitted"}) == {
+    assert set().union(*GROUPS.values(), GROUPS, BANDS, {"admitted", "labels"}) == {
         *get_args(RecordVariable)
     }
+
+
+def test_labels_are_those_that_a_report_has() -> None:
+    said = MANIFEST.assign(Edema=[1, 0, -1, NAN, 1], Pneumonia=[NAN, 1, 1, 0, 0])
+    assert table("labels", manifest=said) == {
+        "Edema": [1, 0, 0, 0, 1],
+        "Pneumonia": [0, 1, 1, 0, 0],
+    }
+    with pytest.raises(DataError, match="no labels of findings: leave 'labels' out"):
+        table("sex", "labels")
+    with pytest.raises(DataError, match="Edema of the prepared data holds other than numbers"):
+        table("labels", manifest=MANIFEST.assign(Edema="yes"))
 
 
 def test_one_name_may_stand_alone() -> None:
@@ -99,7 +111,7 @@ def test_what_cannot_be_asked_for() -> None:
         table()
 
 
-@pytest.mark.parametrize("variable", [*get_args(RecordVariable)])
+@pytest.mark.parametrize("variable", sorted({*get_args(RecordVariable)} - {"labels"}))
 def test_a_cache_without_records_says_what_to_do(variable: Any) -> None:
     plain = MANIFEST[["view"]]
     if variable == "view":

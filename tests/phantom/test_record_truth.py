@@ -20,7 +20,7 @@ from localmi.phantom.record_truth import record_auc, record_mi_table, true_recor
 Joint = defaultdict[tuple[object, object], float]
 DYING = PhantomConfig(studies_per_patient=(1,))  # death is possible at every study
 STAY: tuple[RecordVariable, ...] = ("icu", "died", "stay_days")
-ALL = get_args(RecordVariable)
+ALL = tuple(name for name in get_args(RecordVariable) if name != "labels")
 
 
 # --- The numbers of the design ----------------------------------------------------------------
@@ -259,6 +259,8 @@ def test_unknown_names_and_impossible_configs_are_refused() -> None:
         ConfigError, match="variable of the record 'race'; known are demographic, scan"
     ):
         true_record_mi(PhantomConfig(), ["icu", "race"])  # type: ignore[list-item]
+    with pytest.raises(ConfigError, match="Labels are of no record"):
+        true_record_mi(PhantomConfig(), ["icu", "labels"])
     with pytest.raises(ConfigError, match="Unknown finding 'eel'; known are atelectasis, "):
         record_auc(PhantomConfig(), "eel", "stay")
     with pytest.raises(ConfigError, match="Unknown finding 'edema'"):

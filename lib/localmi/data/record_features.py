@@ -11,6 +11,7 @@ from typing import get_args
 import numpy as np
 import pandas as pd
 
+from localmi.data.labels import FINDINGS
 from localmi.errors import ConfigError, DataError, check_name
 from localmi.names import RecordVariable
 
@@ -41,6 +42,8 @@ def features(
     - admitted: "yes", "no". icu: "yes", "no".
     - died: "no", "yes", and "not admitted", which is neither.
     - stay_days: log(1 + days) / log(31); 0 where not admitted or blank.
+    - labels: a 1 at each finding that the image's report has, "Edema". They are of no record, but
+      a control: a record that tells far more than a record can.
     - "demographic" is sex and age; "scan" view and position; "stay" died, icu and stay_days.
 
     A blank has no 1 anywhere.
@@ -54,7 +57,7 @@ def features(
 
     Raises:
         ConfigError: an unknown variable, or none.
-        DataError: the manifest lacks a column, or a number in it is none.
+        DataError: the manifest lacks a column, all labels, or a number in it is none.
     """
     names = [variables] if isinstance(variables, str) else list(variables)
     for name in names:
@@ -79,6 +82,10 @@ def _encoded(manifest: pd.DataFrame, variable: str) -> dict[str, np.ndarray]:
         else:
             number = np.log1p(number) / np.log1p(LONG_STAY)
         return {variable: number}
+    if variable == "labels":
+        if not (labelled := [name for name in FINDINGS if name in manifest]):
+            raise DataError("The prepared data have no labels of findings: leave 'labels' out.")
+        return {name: _numbers(manifest, name) == 1 for name in labelled}
     if variable in BANDS:
         return _bands(variable, _numbers(manifest, "record_age"), BANDS[variable])
     state = _numbers(manifest, STATES.get(variable, "record_died"))

@@ -42,7 +42,7 @@ def true_record_mi(
             is a value of its own of "icu", "died" and "stay_days".
 
     Raises:
-        ConfigError: an unknown variable, or an impossible config.
+        ConfigError: an unknown variable, labels, or an impossible config.
     """
     single = _single(variables)
     return _information(_joint(config)[1], single)
@@ -69,8 +69,8 @@ def record_auc(
         variables: as in `true_record_mi`; none give .5.
 
     Raises:
-        ConfigError: an unknown finding or variable, an impossible config, or a finding that no
-            study has, or every one.
+        ConfigError: an unknown finding or variable, labels, an impossible config, or a finding
+            that no study has, or every one.
     """
     single, names = _single(variables), topics(config)
     check_name("finding", finding, names)
@@ -94,6 +94,10 @@ def _single(variables: str | Iterable[str]) -> set[str]:
     single: set[str] = set()
     for name in [variables] if isinstance(variables, str) else variables:
         check_name("variable of the record", name, get_args(RecordVariable))
+        if name == "labels":
+            raise ConfigError(
+                "Labels are of no record; what a report tells: true_mi(..., 'report')."
+            )
         single.update(GROUPS.get(name, (name,)))
     return single
 
