@@ -15,7 +15,7 @@ from typer.core import TyperCommand, TyperGroup
 
 import localmi
 from localmi.errors import ConfigError, LocalMIError
-from localmi.names import Source
+from localmi.names import FRONTAL_VIEWS, Source
 from localmi.ranks import LAUNCHER, PATIENCE, one_of_several, rank
 
 REFUSED, STOPPED = 2, 130  # exit codes; the latter is what a shell says of Ctrl-C
@@ -268,7 +268,7 @@ def prepare(
     ] = None,
     views: Annotated[
         str, typer.Option(help="View positions that are kept, such as AP,PA,LATERAL,LL.")
-    ] = "AP,PA",
+    ] = ",".join(FRONTAL_VIEWS),
     image_size: Annotated[int, typer.Option(help="Side of the square images, in pixels.")] = 256,
     workers: Annotated[int, typer.Option(help="Threads that decode; 0: one a core.")] = 0,
     leaks: Annotated[

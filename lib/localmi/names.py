@@ -41,6 +41,7 @@ RecordOf = Literal["own", "other"]  # whose record an image has beside it
 Precision = Literal["auto", "float32", "bfloat16"]
 Device = Literal["auto", "cpu", "cuda"]
 BatchStatistics = Literal["all", "own"]  # of several processes: of whose images
+FRONTAL_VIEWS = ("AP", "PA")  # what is kept where no views are named
 Source = Literal["auto", "mimic", "openi", "csv", "nih", "chexpert"]  # of images
 Task = Literal["pathology9", "edema", "chexpert14"]
 Policy = Literal[  # what uncertain and blank labels count as

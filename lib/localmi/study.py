@@ -6,9 +6,9 @@ from pathlib import Path
 from localmi.data.cache.cache import Cache, build_cache, open_cache
 from localmi.data.cache.folder import META
 from localmi.data.sources.pairs import CSV_NAME, read_pairs
-from localmi.data.tables import FRONTAL_VIEWS
 from localmi.errors import DataError
 from localmi.files import REPOSITORY
+from localmi.names import FRONTAL_VIEWS
 from localmi.phantom.example import RESULTS
 from localmi.phantom.read import Truth, read_truth
 

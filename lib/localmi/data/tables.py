@@ -15,7 +15,6 @@ import pandas as pd
 from localmi.errors import DataError
 
 PAIR_COLUMNS = ["image_id", "study_id", "patient_id", "image", "report", "view", "split"]
-FRONTAL_VIEWS = ("AP", "PA")  # what is kept where no views are named
 REJECTED_COLUMNS = ["image_id", "study_id", "reason"]
 ADVICE = {  # how a reason begins -> what to do; of the others, all of a file's content, ANEW
     "no image file": "put it where the note says that it was looked for",

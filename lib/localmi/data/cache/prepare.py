@@ -19,9 +19,9 @@ from localmi.data.cache.shards import read_or_reason
 from localmi.data.cache.tables import make_sentences
 from localmi.data.sources.pairs import Pairs, read_pairs, reasons
 from localmi.data.splits import Leaks
-from localmi.data.tables import FRONTAL_VIEWS, counted, keep_rows
+from localmi.data.tables import counted, keep_rows
 from localmi.errors import DataError
-from localmi.names import Source
+from localmi.names import FRONTAL_VIEWS, Source
 from localmi.ranks import cores
 
 USE = ("findings", "impression")  # as `build_cache`

@@ -19,7 +19,6 @@ import pandas as pd
 
 from localmi.data.reports import sections
 from localmi.data.tables import (
-    FRONTAL_VIEWS,
     PAIR_COLUMNS,
     REJECTED_COLUMNS,
     is_missing,
@@ -27,6 +26,7 @@ from localmi.data.tables import (
     read_table,
 )
 from localmi.errors import ConfigError, DataError
+from localmi.names import FRONTAL_VIEWS
 
 REPORTS_FOLDER, REPORTS_ARCHIVE = "ecgen-radiology", "NLMCXR_reports.tgz"
 PROJECTIONS, REPORTS_TABLE = "indiana_projections.csv", "indiana_reports.csv"

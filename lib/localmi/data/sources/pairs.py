@@ -27,7 +27,6 @@ from localmi.data.sources.openi import has_openi, read_openi
 from localmi.data.sources.records import add_records
 from localmi.data.splits import Leaks, resolve_leaks, split_patients
 from localmi.data.tables import (
-    FRONTAL_VIEWS,
     PAIR_COLUMNS,
     REJECTED_COLUMNS,
     advice,
@@ -35,7 +34,7 @@ from localmi.data.tables import (
     examples,
 )
 from localmi.errors import ConfigError, DataError, check_name
-from localmi.names import Source
+from localmi.names import FRONTAL_VIEWS, Source
 
 LOOKED_FOR = {  # in this order
     "mimic": f"{METADATA} (the MIMIC-CXR-JPG layout)",
