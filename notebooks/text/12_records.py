@@ -653,15 +653,16 @@ table.reindex([name for name in variants if name in table.index])[order].fillna(
 from localmi.course import Curve, plot_mi
 
 by_step = runs.tables["by_step"].groupby(["variant", "step"], as_index=False)["training"].mean()
-compared = [name for name in ("none", "stay", "other", "told", "drawn") if name in variants]
-curves = [by_step[by_step["variant"] == name] for name in compared]
+BESIDE = {"none": "no record", "stay": "the stay", "other": "another patient's stay"}
+BESIDE |= {"told": "the labels", "drawn": "the stay, fused as drawn"}
+curves = {name: by_step[by_step["variant"] == name] for name in BESIDE if name in variants}
 axes = plot_mi(
-    [Curve(one["step"], one["training"], name) for one, name in zip(curves, compared)]
+    [Curve(one["step"], one["training"], BESIDE[name]) for name, one in curves.items()]
 )
 show(
     axes.figure,
     alt="Curves over the steps of training batches, of pretraining on images alone, with the stay, with that of "
-    "another patient and with the labels, which lie together, and with the stay fused as drawn, far below.",
+    "another patient and with the labels, which lie close together, and with the stay fused as drawn, far below.",
     caption="Figure 12.4: nats between the views of training batches over the steps, with which record beside "
     "the anchor; mean of three seeds.",
 )
