@@ -15,6 +15,7 @@ __getattr__, __dir__, __all__ = exports(
         "scores": "may_mismatch",
         "samples.estimate": "estimate",
         "samples.baselines": "gaussian_mi histogram_mi ksg",
+        "samples.resampling": "extrapolate permutation_null",
         "samples.generative": "ba_terms doe_terms",
         "samples.fitting": "Training fit fit_critic",
         "samples.inputs": "split",
