@@ -72,10 +72,11 @@ def test_the_solution_is_right() -> None:
         (lambda x: "four", "twice 2 is 4"),
         (raising, "your function raised ZeroDivisionError: by zero"),
         (lambda: 4, "your function raised TypeError"),
-        (3, "TypeError: 'int' object is not callable"),
+        (3, "hand in the function itself, without calling it"),
+        (lambda x: -torch.tensor([True]), "your function raised NotImplementedError"),
         (lambda x: print(x), "your function returned None: a `return` is missing"),
         (functools.partial(lambda y, x: print(x), 1), "a `return` is missing"),
-        (lambda x: (print(x), 1), "your function returned (None, 1): a `return` is missing"),
+        (lambda x: (print(x), 1), "your function returned (None, 1): None is no answer"),
         (lambda x: [print(x)] * 99, "returned [None, None, None, None, None, None, ...]"),
         (lambda x: np.zeros(2)[..., ...], "your function raised IndexError"),
     ],
@@ -200,6 +201,16 @@ def test_words_in_place_of_numbers_are_shown() -> None:
 def test_a_long_answer_is_shown_in_short() -> None:
     with pytest.raises(check.WrongError, match=r"it gives \[0. 0. 0. 0.\] \.\.\.,"):
         expect_close(np.zeros((3, 3)), np.ones((3, 3)), "all ones")
+
+
+def test_what_is_shown_begins_where_it_is_wrong() -> None:
+    with pytest.raises(check.WrongError, match=r"ones: from number 7 on it gives \[0 1\], it"):
+        expect_close([1] * 7 + [0, 1], np.ones(9), "ones")
+
+
+def test_what_is_still_open_of_a_dictionary_is_named() -> None:
+    with pytest.raises(check.WrongError, match="still open: b, c"):
+        check.expect_dictionary({"a": 1, "b": ..., "c": (..., 2)}, "abc")
 
 
 def test_a_check_is_named_by_chapter_and_number() -> None:

@@ -192,6 +192,9 @@ def slices_along(axis: int) -> Callable[[Array], float]:
         (lambda p: without_p_of_z(p, -1), "H(Z) too little"),
         (lambda p: by_entropies(p.reshape(len(p), -1)), "the whole"),
         (lambda p: by_entropies(p.swapaxes(0, 1).reshape(p.shape[1], -1)), "take I(Z; Y) off"),
+        (lambda p: conditional(p.transpose(1, 2, 0)), "last axis, not x"),
+        (lambda p: conditional(p.transpose(0, 2, 1)), "last axis, not y"),
+        (lambda p: -conditional(p), "the sign"),
         (slices_along(0), "z of 5"),
         (slices_along(1), "z of 5"),
         (lambda p: conditional(p) / np.log(2), "bits"),
@@ -206,97 +209,44 @@ def test_conditional_information_that_is_wrong(answer: Callable[[Array], Any], w
 
 # 1.3
 
-
-def log_det(block: Array) -> float:
-    return float(np.linalg.slogdet(block)[1])
-
-
-def gaussian(covariance: Array, dim_x: int) -> float:
-    x, y = covariance[:dim_x, :dim_x], covariance[dim_x:, dim_x:]
-    return (log_det(x) + log_det(y) - log_det(covariance)) / 2
+CAN: dict[str, Any] = dict.fromkeys("behj", True) | {
+    "a": 1.0986, "c": 0.4, "d": 0.3, "f": 4.957, "g": 2.877, "i": 0.4,
+}  # fmt: skip
 
 
-def by_canonical_correlations(covariance: Array, dim_x: int) -> float:
-    root_x, root_y = (
-        np.linalg.inv(np.linalg.cholesky(block))
-        for block in (covariance[:dim_x, :dim_x], covariance[dim_x:, dim_x:])
-    )
-    found = np.linalg.svd(root_x @ covariance[:dim_x, dim_x:] @ root_y.T, compute_uv=False)
-    return float(-np.log1p(-np.square(found)).sum() / 2)
-
-
-def by_determinants(covariance: Array, dim_x: int) -> float:
-    det = np.linalg.det
-    with np.errstate(all="ignore"):
-        parts = det(covariance[:dim_x, :dim_x]) * det(covariance[dim_x:, dim_x:])
-        return float(np.log(parts / det(covariance)) / 2)
-
-
-def without_log(covariance: Array, dim_x: int) -> float:
-    det = np.linalg.det
-    of_x, of_y = det(covariance[:dim_x, :dim_x]), det(covariance[dim_x:, dim_x:])
-    return float(of_x + of_y - det(covariance)) / 2
-
-
-def ratio_of_determinants(covariance: Array, dim_x: int) -> float:
-    det = np.linalg.det
-    of_x, of_y = det(covariance[:dim_x, :dim_x]), det(covariance[dim_x:, dim_x:])
-    return float(of_x * of_y / det(covariance))
-
-
-def coordinate_by_coordinate(covariance: Array, dim_x: int) -> float:
-    scale = np.sqrt(covariance.diagonal())
-    cross = (covariance / np.outer(scale, scale))[:dim_x, dim_x:]
-    return float(-np.log1p(-np.square(cross)).sum() / 2)
-
-
-def from_variances(covariance: Array, dim_x: int) -> float:
-    return (float(np.log(covariance.diagonal()).sum()) - log_det(covariance)) / 2
-
-
-def by_eigenvalues(covariance: Array, dim_x: int) -> float:
-    blocks = covariance[:dim_x, :dim_x], covariance[dim_x:, dim_x:], covariance
-    of_x, of_y, of_both = (sum(map(math.log, np.linalg.eigvalsh(block))) for block in blocks)
-    return 0.5 * (of_x + of_y - of_both)
-
-
-def gaussian_in_torch(covariance: Array, dim_x: int) -> torch.Tensor:
-    whole = torch.from_numpy(covariance)
-    return (whole[:dim_x, :dim_x].logdet() + whole[dim_x:, dim_x:].logdet() - whole.logdet()) / 2
-
-
-def by_python_log(covariance: Array, dim_x: int) -> float:
-    det = np.linalg.det
-    parts = det(covariance[:dim_x, :dim_x]) * det(covariance[dim_x:, dim_x:])
-    return math.log(parts / det(covariance)) / 2
+def told() -> dict[str, Any]:
+    return dict(CAN)
 
 
 @pytest.mark.parametrize(
-    ("answer", "words"),
+    ("key", "value", "words"),
     [
-        (lambda c, d: 2 * gaussian(c, d), "half of it"),
-        (lambda c, d: -gaussian(c, d), "the sign"),
-        (lambda c, d: gaussian(c, d) / np.log(2), "bits"),
-        (without_log, "their logarithms"),
-        (ratio_of_determinants, "the logarithm is missing"),
-        (coordinate_by_coordinate, "as if they were independent"),
-        (from_variances, "inside x"),
-        (lambda c, d: gaussian(c, len(c) - d), "the first dim_x"),
-        (lambda c, d: gaussian(c, (len(c) + 1) // 2), "x of 100 dimensions"),
-        (by_determinants, "slogdet"),
-        (by_python_log, "slogdet"),
-        (lambda c, d: 0.0, "x of two dimensions"),
+        ("a", True, "a cannot be true: nobody tells more"),
+        ("a", 1.2, "is another: nobody tells more"),
+        ("a", math.log2(3), "a cannot be true, but the nearest"),
+        ("b", 0.0, "b can be true: a differential entropy"),
+        ("c", True, "c cannot be true: a feature"),
+        ("d", 0.5, "is another: both together"),
+        ("e", 0.0, "e can be true: parity"),
+        ("f", math.log(500), "KSG never exceeds"),
+        ("g", 0.1438, "add up"),
+        ("h", 0.0, "h can be true: fluctuations"),
+        ("i", False, "units cancel; which number can?"),
+        ("j", 0.0, "j can be true: I is symmetric"),
+        ("d", "none", "one number is asked for"),
     ],
 )
-def test_gaussian_information_that_is_wrong(
-    answer: Callable[[Array, int], Any], words: str
-) -> None:
-    refused("exercise_1_3", answer, words)
+def test_sentences_that_are_judged_wrongly(key: str, value: Any, words: str) -> None:
+    refused("exercise_1_3", CAN | {key: value}, words)
+
+
+def test_all_ten_sentences_are_asked_for() -> None:
+    refused("exercise_1_3", {"a": True}, "keys a, b, c")
+    refused("exercise_1_3", [True] * 10, "keys a, b, c")
 
 
 ANSWERS = {
     "exercise_1_1": [by_entropies, by_ratio, by_loop, by_lists, in_torch, in_place],
     "exercise_1_2": [conditional, slice_by_slice, by_three_loops, conditional_in_torch],
-    "exercise_1_3": [gaussian, by_canonical_correlations, by_eigenvalues, gaussian_in_torch],
+    "exercise_1_3": [CAN, told],
 }
-SQUARE = {"exercise_1_3"}  # a covariance

@@ -1,112 +1,56 @@
 """Exercises of chapter 2: right answers pass in any way, wrong ones are told why."""
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from answers import refused
-from scipy.special import log_softmax, logsumexp
-from torch import Tensor
 
 from localmi.course import check
-from localmi.mi import bounds
-
-
-def mismatched(scores: Tensor) -> Tensor:
-    size = len(scores)
-    return scores[~torch.eye(size, dtype=torch.bool)].reshape(size, size - 1)
-
 
 # 2.1
 
-
-def dv_by_mask(scores: Tensor) -> Tensor:
-    others = scores.masked_fill(torch.eye(len(scores), dtype=torch.bool), -math.inf)
-    count = len(scores) * (len(scores) - 1)
-    return scores.diagonal().mean() - (others.flatten().logsumexp(0) - math.log(count))
-
-
-def dv_with_exp(scores: Tensor) -> Tensor:
-    return scores.diagonal().mean() - mismatched(scores).exp().mean().log()
-
-
-def dv_over(count: float, with_diagonal: bool = False) -> Callable[[Tensor], Tensor]:
-    def wrong(scores: Tensor) -> Tensor:
-        pairs = scores if with_diagonal else mismatched(scores)
-        return scores.diagonal().mean() - (pairs.flatten().logsumexp(0) - math.log(count))
-
-    return wrong
-
-
-def dv_in_numpy(scores: Tensor) -> float:
-    table = scores.numpy()
-    off = table[~np.eye(len(table), dtype=bool)]
-    return np.diag(table).mean() - (logsumexp(off) - np.log(off.size))
-
-
-def dv_of_tensors_by_numpy(scores: Tensor) -> Any:
-    off = scores[~np.eye(len(scores), dtype=bool)]
-    return np.trace(scores) / len(scores) - np.logaddexp.reduce(off) + np.log(len(off))
-
-
-def dv_in_place(scores: Tensor) -> Tensor:
-    matched = scores.diagonal().mean()
-    scores.fill_diagonal_(-math.inf)
-    return matched - scores.flatten().logsumexp(0) + math.log(len(scores) * (len(scores) - 1))
-
-
-def dv_by_loop(scores: Tensor, stable: bool = True) -> float:
-    K, off = len(scores), []
-    for i in range(K):
-        off += [float(scores[i, j]) for j in range(K) if j != i]
-    top = max(off) if stable else 0.0
-    log_mean = top + math.log(sum(math.exp(f - top) for f in off) / len(off))
-    return sum(float(scores[i, i]) for i in range(K)) / K - log_mean
-
-
-def for_four(bound: Callable[[Tensor], Any]) -> Callable[[Tensor], Any]:
-    """Wrong: K = 4, whatever the batch."""
-    return lambda scores: bound(scores[:4, :4])
+ONE_ROW = [[0, 10, 10], [0, 0, 0], [0, 0, 0]]
+NEXT = [[0, 0, 9], [9, 0, 0], [0, 9, 0]]  # where cleo looks: scores[i, i - 1]
+WITNESSES: dict[str, Any] = {
+    "anna": (10 * torch.eye(4), -1),
+    "ben": (ONE_ROW, 1),
+    "cleo": (np.where(np.array(NEXT) == 9, 0, 9 * (1 - np.eye(3))), 0),
+}
 
 
 @pytest.mark.parametrize(
-    ("answer", "words"),
+    ("name", "pair", "words"),
     [
-        (dv_over(16, with_diagonal=True), "the diagonal is left in the denominator"),
-        (dv_over(12, with_diagonal=True), "though not in the count"),
-        (dv_over(16), "K squared"),
-        (dv_over(4), "log K in place of log K (K - 1)"),
-        (dv_over(3), "one row only"),
-        (dv_over(1), "the log of the sum"),
-        (lambda s: dv_by_mask(s) + s.diagonal().sum() - s.diagonal().mean(), "take their mean"),
-        (lambda s: -dv_by_mask(s), "the sign"),
-        (lambda s: s.diagonal().mean() - mismatched(s).mean(), "the mean of f"),
-        (
-            lambda s: s.diagonal().mean() - (mismatched(s).logsumexp(1) - math.log(3)).mean(),
-            "a log for each row",
-        ),
-        (
-            lambda s: s.diagonal().mean() - (mismatched(s.T).logsumexp(1) - math.log(3)).mean(),
-            "a log for each column",
-        ),
-        (lambda s: s.diagonal().mean() - mismatched(s).exp().mean(), "the log around"),
-        (lambda s: bounds.infonce(s, direction="image_to_text"), "this is InfoNCE"),
-        (dv_with_exp, "use logsumexp"),
-        (lambda s: dv_by_loop(s, stable=False), "use logsumexp"),
-        (for_four(dv_by_mask), "K is len(scores)"),
-        (
-            lambda s: s.diagonal().mean() - mismatched(s).flatten().logsumexp(0) + math.log(12),
-            "K is len(scores)",
-        ),
-        (lambda s: torch.zeros(()), "mean f_ii - log"),
-        (lambda s: s, "one number"),
+        ("anna", (10 * torch.eye(4), 1), "off by -8.61 nats, against your direction"),
+        ("anna", (10 * torch.eye(4), 0), "too large by log K/(K - 1) at most"),
+        ("anna", (torch.zeros(4, 4), -1), "off by 0.00 nats only"),
+        ("ben", (ONE_ROW, 0), "Jensen"),
+        ("ben", (ONE_ROW, -1), "against your direction"),
+        ("cleo", (WITNESSES["cleo"][0], 1), "So both ways"),
+        ("cleo", (100 * np.array(NEXT), 0), "off by -0.69 nats only"),
+        ("cleo", (WITNESSES["cleo"][0], 2), "the direction is +1, -1 or 0"),
+        ("cleo", (WITNESSES["cleo"][0], "up"), "cleo: the direction is a number, no text"),
+        ("ben", (torch.zeros(3, 4), 1), "scores are [K, K], of two pairs or more: [3, 4]"),
+        ("ben", ([[1.0]], 1), "scores are [K, K], of two pairs or more: [1, 1]"),
+        ("ben", ([[1.0, math.inf], [0.0, 0.0]], 1), "scores must be finite"),
+        ("ben", (3.0, 1), "ben: the table comes first"),
+        ("ben", ONE_ROW, "a table and a direction are asked for"),
+        ("ben", 1, "a table and a direction are asked for"),
     ],
 )
-def test_dv_that_is_wrong(answer: Callable[[Tensor], Any], words: str) -> None:
-    refused("exercise_2_1", answer, words)
+def test_witnesses_that_are_none(name: str, pair: Any, words: str) -> None:
+    refused("exercise_2_1", WITNESSES | {name: pair}, words)
+
+
+def test_all_three_are_asked_for() -> None:
+    refused("exercise_2_1", {"anna": WITNESSES["anna"]}, "keys anna, ben, cleo")
+    stub = WITNESSES | {"cleo": (..., ...)}
+    refused("exercise_2_1", stub, "still open: cleo")
+    stubs = dict.fromkeys(WITNESSES, (..., ...))
+    assert check.exercise_2_1(stubs).status == "not tried yet"
 
 
 # 2.2
@@ -145,81 +89,37 @@ def test_shifts_that_are_wrong(answer: Any, words: str) -> None:
 
 # 2.3
 
-
-def rows(scores: Tensor) -> Tensor:
-    return math.log(len(scores)) + (scores.diagonal() - scores.logsumexp(1)).mean()
-
-
-def by_cross_entropy(scores: Tensor) -> Tensor:
-    target = torch.arange(len(scores))
-    return math.log(len(scores)) - torch.nn.functional.cross_entropy(scores, target)
-
-
-def left_out(scores: Tensor, log_count: float) -> Tensor:
-    return log_count + (scores.diagonal() - mismatched(scores).logsumexp(1)).mean()
-
-
-def by_softmax(scores: Tensor) -> Tensor:
-    shares = scores.exp() / scores.exp().sum(dim=1, keepdim=True)
-    return math.log(len(scores)) + shares.diagonal().log().mean()
-
-
-def rows_in_numpy(scores: Tensor) -> float:
-    return np.log(len(scores)) + log_softmax(np.asarray(scores), axis=1).diagonal().mean()
-
-
-def rows_by_loop(scores: Tensor, stable: bool = True) -> float:
-    total = 0.0
-    for i, row in enumerate(scores.tolist()):
-        top = max(row) if stable else 0.0
-        total += row[i] - top - math.log(sum(math.exp(f - top) for f in row))
-    return math.log(len(scores)) + total / len(scores)
-
-
-def rows_by_tensors(scores: Tensor) -> Tensor:
-    terms = [scores[i, i] - torch.logsumexp(scores[i], dim=0) for i in range(len(scores))]
-    return torch.stack(terms).mean() + np.log(len(scores))
+PAIRS = {2: 16, 3: 64, 4: 256, 5: 1024, 10: 2**17}
 
 
 @pytest.mark.parametrize(
-    ("answer", "words"),
+    ("nats", "pairs", "words"),
     [
-        (lambda s: rows(s) - math.log(4), "log K is missing"),
-        (lambda s: rows(s) + math.log(3 / 4), "log (K - 1) in place"),
-        (lambda s: math.log(4) + (s.diagonal() - s.logsumexp(1)).sum(), "the rows are added"),
-        (lambda s: rows(s.T), "these are the columns"),
-        (bounds.infonce, "both directions"),
-        (lambda s: left_out(s, math.log(3)), "so is the guarantee"),
-        (lambda s: left_out(s, math.log(4)), "so is the guarantee"),
-        (lambda s: left_out(s, 0.0), "log K is missing"),
-        (lambda s: -rows(s), "the sign"),
-        (lambda s: math.log(4) - rows(s), "this is the cross-entropy"),
-        (lambda s: rows(s) - math.log(4) + math.log2(4), "bits"),
-        (
-            lambda s: s.diagonal().mean() - s.flatten().logsumexp(0) + math.log(16),
-            "each row has its own",
-        ),
-        (bounds.dv, "this is DV"),
-        (by_softmax, "use logsumexp"),
-        (lambda s: rows_by_loop(s, stable=False), "use logsumexp"),
-        (for_four(rows), "K is len(scores)"),
-        (lambda s: rows(s) - math.log(len(s)) + math.log(4), "K is len(scores)"),
-        (lambda s: torch.zeros(()), "log K + mean"),
+        (2, 8, "2 nats: 8 pairs lose 0.74"),
+        (3, 16, "3 nats: 16 pairs lose more than 0.55 (and the cap is 2.77)"),
+        (4, 512, "4 nats: fewer pairs lose less"),
+        (4, 64, "4 nats: 64 pairs lose more than 0.55"),
+        (5, 1000, "5 nats: a power of two is asked for, found 1000"),
+        (5, 1, "a power of two"),
+        (5, "many", "one number is asked for"),
+        (10, 22_026, "too few; by which factor"),
+        (10, 16 * 4**8 * 4, "more than are needed"),
     ],
 )
-def test_infonce_that_is_wrong(answer: Callable[[Tensor], Any], words: str) -> None:
-    refused("exercise_2_3", answer, words)
+def test_pairs_that_are_not_the_fewest(nats: int, pairs: Any, words: str) -> None:
+    refused("exercise_2_3", PAIRS | {nats: pairs}, words)
 
 
-ANSWERS = {
-    "exercise_2_1": [
-        dv_by_mask,
-        bounds.dv,
-        dv_in_numpy,
-        dv_of_tensors_by_numpy,
-        dv_in_place,
-        dv_by_loop,
-    ],
+def test_five_numbers_of_pairs_are_asked_for() -> None:
+    refused("exercise_2_3", {2: 16}, "keys 2, 3, 4, 5, 10")
+
+
+def told() -> dict[int, int]:
+    return PAIRS
+
+
+ANSWERS: dict[str, list[Any]] = {
+    "exercise_2_1": [WITNESSES, lambda: WITNESSES],
     "exercise_2_2": [
         SHIFT,
         list(SHIFT),
@@ -231,12 +131,5 @@ ANSWERS = {
         lambda: SHIFT,
         lambda: np.array(SHIFT),
     ],
-    "exercise_2_3": [
-        rows,
-        by_cross_entropy,
-        rows_in_numpy,
-        rows_by_loop,
-        rows_by_tensors,
-    ],
+    "exercise_2_3": [PAIRS, told, PAIRS | {10: 250_000}],
 }
-SQUARE = {"exercise_2_1", "exercise_2_3"}  # scores [K, K]

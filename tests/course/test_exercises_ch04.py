@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from localmi.course import check
-from localmi.course.exercises.ch04 import Array
-from localmi.mi.bounds import dv, infonce
+from localmi.course.exercises.ch04 import Array, readers
 from localmi.mi.distributions import DiscreteWorld
 
 
@@ -117,46 +116,53 @@ def test_gaps_that_are_wrong(answer: Callable[[Array], Any], words: str) -> None
 # 4.2
 
 
-def from_the_integral(r: int) -> float:
-    u = (np.arange(100_000) + 0.5) / 100_000
-    log_density = math.log(r) + (r - 1) * np.log(u)
-    return float((np.exp(log_density) * log_density).mean())
+def looks(wrong: float) -> Array:
+    """Two independent looks at one finding."""
+    return np.array(
+        [
+            [
+                [0.5 * np.prod([wrong if z != h else 1 - wrong for z in (a, b)]) for b in (0, 1)]
+                for a in (0, 1)
+            ]
+            for h in (0, 1)
+        ]
+    )
 
 
-@pytest.mark.parametrize(
-    "answer",
-    [
-        lambda r: math.log(r) - (r - 1) / r,
-        lambda r: np.array([np.log(r) + 1 / r - 1]),
-        lambda r: torch.tensor(float(r)).log() - 1 + 1 / r,
-        from_the_integral,
-        math.log,  # of any independent regions
-        lambda r: np.log([r]),
-    ],
-)
-def test_nothings_that_are_right(answer: Callable[[int], float]) -> None:
-    assert check.exercise_4_2(answer).passed
+def both_needed(wrong: float) -> Array:
+    """A finding that takes two independent causes."""
+    table = np.empty((2, 2, 2))
+    for h, a, b in np.ndindex(2, 2, 2):
+        table[h, a, b] = (1 - wrong if h == (a and b) else wrong) / 4
+    return table
+
+
+MORE, LESS = looks(0.1), both_needed(0.02)
+COPIES, PARITY = looks(0.0), np.zeros((2, 2, 2))
+for h, a in np.ndindex(2, 2):
+    PARITY[h, a, h ^ a] = 1 / 4
 
 
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
-        (math.log2, "bits"),
-        (lambda r: -math.log(r), "sign"),
-        (lambda r: math.log(16), "nothing to choose"),
-        (lambda r: math.log(r) - (r == 2) / 2, "R = 2"),
-        (lambda r: math.log(r) - 1, "limit for many regions"),
-        (lambda r: math.log2(r) - (r - 1) / r / math.log(2), "bits"),
-        (lambda r: (r - 1) / r - math.log(r), "sign"),
-        (lambda r: math.log(r) - 1 / r + (r == 1), "multiplied by R - 1"),
-        (lambda r: math.log(r) + (r - 1) / r, "subtracted"),
-        (lambda r: r - 1 - math.log(r), "averaged over the best region"),
-        (lambda r: (r - 1) / r, "log R is missing"),
-        (lambda r: 1.77, "it gives"),
-        (lambda r: math.log(r) - 15 / 16, "nothing to choose"),
+        ((LESS, LESS), "more: the regions tell 0.17"),
+        ((MORE, MORE), "less: the regions tell 0.368 and 0.368"),
+        ((COPIES, LESS), "more: both together leave 0.000 nats"),
+        ((MORE, PARITY), "less: a region tells 0.000 nats only"),
+        ((looks(0.35), LESS), "more: a region tells 0.046 nats only"),
+        ((looks(0.3), LESS), "together 0.152; what do they have in common"),
+        ((MORE, 2 * LESS), "less: the sum is 2, not 1"),
+        ((MORE, -LESS), "less: a probability is below 0"),
+        ((LESS, MORE), "more: the regions tell"),
+        ((LESS, MORE), "this is the other kind, (more, less) are asked for"),
+        ((MORE[0], LESS), "more: the table is [H, Z1, Z2], yours has the shape [2, 2]"),
+        ((MORE, "less"), "an array or tensor of numbers"),
+        (MORE[:1], "two tables are asked for"),
+        ((MORE, LESS, LESS), "two tables are asked for"),
     ],
 )
-def test_nothings_that_are_wrong(answer: Callable[[int], float], words: str) -> None:
+def test_worlds_that_are_not_as_asked(answer: Any, words: str) -> None:
     verdict = check.exercise_4_2(answer)
     assert verdict.status == "not yet"
     assert words in verdict.words
@@ -164,89 +170,47 @@ def test_nothings_that_are_wrong(answer: Callable[[int], float], words: str) -> 
 
 # 4.3
 
-
-def matched(f: Tensor) -> Tensor:
-    return f.diagonal().mean()
-
-
-def others(f: Tensor) -> Tensor:
-    """Scores without the diagonal, which is -inf."""
-    return f.masked_fill(torch.eye(len(f), dtype=torch.bool), -math.inf)
-
-
-def by_exp(f: Tensor) -> Tensor:
-    return matched(f) - f.exp().sum(dim=1).log().mean() + math.log(len(f))
-
-
-def by_softmax(f: Tensor) -> float:
-    return float(f.log_softmax(dim=1).diagonal().mean() + math.log(len(f)))
-
-
-def by_loops(f: Tensor, shift: float = 1.0) -> float:
-    rows: list[list[float]] = f.tolist()
-    total = 0.0
-    for i, row in enumerate(rows):
-        top = shift * max(row)
-        total += row[i] - top - math.log(sum(math.exp(one - top) for one in row))
-    return total / len(rows) + math.log(len(rows))
-
-
-def in_numpy(f: Tensor) -> Any:
-    table = f.numpy()
-    return np.diag(table).mean() - np.logaddexp.reduce(table, axis=1).mean() + np.log(len(table))
+WHO = {"A": "b3", "B": "b1", "C": "b4", "D": "b2"}
 
 
 @pytest.mark.parametrize(
-    "answer",
+    ("change", "words"),
     [
-        lambda f: infonce(f, direction="image_to_text"),
-        by_softmax,
-        by_loops,
-        in_numpy,
-        lambda f: np.array([in_numpy(f)]),
+        ({"A": "b4"}, "A is not b4: let all regions of a matched pair"),
+        ({"C": "b3"}, "C is not b3: let all regions"),
+        ({"B": "b2"}, "B is not b2: let the score of a region be the same"),
+        ({"D": "b1"}, "D is not b1: let the score"),
+        ({"A": "b1"}, "A is not b1: two of the four find nats in pure noise"),
+        ({"D": "b4"}, "D is not b4: two of the four"),
+        ({"D": "max"}, "D: one of b1 to b4 is asked for, found 'max'"),
+        ({"E": "b1"}, "keys A, B, C, D"),
     ],
 )
-def test_repairs_that_are_right(answer: Callable[[Tensor], Any]) -> None:
-    assert check.exercise_4_3(answer).passed
-
-
-@pytest.mark.parametrize(
-    ("answer", "words"),
-    [
-        (lambda f: by_softmax(f) - math.log(len(f)), "log K is forgotten"),
-        (lambda f: by_softmax(f) - 2 * math.log(len(f)), "added, not subtracted"),
-        (lambda f: by_softmax(f) + math.log(len(f) - 1), "not log K(K - 1)"),
-        (lambda f: by_softmax(f) + math.log(1 - 1 / len(f)), "not log(K - 1)"),
-        (lambda f: infonce(f, direction="text_to_image"), "over columns"),
-        (lambda f: matched(f) - others(f).flatten().logsumexp(0), "the published loss itself"),
-        (dv, "this is DV"),
-        (lambda f: matched(f) - others(f).flatten().logsumexp(0) + math.log(len(f)),
-         "one sum over all mismatched pairs"),
-        (lambda f: matched(f) - f.flatten().logsumexp(0) + 2 * math.log(len(f)),
-         "one sum over all pairs"),
-        (lambda f: matched(f) - f.flatten().logsumexp(0) + math.log(len(f)),
-         "one sum over all pairs"),
-        (lambda f: matched(f) - others(f).logsumexp(1).mean() + math.log(len(f)), "left out"),
-        (lambda f: matched(f) - others(f).logsumexp(1).mean() + math.log(len(f) - 1), "left out"),
-        (lambda f: matched(f) - others(f).logsumexp(1).mean(), "and log K is forgotten"),
-        (lambda f: -by_softmax(f), "sign"),
-        (lambda f: by_softmax(f) * len(f), "take the mean"),
-        (by_exp, "use logsumexp"),
-        (lambda f: by_loops(f, shift=0.0), "OverflowError"),
-        (lambda f: by_softmax(f) + math.log(5 / len(f)), "a perfect critic gets log K"),
-        (lambda f: f.diagonal() - f.logsumexp(1) + math.log(len(f)), "one number"),
-        (infonce, "log sum_j"),
-    ],
-)  # fmt: skip
-def test_repairs_that_are_wrong(answer: Callable[[Tensor], Any], words: str) -> None:
-    verdict = check.exercise_4_3(answer)
+def test_readers_that_are_taken_for_others(change: dict[str, str], words: str) -> None:
+    verdict = check.exercise_4_3(WHO | change)
     assert verdict.status == "not yet"
     assert words in verdict.words
 
 
+def test_what_the_hints_say_tells_the_readers_apart() -> None:
+    torch.manual_seed(0)
+    noise, of_regions = torch.randn(64, 16, 64), torch.randn(64, 16, 1).expand(-1, -1, 64)
+    one_region = torch.full((64, 16, 64), -5.0)
+    one_region[:, 0] = 5.0
+    one_region[range(64), :, range(64)] = 5.0
+    found = {
+        WHO[name]: [float(reader(f)) for f in (noise, of_regions, one_region)]
+        for name, reader in readers.items()
+    }
+    assert min(found["b1"][0], found["b2"][0]) > 1 > 0 > max(found["b3"][0], found["b4"][0])
+    assert found["b1"][1] > 1
+    assert found["b2"][1] == pytest.approx(0, abs=0.3)
+    assert found["b3"][2] == pytest.approx(0, abs=1e-5)
+    assert found["b4"][2] > 2
+
+
 ANSWERS = {
     "exercise_4_1": [information("z2", "h", ("z1",)), gap_by_loops, gap_in_torch, gap_in_place],
-    "exercise_4_2": [math.log, from_the_integral],
-    "exercise_4_3": [by_softmax],
+    "exercise_4_2": [(MORE, LESS), lambda: [MORE.tolist(), torch.from_numpy(LESS)]],
+    "exercise_4_3": [WHO, lambda: WHO],
 }
-SQUARE = {"exercise_4_3"}  # scores [K, K]

@@ -88,8 +88,8 @@ def test_regions_that_are_right(answer: Callable[[Tensor, int], Tensor]) -> None
         (lambda b, g: b.shape, "gives [2, 4, 27]"),
         (lambda b, g: {"regions": b}, "an array or tensor"),
         (grid_for_side, "regions of 2 x 2 cells"),
-        (lambda b, g: by_a_loop(b, 2), "should be [3, 9, 18]"),
-        (width_for_height, "should be [3, 9, 20]"),
+        (lambda b, g: by_a_loop(b, 2), "gives [3, 9, 18]"),
+        (width_for_height, "h is not w"),
     ],
 )
 def test_regions_that_are_wrong(answer: Callable[[Tensor, int], Any], words: str) -> None:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from localmi.course import check
 from localmi.mi.bounds import infonce
+from localmi.mi.selection import select_regions
 
 # --- 7.2: a training step ---
 
@@ -90,6 +91,10 @@ def without_log_k(scores: Tensor, study: Tensor) -> Tensor:
     return by_log_softmax(scores, study) - (different(study).sum(dim=1) + 1).log().mean()
 
 
+def with_log_b(scores: Tensor, study: Tensor) -> Tensor:
+    return without_log_k(scores, study) + math.log(len(study))
+
+
 @pytest.mark.parametrize(
     ("bound", "words"),
     [
@@ -107,14 +112,32 @@ def without_log_k(scores: Tensor, study: Tensor) -> Tensor:
         (without_log_k, "log K is missing"),
         (
             lambda scores, study: infonce(scores.amax(1), different(study), "symmetric"),
-            "it gives",
+            "both directions",
         ),
+        (
+            pooled(lambda scores: select_regions(scores, "soft", 1.0)),
+            "soft maximum of exercise 7.1",
+        ),
+        (with_log_b, "log B in place of log K"),
+        (lambda scores, study: len(study) * by_log_softmax(scores, study), "sum over the rows"),
+        (lambda scores, study: 2 * by_log_softmax(scores, study), "it gives"),
     ],
 )
 def test_wrong_bounds_are_named(bound: Callable[[Tensor, Tensor], Tensor], words: str) -> None:
     verdict = check.exercise_7_2(step_with(bound))
     assert verdict.status == "not yet"
     assert words in verdict.words
+
+
+def test_regions_that_are_cut_off_are_named() -> None:
+    def step(encoder, critic, optimiser, images, sentences, study) -> float:
+        value = by_log_softmax(critic(encoder(images).detach(), sentences), study)
+        optimiser.zero_grad()
+        (-value).backward()
+        optimiser.step()
+        return value.item()
+
+    assert "no gradient reaches the encoder" in check.exercise_7_2(step).words
 
 
 def loop_step(**leave_out: bool) -> Callable[..., float]:
@@ -192,11 +215,20 @@ def soft_that_raises(scores: Tensor, temperature: float) -> list[list[float]]:
 
 
 def test_the_soft_maximum() -> None:
-    for answer in (soft_by_torch, soft_by_numpy, soft_by_a_loop):
-        assert check.exercise_7_1(answer).passed
+    assert check.exercise_7_1(soft_by_torch).passed
+    for answer in (soft_by_numpy, soft_by_a_loop, lambda s, t: soft_by_torch(s.detach(), t)):
+        assert "right in numbers, but no gradient" in check.exercise_7_1(answer).words
     assert "log N too high" in check.exercise_7_1(lambda s, t: t * (s / t).logsumexp(1)).words
     assert "hard maximum" in check.exercise_7_1(lambda s, t: s.amax(1)).words
     assert "dimension 1" in check.exercise_7_1(lambda s, t: s.logsumexp(2)).words
+    kept = check.exercise_7_1(lambda s, t: soft_by_torch(s, t)[:, None])
+    assert "[3, 1, 4], not [3, 4]" in kept.words
+    for answer, words in (
+        (lambda s, t: soft_by_torch(s, t) / t, "factor tau in front is missing"),
+        (lambda s, t: t * (s / t).logsumexp(1) - math.log(s.shape[1]), "within the bracket"),
+        (lambda s, t: (s * (s / t).softmax(1)).sum(1), "attention"),
+    ):
+        assert words in check.exercise_7_1(answer).words
     for answer in (soft_that_overflows, soft_that_raises):
         assert "too large, use logsumexp" in check.exercise_7_1(answer).words
 
@@ -243,7 +275,7 @@ def test_the_chance_of_the_pointing_game() -> None:
 
 # Tried in many forms and sizes by test_exercises.py: the right answers, and what is square.
 ANSWERS = {
-    "exercise_7_1": [soft_by_torch, soft_by_numpy, soft_by_a_loop],
+    "exercise_7_1": [soft_by_torch],
     "exercise_7_2": [step_with(bound) for bound in (by_log_softmax, by_a_loop, by_the_library)],
     "exercise_7_3": [chance_by_a_loop, chance_by_torch, chance_of_the_pixel_before],
 }

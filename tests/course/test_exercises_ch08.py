@@ -119,7 +119,7 @@ def test_aucs_that_are_right(answer: Callable[..., float]) -> None:
         (lambda t, s: 1 - auc_by_pairs(t, s), "the other way round"),
         (lambda t, s: auc_by_pairs(t, s) * 12, "number of pairs won"),
         (lambda t, s: auc_by_pairs(t, s) * 12 / 49, "not by all n x n"),
-        (lambda t, s: ((s > 0.5) == t).mean(), "with two ties"),
+        (lambda t, s: ((s > 0.5) == t).mean(), "with a tie"),
         (lambda t, s: pairs(t, s) > 0, "one number"),
         (lambda t, s: max(auc_by_pairs(t, s), auc_by_pairs(t, -s)), "below .5"),
     ],

@@ -45,12 +45,18 @@ def without_care(counts: np.ndarray) -> float:
         return float((p * np.log(p / np.outer(p.sum(axis=1), p.sum(axis=0)))).sum())
 
 
+def counts_as_they_are(counts: np.ndarray) -> float:
+    sums, there = np.outer(counts.sum(axis=1), counts.sum(axis=0)), counts > 0
+    return float((counts[there] * np.log(counts[there] / sums[there])).sum())
+
+
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
         (lambda counts: by_entropies(counts) / math.log(2), "those are bits"),
         (lambda counts: -by_entropies(counts), "the sign is turned"),
         (lambda counts: by_entropies(counts) * counts.sum(), "divide the counts"),
+        (counts_as_they_are, "before anything else"),
         (without_care, "a cell that never happens adds nothing"),
     ],
 )
@@ -187,6 +193,9 @@ def changed(how: str) -> Any:
             "mean of entropies": cross - each,
             "turned": -(p * q.log()).sum(dim=-1).mean().item() - entropy,
             "alone": cross,
+            "of each image": cross
+            + (p.mean(dim=0) * p.mean(dim=0).log()).sum(dim=-1).mean().item(),
+            "mean over prototypes": cross - entropy / p.shape[-1],
             "sum": (cross - entropy) * p.shape[0] * p.shape[1],
         }[how]
         return loss, -loss
@@ -202,6 +211,8 @@ def changed(how: str) -> Any:
         ("mean of entropies", "entropy of the mean"),
         ("turned", "not of the targets"),
         ("alone", "is missing"),
+        ("of each image", "of all images together"),
+        ("mean over prototypes", "a sum over the prototypes"),
         ("sum", "divide by the number"),
     ],
 )

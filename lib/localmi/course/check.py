@@ -15,7 +15,7 @@ import inspect
 import math
 import re
 import reprlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NoReturn
@@ -23,6 +23,8 @@ from typing import Any, Literal, NoReturn
 import numpy as np
 
 Status = Literal["right", "not tried yet", "not yet"]
+
+SHOWN = 4  # numbers of an array, in a message
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ def expect_array(value: Any, *shape: int) -> Any:
     """
     array = _numbers(value)
     is_array = array is not None and array.ndim > 0
-    expect(is_array, f"an array or tensor of numbers is asked for, found {value!r}")
+    expect(is_array, f"an array or tensor of numbers is asked for, found {reprlib.repr(value)}")
     found = list(array.shape)
     expect(not shape or found == list(shape), f"the shape is {found}, it should be {list(shape)}")
     return array
@@ -77,16 +79,19 @@ def expect_close(found: Any, wanted: Any, words: str, *, tolerance: float = 1e-5
     """
     array, wanted = _numbers(found), _numbers(wanted)
     if array is None:
-        raise WrongError(f"{words}: numbers are asked for, found {found!r}")
+        raise WrongError(f"{words}: numbers are asked for, found {reprlib.repr(found)}")
     if array.size == 1 and wanted.ndim == 0:
         array = array.reshape(())
     if array.shape != wanted.shape:
         raise WrongError(
             f"{words}: the shape is {list(array.shape)}, it should be {list(wanted.shape)}"
         )
-    if not np.allclose(array, wanted, rtol=tolerance, atol=tolerance):
-        shown = f"it gives {_short(array)}, it should give {_short(wanted)}"
-        raise WrongError(f"{words}: {shown}")
+    wrong = ~np.isclose(array, wanted, rtol=tolerance, atol=tolerance).ravel()
+    if wrong.any():
+        first = int(wrong.argmax()) if wrong.size > SHOWN else 0
+        of = f"from number {first} on " if first else ""
+        shown = [_short(one.ravel()[first:]) for one in (array, wanted)]
+        raise WrongError(f"{words}: {of}it gives {shown[0]}, it should give {shown[1]}")
 
 
 def expect_number(value: Any) -> float:
@@ -99,8 +104,18 @@ def expect_numbers(value: Any, count: int, words: str) -> list[float]:
     """Inside a check: `value` is a tuple, list, array or tensor of `count` numbers, returned."""
     array = _numbers(value)
     right = array is not None and array.size == count and array.dtype.kind != "b"
-    expect(right, f"{words}, found {value!r}")
+    expect(right, f"{words}, found {reprlib.repr(value)}")
     return [float(number) for number in array.ravel()]
+
+
+def expect_dictionary(answer: Any, keys: Collection[Any]) -> dict[Any, Any]:
+    """Inside a check: a dictionary with these keys, or a function that returns it; returned."""
+    value = answer() if callable(answer) else answer
+    right = isinstance(value, dict) and value.keys() == set(keys)
+    expect(right, f"a dictionary with the keys {', '.join(map(str, keys))} is asked for")
+    still_open = ", ".join(str(key) for key, part in value.items() if is_stub(part))
+    expect(not still_open, f"still open: {still_open}")
+    return dict(value)
 
 
 def expect_finite(answer: Callable[..., Any], *arguments: Any, words: str) -> float:
@@ -140,11 +155,14 @@ def _plain(value: Any) -> Any:
 
 
 def _short(array: Any) -> str:
-    return np.array2string(array.ravel()[:4], precision=4) + (" ..." if array.size > 4 else "")
+    shown = np.array2string(array.ravel()[:SHOWN], precision=4)
+    return shown + (" ..." if array.size > SHOWN else "")
 
 
 def is_stub(value: object) -> bool:
     """Whether an answer, or a part of it, is a stub's: `...`, None, NotImplemented."""
+    if isinstance(value, dict):
+        return all(map(is_stub, value.values()))
     if isinstance(value, tuple | list):
         return any(is_stub(part) for part in value)
     return value is None or value is Ellipsis or value is NotImplemented
@@ -173,7 +191,10 @@ def exercise(function: Callable[..., None]) -> Callable[..., Verdict]:
         except WrongError as error:
             return Verdict(name, "not yet", str(error))
         except Exception as error:
-            return Verdict(name, "not yet", f"{type(error).__name__}: {error}")
+            words = f"{type(error).__name__}: {error}"
+            if "object is not callable" in words:
+                words = f"hand in the function itself, without calling it ({words})"
+            return Verdict(name, "not yet", words)
         return Verdict(name, "right")
 
     return checked
@@ -189,6 +210,8 @@ def _watched(answer: Any) -> Any:
         try:
             value = answer(*map(_copied, arguments), **keywords)
         except NotImplementedError as error:
+            if error.args:  # torch's own, of an operation that a type does not have
+                raise WrongError(f"your function raised NotImplementedError: {error}") from error
             raise NotTriedError from error
         except Exception as error:
             if isinstance(error, TypeError | AttributeError) and "ellipsis" in str(error):
@@ -196,8 +219,8 @@ def _watched(answer: Any) -> Any:
             raise WrongError(f"your function raised {type(error).__name__}: {error}") from error
         parts = value if isinstance(value, tuple | list) else (value,)
         if any(part is None for part in parts) and not _does_nothing(answer):
-            shown = reprlib.repr(value)
-            raise WrongError(f"your function returned {shown}: a `return` is missing")
+            why = "a `return` is missing" if value is None else "None is no answer"
+            raise WrongError(f"your function returned {reprlib.repr(value)}: {why}")
         if is_stub(value):
             raise NotTriedError
         return value

@@ -1,14 +1,39 @@
 """Checks of the exercises of 01_mutual_information."""
 
+import math
 from collections.abc import Callable
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import digamma
 
-from localmi.course.check import exercise, expect, expect_close, expect_finite, expect_number
+from localmi.course.check import (
+    exercise,
+    expect,
+    expect_close,
+    expect_dictionary,
+    expect_finite,
+    expect_number,
+)
 from localmi.mi.distributions import DiscreteWorld
 
 Array = NDArray[np.float64]
+
+TRUE = bool | np.bool_
+CAN: dict[str, tuple[float | Literal[True], str]] = {  # exercise 1.3: the answer, and why
+    "a": (math.log(3), "nobody tells more of a grade than is open of it, at most log K"),
+    "b": (True, "a differential entropy depends on the unit, and may be below 0"),
+    "c": (0.40, "a feature is computed from the image: data processing"),
+    "d": (0.30, "both together know at least what the left one knows: the chain rule"),
+    "e": (True, "parity: each alone knows nothing, and .69 is log 2"),
+    "f": (float(digamma(500) - digamma(4)), "KSG never exceeds psi(N) - psi(k + 1)"),
+    "g": (-10 * math.log(0.75), "pairs that are independent of each other add up, -1/2 log(1 - "
+          "rho^2) each"),
+    "h": (True, "fluctuations look like dependence: about (30 - 1)(30 - 1)/2N on average"),
+    "i": (0.40, "in the fraction of densities units cancel"),
+    "j": (True, "I is symmetric, what is left open is not: most of an image is not the finding"),
+}  # fmt: skip
 
 
 @exercise
@@ -60,11 +85,14 @@ def exercise_1_2(my_conditional_mi: Callable[[Array], float]) -> None:
         (world.mi("x", "y"), "this is I(X; Y): z was summed out before anything was asked"),
         (np.mean(inside), "every z counts alike: weigh it by p(z)"),
         (np.sum(inside), "the values of the z are added: weigh each by p(z)"),
-        (truth + of_z, "inside a slice, divide by p(z): this is H(Z) too much"),
+        (truth + of_z, "this is H(Z) too much: divide by p(z) inside a slice, or take H(Z) off"),
         (truth - of_z, "inside a slice, divide by p(z): this is H(Z) too little"),
         (world.mi(("x", "z"), "y"), "this is I(X, Z; Y), what x and z together say of y: take "
          "I(Z; Y) off"),
         (world.mi("x", ("y", "z")), "this is I(X; Y, Z), the whole: take I(X; Z) off"),
+        (world.conditional_mi("y", "z", given="x"), "the condition is z, the last axis, not x"),
+        (world.conditional_mi("x", "z", given="y"), "the condition is z, the last axis, not y"),
+        (-truth, "the sign: log of p(x, y | z) over p(x | z) p(y | z)"),
         (truth / np.log(2), "this is in bits: take the natural logarithm for nats"),
     ):  # fmt: skip
         expect(not np.isclose(found, mistake, atol=1e-6), words)
@@ -81,39 +109,20 @@ def exercise_1_2(my_conditional_mi: Callable[[Array], float]) -> None:
 
 
 @exercise
-def exercise_1_3(my_gaussian_mi: Callable[[Array, int], float]) -> None:
-    """I(X; Y) of a joint Gaussian from its covariance, the first dim_x coordinates being x."""
-    covariance = np.array([[2.0, 0.3, 0.8], [0.3, 1.0, 0.5], [0.8, 0.5, 1.5]])
-    x, y = covariance[:2, :2], covariance[2:, 2:]
-    dets = [float(np.linalg.det(block)) for block in (x, y, covariance)]
-    truth = float(np.log(dets[0] * dets[1] / dets[2])) / 2
-    found = expect_number(my_gaussian_mi(covariance, 2))
-    scale = np.sqrt(covariance.diagonal())
-    squares = np.square(covariance / np.outer(scale, scale))[:2, 2]
-    turned = np.log(covariance[0, 0] * np.linalg.det(covariance[1:, 1:]) / dets[2]) / 2
-    independent = np.log(covariance.diagonal().prod() / dets[2]) / 2
-    for mistake, words in (
-        (2 * truth, "half of it: entropies of Gaussians are halves of log-determinants"),
-        (-truth, "the sign: what is known of the parts is more than of the whole"),
-        (truth / np.log(2), "this is in bits: take the natural logarithm for nats"),
-        ((dets[0] + dets[1] - dets[2]) / 2, "these are determinants: their logarithms are asked"),
-        (dets[0] * dets[1] / dets[2], "the logarithm is missing, and the half"),
-        (-np.log1p(-squares).sum() / 2, "this adds the information of single pairs of "
-         "coordinates, as if they were independent: the two x are correlated"),
-        (independent, "the variances alone also take the correlation inside x for information: "
-         "the determinant of the block of x"),
-        (turned, "x are the first dim_x coordinates, here two, and y the last one"),
-    ):  # fmt: skip
-        expect(not np.isclose(found, mistake, atol=1e-6), words)
-    expect_close(found, truth, "x of two dimensions, y of one")
-    many = np.eye(300)  # the first hundred, x, each with one of the next hundred
-    many[:200, :200] += 0.5 * (np.eye(200, k=100) + np.eye(200, k=-100))
-    words = (
-        "in 300 dimensions a determinant is below the smallest number, and I(X; Y) comes out as "
-        "{}: use np.linalg.slogdet"
-    )
-    found = expect_finite(my_gaussian_mi, 1e-3 * many, 100, words=words)
-    expect_close(found, -50 * np.log(0.75), "x of 100 dimensions, y of 200")
+def exercise_1_3(my_answer: Any) -> None:
+    """Which of ten sentences can be true: True, or the nearest number that can be.
+
+    A dictionary, or a function that returns it.
+    """
+    my_answer = expect_dictionary(my_answer, CAN)
+    for key, (right, why) in CAN.items():
+        found = my_answer[key]
+        if right is True:
+            expect(isinstance(found, TRUE) and found, f"{key} can be true: {why}")
+        else:
+            expect(not isinstance(found, TRUE), f"{key} cannot be true: {why}; which number can?")
+            words = f"{key} cannot be true, but the nearest number that can is another: {why}"
+            expect(abs(expect_number(found) - right) < 0.005, words)
 
 
 def _world(table: Array) -> DiscreteWorld:

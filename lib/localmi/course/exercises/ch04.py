@@ -2,14 +2,25 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from localmi.course.check import exercise, expect, expect_close, expect_finite, expect_number
+from localmi.course.check import (
+    exercise,
+    expect,
+    expect_array,
+    expect_close,
+    expect_dictionary,
+    expect_finite,
+    expect_number,
+)
+from localmi.mi.bounds import dv
 from localmi.mi.distributions import DiscreteWorld
+from localmi.mi.selection import select_regions
+from localmi.names import RegionSelection
 
 Array = NDArray[np.float64]
 
@@ -52,76 +63,67 @@ def exercise_4_1(my_gap: Callable[[Array], float]) -> None:
 
 
 @exercise
-def exercise_4_2(my_nothing: Callable[[int], float]) -> None:
-    """The most that b1 reports for R independent regions, in nats: drawn alike, or of any kind."""
-    one, found = expect_number(my_nothing(1)), expect_number(my_nothing(16))
-    expect(
-        not math.isclose(one, -1, abs_tol=1e-6),
-        "log R - 1 is the limit for many regions: for R = 1 there is no choice, and 0 nats",
-    )
-    alike = not math.isclose(found, math.log(16), rel_tol=1e-4)  # if not, log R is right
-    wanted = math.log(16) - alike * 15 / 16
-    for mistake, words in (
-        (wanted / math.log(2), "these are bits: use the natural logarithm"),
-        (math.log2(16), "these are bits: use the natural logarithm"),
-        (-math.log(16), "the sign is wrong: KL(best || any) is not negative"),
-        (-wanted, "the sign is wrong: KL(best || any) is not negative"),
-        (math.log(16) - 1 / 16, "E[log u] of the best is -1/R, and it is multiplied by R - 1"),
-        (math.log(16) + 15 / 16, "log u is negative: (R - 1)/R is subtracted"),
-        (15 / 16 - math.log(16) / 16, "this is KL(any || best) or the like: average the log "
-         "ratio over the best region"),
-        (15 - math.log(16), "this is KL(any || best): the log ratio must be averaged over the "
-         "best region, whose density is R u^(R - 1)"),
-        (15 / 16, "this is the mean of -f over the best region: log R is missing"),
-    ):  # fmt: skip
-        expect(not math.isclose(found, mistake, rel_tol=1e-4), words)
-    expect_close(found, wanted, "R = 16", tolerance=1e-4)
-    expect_close(one, 0.0, "one region: nothing to choose", tolerance=1e-4)
-    expect_close(expect_number(my_nothing(2)), math.log(2) - alike / 2, "R = 2", tolerance=1e-4)
+def exercise_4_2(my_answer: Any) -> None:
+    """Two tables p[h, z1, z2]: the sum of the regions' nats is above, and below, that of both.
+
+    A tuple, or a function that returns it.
+    """
+    my_answer = my_answer() if callable(my_answer) else my_answer
+    two = hasattr(my_answer, "__len__") and len(my_answer) == 2 and not isinstance(my_answer, dict)
+    expect(two, "two tables are asked for, (more, less)")
+    for table, name, sign in zip(my_answer, ("more", "less"), (1, -1), strict=True):
+        p = np.asarray(expect_array(table), dtype=float)
+        expect(
+            p.ndim == 3, f"{name}: the table is [H, Z1, Z2], yours has the shape {list(p.shape)}"
+        )
+        expect(p.min() > -1e-9, f"{name}: a probability is below 0, {p.min():g}")
+        total = p.sum()
+        expect(math.isclose(total, 1, abs_tol=1e-6), f"{name}: the sum is {total:g}, not 1")
+        world = DiscreteWorld(("h", "z1", "z2"), p.clip(0) / p.clip(0).sum())
+        alone = world.mi("z1", "h"), world.mi("z2", "h")
+        both, least = world.mi(("z1", "z2"), "h"), min(alone)
+        expect(least >= 0.05, f"{name}: a region tells {abs(least):.3f} nats only, alone")
+        left = world.entropy("h") - both
+        expect(
+            left >= 0.05, f"{name}: both together leave {abs(left):.3f} nats of the finding open"
+        )
+        shown = f"the regions tell {alone[0]:.3f} and {alone[1]:.3f} nats, together {both:.3f}"
+        apart = f"{name}: {shown}; what do they have in common, what do they know only together?"
+        swapped = sign * (sum(alone) - both) <= -0.1
+        expect(not swapped, f"{name}: {shown}: this is the other kind, (more, less) are asked for")
+        expect(sign * (sum(alone) - both) >= 0.1, apart)
+
+
+def _reader(selection: RegionSelection) -> Callable[[Tensor], Tensor]:
+    return lambda f: dv(select_regions(f, selection))
+
+
+# Of exercise 4.3: which reading each reader has.
+READINGS: dict[str, RegionSelection] = {
+    "b1": "matched_max", "b2": "positive_argmax", "b3": "per_pair_max", "b4": "soft",
+}  # fmt: skip
+WHO = {"A": "b3", "B": "b1", "C": "b4", "D": "b2"}
+readers = {name: _reader(READINGS[reading]) for name, reading in WHO.items()}
+SEEN = {
+    frozenset({"b1", "b2"}): "let the score of a region be the same for all sentences: then b2's "
+    "matched and mismatched pairs are alike",
+    frozenset({"b3", "b4"}): "let all regions of a matched pair score high, and one of each "
+    "mismatched pair: a hard maximum does not see the difference",
+}
 
 
 @exercise
-def exercise_4_3(my_repair: Callable[[Tensor], Tensor]) -> None:
-    """InfoNCE with the matched pair in each row's sum, plus log K."""
-    K = 5
-    f = torch.linspace(-2, 3, K * K, dtype=torch.float64).sin().reshape(K, K) * 2
-    f[0, 3] += 1.5  # rows and columns differ
-    found = expect_number(my_repair(f.clone()))
-    off = ~torch.eye(K, dtype=torch.bool)
-    matched, rows = f.diagonal().mean(), f.logsumexp(dim=1)
-    others = f.masked_fill(~off, -math.inf)
-    log_others, log_all = others.logsumexp(dim=1).mean(), f[off].logsumexp(dim=0)
-    wanted = matched - rows.mean() + math.log(K)
-    forgotten = "log K is forgotten: without it a critic that knows nothing gets -log K, not 0"
-    for mistake, words in (
-        (matched - rows.mean(), forgotten),
-        (matched - rows.mean() - math.log(K), "log K is added, not subtracted"),
-        (matched - rows.mean() + math.log(K * (K - 1)), "each row chooses among K texts: log K, "
-         "not log K(K - 1)"),
-        (matched - rows.mean() + math.log(K - 1), "the matched text is one of the K: log K, not "
-         "log(K - 1)"),
-        (matched - f.logsumexp(dim=0).mean() + math.log(K), "these are sums over columns (which "
-         "image belongs to text j?): each image asks, so sum over the texts of its row"),
-        (matched - log_all, "this is the published loss itself: it has one sum over all "
-         "mismatched pairs, InfoNCE one for each row, with the matched pair in it"),
-        (matched - log_all + math.log(K * (K - 1)), "this is DV: one sum over all mismatched "
-         "pairs; InfoNCE has a sum for each row, with the matched pair in it"),
-        (matched - log_all + math.log(K), "one sum over all mismatched pairs: InfoNCE has a sum "
-         "for each row, with the matched pair in it"),
-        (matched - f.flatten().logsumexp(dim=0) + math.log(K), "one sum over all pairs: InfoNCE "
-         "has a sum for each row"),
-        (matched - f.flatten().logsumexp(dim=0) + math.log(K * K), "one sum over all pairs: "
-         "InfoNCE has a sum for each row"),
-        (matched - log_others + math.log(K), "the matched pair is left out of the sum: without it "
-         "the value may exceed log K and is no bound"),
-        (matched - log_others + math.log(K - 1), "the matched pair is left out of the sum: "
-         "without it the value may exceed log K and is no bound"),
-        (matched - log_others, "the matched pair is left out of the sum, and log K is forgotten"),
-        (-wanted, "the sign is wrong: this is the loss; asked for is the bound, in nats"),
-        (wanted * K, "this is the sum over the images: take the mean"),
-    ):  # fmt: skip
-        expect(not math.isclose(found, float(mistake), rel_tol=1e-5), words)
-    expect_close(found, wanted, "the mean of f_ii - log sum_j exp f_ij, plus log K")
-    words = "scores of 1000 overflow exp, it gives {}: use logsumexp"
-    large = expect_finite(my_repair, 1e3 * torch.eye(4), words=words)
-    expect_close(large, math.log(4), "a perfect critic gets log K")
+def exercise_4_3(my_answer: Any) -> None:
+    """Which of four readers reads the maximum over regions how: {"A": "b1", ...}.
+
+    A dictionary, or a function that returns it.
+    """
+    answer = expect_dictionary(my_answer, WHO)
+    for name, said in answer.items():
+        expect(
+            isinstance(said, str) and said in READINGS,
+            f"{name}: one of b1 to b4 is asked for, found {said!r}",
+        )
+    for name, said in answer.items():
+        words = SEEN.get(frozenset({said, WHO[name]}), "two of the four find nats in pure noise")
+        expect(said == WHO[name], f"{name} is not {said}: {words}")

@@ -2,6 +2,7 @@
 
 import math
 import re
+import reprlib
 from collections.abc import Callable
 from typing import Any
 
@@ -61,7 +62,9 @@ def _sentences(split: Splitter, text: str) -> list[str]:
     several = hasattr(found, "__iter__") and not isinstance(found, str)
     pieces = list(found) if several else []
     is_list = several and all(isinstance(piece, str) for piece in pieces)
-    expect(is_list, f"a list of strings is asked for, your function returned {found!r}")
+    expect(
+        is_list, f"a list of strings is asked for, your function returned {reprlib.repr(found)}"
+    )
     return [piece.strip().removesuffix(".") for piece in pieces]
 
 
@@ -110,6 +113,10 @@ def exercise_5_3(my_targets: Policy) -> None:
     expect(not swapped, "targets come first, then the mask: yours are the other way round")
     mask = mask.astype(bool)
     expect(
+        not np.array_equal(mask, np.isnan(values)),
+        "the mask is the wrong way round: True is to mean that a label counts",
+    )
+    expect(
         not mask[np.isnan(values)].any(),
         "a blank counts, and should not: nobody has denied the finding (that is "
         "zeros_blank_zero). NaN equals nothing, not even NaN: ask np.isnan",
@@ -137,9 +144,7 @@ def exercise_5_3(my_targets: Policy) -> None:
 
 def _targets_and_mask(answer: Any) -> tuple[np.ndarray, np.ndarray]:
     is_pair = isinstance(answer, tuple | list) and len(answer) == 2
-    expect(
-        is_pair, f"two arrays are asked for, targets and mask; your function returned {answer!r}"
-    )
+    expect(is_pair, f"two arrays are asked for, targets and mask; found {reprlib.repr(answer)}")
     targets, mask = map(expect_array, answer)
     return targets, mask
 
@@ -155,6 +160,13 @@ def exercise_5_4(my_allowed: Callable[[Tensor, Tensor], Tensor]) -> None:
         "every column, study[:, None] with study[None, :]",
     )
     allowed = allowed.astype(bool)
+    wanted = np.array([[0, 0, 1, 0], [0, 0, 1, 1], [1, 1, 0, 1], [0, 1, 1, 0]], dtype=bool)
+    turned = "the mask is the wrong way round: True is to mean that a pair is allowed"
+    expect(not np.array_equal(allowed, ~wanted), turned)
+    expect(
+        not np.array_equal(allowed | allowed.T, wanted) or np.array_equal(allowed, wanted),
+        "half of the pairs is missing: the mask of i and j is that of j and i",
+    )
     expect(not allowed.diagonal().any(), "the diagonal holds the matched pairs: not allowed")
     expect(
         not allowed[0, 1] and not allowed[1, 0],
@@ -164,7 +176,6 @@ def exercise_5_4(my_allowed: Callable[[Tensor, Tensor], Tensor]) -> None:
         not allowed[0, 3] and not allowed[3, 0],
         "sentences 0 and 3 read the same: what is true of image 0 is true of image 3",
     )
-    wanted = [[0, 0, 1, 0], [0, 0, 1, 1], [1, 1, 0, 1], [0, 1, 1, 0]]
     expect(
         np.array_equal(allowed, wanted),
         "a pair is forbidden if EITHER the studies or the words are equal; all others are allowed",

@@ -46,16 +46,25 @@ def exercise_6_1(my_regions: Callable[[Tensor, int], Tensor]) -> None:
     )
     expect_close(found, wanted, "region 0 holds block[:, :, :3, :3], region 1 what is right of it")
     square = torch.arange(3 * 2 * 9 * 9, dtype=torch.float32).reshape(3, 2, 9, 9)
-    found = np.sort(expect_array(my_regions(square, 3), 3, 9, 18), axis=2)
+    found = expect_array(my_regions(square, 3))
+    shape = list(found.shape)
+    expect(
+        shape == [3, 9, 18],
+        f"[3, 2, 9, 9] in a grid of 3 gives [3, 9, 18], yours is {shape}: is the grid, or the "
+        "size of a region, written as a number?",
+    )
+    found = np.sort(found, axis=2)
     expect_close(found, _cut(square, 3), "of 9 x 9 cells in a grid of 3 a region has 3 x 3")
     wide = torch.arange(3 * 2 * 6 * 15, dtype=torch.float32).reshape(3, 2, 6, 15)
     try:
-        found = np.sort(expect_array(my_regions(wide, 3), 3, 9, 20), axis=2)
+        found = expect_array(my_regions(wide, 3))
     except WrongError as error:
         if isinstance(error.__cause__, RuntimeError | ValueError):
             return  # made for square blocks, and says so
         raise
-    expect_close(found, _cut(wide, 3), "of 6 x 15 cells a region has 2 x 5: h is not w")
+    words = "of 6 x 15 cells in a grid of 3 a region has 2 x 5: h is not w"
+    expect(found.shape == (3, 9, 20), f"{words}; yours is {list(found.shape)}")
+    expect_close(np.sort(found, axis=2), _cut(wide, 3), words)
 
 
 def _cut(block: Tensor, grid: int) -> np.ndarray:

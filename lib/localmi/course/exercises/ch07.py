@@ -1,5 +1,6 @@
 """Self-checks of 07_train_local_mi."""
 
+import contextlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from localmi.course.check import (
+    WrongError,
     exercise,
     expect,
     expect_array,
@@ -30,7 +32,21 @@ def exercise_7_1(my_soft_max: Callable[[Tensor, float], Tensor]) -> None:
     found = expect_array(my_soft_max(scores, 0.5))
     expect(
         found.shape == (3, 4),
-        f"the result has shape {list(found.shape)}: sum over the regions, dimension 1, alone",
+        f"the result has shape {list(found.shape)}, not [3, 4]: sum over the regions, dimension "
+        "1, alone, and keep no dimension of size 1",
+    )
+    log_sum = (scores / 0.5).logsumexp(dim=1).numpy()
+    expect(
+        not np.allclose(found, log_sum - math.log(5), atol=1e-4),
+        "the factor tau in front is missing: at another temperature it has another scale",
+    )
+    expect(
+        not np.allclose(found, 0.5 * log_sum - math.log(5), atol=1e-4),
+        "log N stands within the bracket, so tau multiplies it too",
+    )
+    expect(
+        not np.allclose(found, (scores * (scores / 0.5).softmax(dim=1)).sum(dim=1), atol=1e-4),
+        "that is the mean weighted by a softmax (attention), not the logarithm of a sum",
     )
     expect(
         not np.allclose(found - wanted, 0.5 * math.log(5), atol=1e-4),
@@ -47,6 +63,13 @@ def exercise_7_1(my_soft_max: Callable[[Tensor, float], Tensor]) -> None:
     words = "right, but at temperature 0.001 it is {}: e^(f / tau) is too large, use logsumexp"
     found = expect_finite(my_soft_max, one, 1e-3, words=words)
     expect_close(found, one.max() - 1e-3 * math.log(4), "at temperature 0.001")
+    with contextlib.suppress(WrongError):  # numpy refuses what is learnt
+        found = my_soft_max(scores.clone().requires_grad_(), 0.5)
+    expect(
+        isinstance(found, Tensor) and found.requires_grad,
+        "right in numbers, but no gradient reaches the scores: stay in torch, without numpy, "
+        "lists, item() or torch.tensor()",
+    )
 
 
 @dataclass(frozen=True)
@@ -55,10 +78,13 @@ class _Slip:
 
     words: str = ""
     pool: Callable[[Tensor], Tensor] = lambda scores: scores.amax(dim=1)  # [B, N, B] -> [B, B]
+    cut: bool = False  # no gradient through the regions
     same_study: bool = False  # sentences of the own study count as mismatched
     matched_left_out: bool = False
     dim: int = 1  # summed over; 0: over the images
-    log_k: bool = True
+    log_k: Callable[[Tensor], Tensor] = lambda choices: choices.sum(dim=1).log()  # [B, B] -> [B]
+    halves: bool = False  # the other direction as well
+    summed: bool = False  # over the rows, not their mean
     sign: int = -1  # of what is descended
     zero: bool = True
     steps: bool = True
@@ -73,6 +99,11 @@ def _matched_region(scores: Tensor) -> Tensor:
 SLIPS = (
     _Slip("the mean over the regions: Eq. 5 takes the best one of each pair", lambda s: s.mean(1)),
     _Slip(
+        "the soft maximum of exercise 7.1: here the hard one is asked for",
+        lambda scores: select_regions(scores, "soft", 1.0),
+    ),
+    _Slip("no gradient reaches the encoder: its regions are cut off (detach, no_grad)", cut=True),
+    _Slip(
         "the region of the matched sentence scores the mismatched ones too: each pair, matched or "
         "not, takes its own best region",
         _matched_region,
@@ -82,7 +113,16 @@ SLIPS = (
         "the matched pair is missing in the sum: it is one of the K choices", matched_left_out=True
     ),
     _Slip("from text to image: for each image (row) sum over the sentences (columns)", dim=0),
-    _Slip("log K is missing: each row adds the log of the number of its choices", log_k=False),
+    _Slip(
+        "log K is missing: each row adds the log of the number of its choices",
+        log_k=lambda choices: torch.zeros(len(choices)),
+    ),
+    _Slip(
+        "log B in place of log K: a row counts its own choices, without those of its study",
+        log_k=lambda choices: torch.full([len(choices)], math.log(len(choices))),
+    ),
+    _Slip("both directions: from image to text alone is asked for", halves=True),
+    _Slip("the sum over the rows: the bound is their mean", summed=True),
     _Slip("it goes down the bound: descend the negative bound", sign=1),
     _Slip("the gradients of the last step are still there: zero_grad", zero=False),
     _Slip("nothing has changed: call step() of the optimiser after backward()", steps=False),
@@ -91,13 +131,17 @@ SLIPS = (
 
 def _step(world: "_World", slip: _Slip) -> float:
     """One step of the world's encoder and critic, right or with a slip."""
-    scores = slip.pool(world.critic(world.encoder(world.images), world.sentences))
+    regions = world.encoder(world.images)
+    regions = regions.detach() if slip.cut else regions
+    scores = slip.pool(world.critic(regions, world.sentences))
     own = torch.eye(len(scores), dtype=torch.bool)
     allowed = ~own if slip.same_study else world.study[:, None] != world.study
     choices = allowed if slip.matched_left_out else allowed | own
-    log_sum = scores.masked_fill(~choices, -math.inf).logsumexp(dim=slip.dim)
-    log_k = choices.sum(dim=1).log() if slip.log_k else 0
-    bound = (scores.diagonal() - log_sum + log_k).mean()
+    kept = scores.masked_fill(~choices, -math.inf)
+    rows = scores.diagonal() - kept.logsumexp(dim=slip.dim) + slip.log_k(choices)
+    if slip.halves:
+        rows = (rows + scores.diagonal() - kept.logsumexp(dim=0) + slip.log_k(choices)) / 2
+    bound = rows.sum() if slip.summed else rows.mean()
     if slip.zero:
         world.optimiser.zero_grad()
     (slip.sign * bound).backward()

@@ -59,7 +59,7 @@ def exercise_8_1(my_loss: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
 def exercise_8_2(my_auc: Callable[[np.ndarray, np.ndarray], float]) -> None:
     """AUC by pairs: targets [n] of 0 and 1, scores [n]; a tie counts half."""
     targets = np.array([0, 1, 0, 1, 0, 0, 1])
-    scores = np.array([0.1, 0.2, 0.3, 0.7, 0.7, 0.4, 0.7])
+    scores = np.array([0.1, 0.2, 0.3, 0.7, 0.7, 0.4, 0.8])
     found = expect_number(my_auc(targets, scores))
     positive, negative = scores[targets == 1], scores[targets == 0]
     above = (positive[:, None] > negative).mean()
@@ -73,11 +73,15 @@ def exercise_8_2(my_auc: Callable[[np.ndarray, np.ndarray], float]) -> None:
         "divide by positives x negatives",
         (above + ties / 2) * len(positive) * len(negative) / len(scores) ** 2: "divide by the "
         "pairs of one positive and one negative, not by all n x n",
+        2 * above
+        + ties
+        - 1: "that runs from -1 to 1 (Gini): the AUC is a share of pairs, .5 by chance",
+        100 * (above + ties / 2): "in percent: a share is asked for, from 0 to 1",
     }
     wanted = float(weighted_statistics.auc(targets, scores)(np.ones((1, len(scores))))[0])
     for value, words in mistakes.items():
         expect(abs(found - value) > 1e-9, words)
-    expect_close(found, wanted, "AUC of seven images with two ties")
+    expect_close(found, wanted, "AUC of seven images with a tie")
     expect_close(expect_number(my_auc(targets, np.ones(7))), 0.5, "AUC of a constant predictor")
     expect_close(
         expect_number(my_auc(targets, 100 * scores - 7)), wanted, "a monotone map of the scores"
@@ -173,6 +177,8 @@ def exercise_8_4(my_p_value: PValue) -> None:
         "p = 0 for a perfect model against its opposite: what happened itself is one of the "
         "possible swaps. Add 1 above and below",
     )
+    swaps = round(1 / surely) - 1
+    expect(swaps == 2000, f"2,000 swaps are asked for, these are {swaps:,}")
     expect_close(surely, 1 / 2001, "p of a perfect model against its opposite")
 
 

@@ -30,6 +30,8 @@ def exercise_12_1(my_information: Callable[[np.ndarray], float]) -> None:
         found = expect_number(my_information(table))
         joint = table / table.sum()
         rows, columns = joint.sum(axis=1), joint.sum(axis=0)
+        sums = np.outer(table.sum(axis=1), table.sum(axis=0))
+        there = table > 0
         of_rows, of_columns, of_both = (_entropy(p) for p in (rows, columns, joint.ravel()))
         for mistake, words in (
             (wanted / math.log(2), "those are bits: use the natural logarithm"),
@@ -39,6 +41,10 @@ def exercise_12_1(my_information: Callable[[np.ndarray], float]) -> None:
             (of_both - of_columns, "that is what is left open of the row: H(row | column)"),
             (-wanted, "the sign is turned"),
             (wanted * table.sum(), "divide the counts by their sum"),
+            ((table[there] * np.log(table[there] / sums[there])).sum(), "divide the counts by "
+             "their sum, before anything else"),
+            (np.log(table[there] / sums[there] * table.sum()).mean(), "every cell counts alike: "
+             "weigh it by p(row, column)"),
         ):  # fmt: skip
             if not math.isclose(mistake, wanted, rel_tol=1e-6, abs_tol=1e-9):
                 expect(not math.isclose(found, mistake, rel_tol=1e-6, abs_tol=1e-9), words)
@@ -147,6 +153,9 @@ def exercise_12_4(my_loss: Callable[[Tensor, Tensor], tuple[float, float]]) -> N
              "has it: leave it out"),
             (cross - each, "that is the mean of the entropies; asked for is the entropy of the "
              "mean"),
+            (cross - entropy(p.mean(dim=0)).mean().item(), "the mean anchor is that of all images "
+             "together, not one for each image"),
+            (cross - mean / prototypes, "the entropy is a sum over the prototypes, not a mean"),
             (anchors * images * (cross - mean), "divide by the number of anchors"),
             (anchors * cross - mean, "divide the cross entropy by all M B anchors"),
             (-(p * q.log()).sum(dim=-1).mean().item() - mean, "the logarithm is of the anchors, "

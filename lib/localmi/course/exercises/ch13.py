@@ -1,6 +1,7 @@
 """Checks of the exercises of 13_preparing_mimic_cxr."""
 
 import hashlib
+import reprlib
 from collections.abc import Callable
 from typing import Any
 
@@ -97,7 +98,7 @@ def _words(answer: Any, rows: int) -> list[str]:
         answer = answer["split"]
     expect(
         isinstance(answer, COLUMNS),
-        f"a word for each row is asked for, your function returned {answer!r}",
+        f"a word for each row is asked for, your function returned {reprlib.repr(answer)}",
     )
     words = [str(word) for word in answer]
     expect(
@@ -164,7 +165,10 @@ def _numbers(
     """The rows an answer names: numbers in any order, as a list, set or array, or as a mask."""
     answer = my_changed(images.copy(), hashes.copy())
     several = hasattr(answer, "__iter__") and not isinstance(answer, str | bytes | dict)
-    expect(several, f"the numbers of the rows are asked for, your function returned {answer!r}")
+    expect(
+        several,
+        f"the numbers of the rows are asked for, your function returned {reprlib.repr(answer)}",
+    )
     array = np.asarray(answer if isinstance(answer, np.ndarray) else list(answer)).ravel()
     if array.dtype == bool:
         expect(
@@ -173,7 +177,10 @@ def _numbers(
         )
         array = np.flatnonzero(array)
     is_whole = array.size == 0 or array.dtype.kind in "iu"
-    expect(is_whole, f"the numbers of rows are whole numbers, your function returned {answer!r}")
+    expect(
+        is_whole,
+        f"the numbers of rows are whole numbers, your function returned {reprlib.repr(answer)}",
+    )
     outside = sorted(set(array.tolist()) - set(range(len(images))))
     last = len(images) - 1
     expect(not outside, f"rows are numbered from 0 to {last}, you report {outside[:3]}")

@@ -1,11 +1,12 @@
 """Checks of the exercises of 14_full_mimic_cxr."""
 
+import reprlib
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from localmi.course.check import exercise, expect, expect_close, expect_number
+from localmi.course.check import exercise, expect, expect_close, expect_finite, expect_number
 
 # images, batch_size, ranks: no two alike, a rest of images that fills no batch, uneven shares
 SIZES = ((53, 12, 5), (31, 7, 3))
@@ -84,10 +85,15 @@ def _batch(my_rows: Callable[..., Any], seed: int, step: int, images: int, size:
 def _rows(my_rows: Callable[..., Any], *arguments: int) -> list[int]:
     answer = my_rows(*arguments)
     several = hasattr(answer, "__iter__") and not isinstance(answer, str | bytes | dict)
-    expect(several, f"numbers of images are asked for, your function returned {answer!r}")
+    expect(
+        several, f"numbers of images are asked for, your function returned {reprlib.repr(answer)}"
+    )
     array = np.asarray(list(answer)).ravel()
     whole = array.size == 0 or array.dtype.kind in "iu"
-    expect(whole, f"numbers of images are whole numbers, your function returned {answer!r}")
+    expect(
+        whole,
+        f"numbers of images are whole numbers, your function returned {reprlib.repr(answer)}",
+    )
     images = arguments[2]
     outside = [row for row in array.tolist() if not 0 <= row < images]
     expect(
@@ -99,16 +105,13 @@ def _rows(my_rows: Callable[..., Any], *arguments: int) -> list[int]:
 @exercise
 def exercise_14_2(my_spread: Callable[[np.ndarray, int], Any]) -> None:
     """Entropy of the winning regions, as a share of log N: winners [S], regions N -> number."""
-    one = expect_number(my_spread(np.array([3, 3, 3, 3, 3]), 9))
-    expect_close(one, 0.0, "region 3 of 9 wins for every sentence: the spread is 0")
-    even = expect_number(my_spread(np.array([4, 0, 3, 1, 2, 5, 5, 4, 3, 2, 1, 0]), 6))
-    expect_close(even, 1.0, "each of 6 regions wins as often: the spread is 1")
+    words = "it gives {}: a region that never wins adds nothing (0 log 0 = 0), and N counts it too"
     for winners, regions in (
         ([7, 2, 2, 7, 2, 9], 16),  # most regions never win, the last ones among them
         ([0, 1, 1, 3, 3, 3, 3, 2, 0, 1, 3], 5),
         ([1, 0, 0], 25),
     ):
-        found = expect_number(my_spread(np.array(winners), regions))
+        found = expect_finite(my_spread, np.array(winners), regions, words=words)
         share = np.array([winners.count(region) for region in set(winners)]) / len(winners)
         nats = float(-(share * np.log(share)).sum())
         for wrong, words in (
@@ -118,9 +121,15 @@ def exercise_14_2(my_spread: Callable[[np.ndarray, int], Any]) -> None:
                 "this is the entropy in bits: divide by log2 N, the most it can be",
             ),
             (nats / np.log(len(share)), "N counts all regions, also those that never win"),
+            (1 - nats / np.log(regions), "1 is where all win as often, 0 where one wins always"),
+            (-nats / np.log(regions), "the sign: an entropy is not below 0"),
         ):
             expect(abs(found - wrong) > FAR, words)
         expect_close(found, nats / np.log(regions), f"winners {winners} of {regions} regions")
+    even = expect_number(my_spread(np.array([4, 0, 3, 1, 2, 5, 5, 4, 3, 2, 1, 0]), 6))
+    expect_close(even, 1.0, "each of 6 regions wins as often: the spread is 1")
+    one = expect_finite(my_spread, np.array([3, 3, 3, 3, 3]), 9, words=words)
+    expect_close(one, 0.0, "region 3 of 9 wins for every sentence: the spread is 0")
 
 
 @exercise
