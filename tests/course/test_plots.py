@@ -1,8 +1,10 @@
+import io
 from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from PIL import Image
 
 from localmi.course import plots
 from localmi.course.plots import Curve, contact_sheet, plot_mi, plot_radiograph, show
@@ -24,9 +26,25 @@ def test_show_stores_the_alt_text_and_closes(monkeypatch: pytest.MonkeyPatch) ->
     data, metadata = shown[0]._repr_mimebundle_()
     assert data["image/png"].startswith(b"\x89PNG")
     assert data["text/plain"] == "A line that rises."
-    assert metadata == {"image/png": {"alt": "A line that rises."}}
+    size = {"width": 704, "height": 528}  # 6.4 x 4.8 inches
+    assert metadata == {"image/png": {"alt": "A line that rises.", **size}}
     assert shown[1].data == "*Figure 1*"
     assert plt.get_fignums() == []
+
+
+@pytest.mark.parametrize(("side", "times"), [(8, 2), (128, 1)])
+def test_plots_and_tables_are_sharp_and_radiographs_have_their_pixels(
+    side: int, times: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[Any] = []
+    monkeypatch.setattr(plots, "display", shown.append)
+    figure, axes = plt.subplots(figsize=(4, 3))
+    axes.imshow(np.zeros((side, side)))
+    show(figure, alt="An image.")
+    picture = Image.open(io.BytesIO(shown[0].png))
+    assert picture.size == (times * 440, times * 330)
+    assert (shown[0].width, shown[0].height) == (440, 330)
+    assert picture.mode == ("P" if times == 2 else "RGBA")
 
 
 def test_show_refuses_a_figure_without_alt_text() -> None:
@@ -61,7 +79,14 @@ def test_a_heat_map_lies_over_the_whole_image() -> None:
     first, second = axes.images
     assert list(first.get_extent()) == list(second.get_extent()) == [-0.5, 15.5, 31.5, -0.5]
     opacity = np.asarray(second.get_array())[..., 3]
-    np.testing.assert_allclose(opacity, 0.65 * np.eye(4))
+    np.testing.assert_allclose(opacity, 0.5 * np.eye(4))
+
+
+def test_the_highest_region_has_a_frame() -> None:
+    heat = np.zeros((4, 4))
+    heat[1, 2] = 1
+    (frame,) = plot_radiograph(plt.subplots()[1], np.zeros((64, 64)), heat=heat).patches
+    assert frame.get_bbox().extents.tolist() == [31.5, 15.5, 47.5, 31.5]
 
 
 def test_heat_that_is_the_same_everywhere_tints_nothing() -> None:

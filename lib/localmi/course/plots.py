@@ -14,7 +14,9 @@ from IPython.display import Markdown, display
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from numpy.typing import ArrayLike
+from PIL import Image
 
 # Okabe and Ito's colours, told apart by colour-blind readers too; one meaning each, everywhere.
 COLOURS = {
@@ -27,6 +29,7 @@ COLOURS = {
     "heat": "#D55E00",
     "other": "#009E73",
 }
+RADIOGRAPH = 64 * 64  # an image of more pixels is one, and no table
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000")
 
 
@@ -61,10 +64,8 @@ def show(figure: Figure, *, alt: str, caption: str = "") -> None:
     """
     if not alt.strip():
         raise ValueError('A figure needs alt text: show(figure, alt="what it shows").')
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", metadata={"Software": None})
+    display(_picture(figure, alt))
     plt.close(figure)
-    display(_Picture(buffer.getvalue(), alt))
     if caption:
         display(Markdown(f"*{caption}*"))
 
@@ -75,10 +76,31 @@ class _Picture:
 
     png: bytes
     alt: str
+    width: int  # in pixels of the page; a sharp figure has twice as many
+    height: int
 
     def _repr_mimebundle_(self, **_: object) -> tuple[dict[str, bytes | str], dict[str, object]]:
         bundle: dict[str, bytes | str] = {"image/png": self.png, "text/plain": self.alt}
-        return bundle, {"image/png": {"alt": self.alt}}
+        size = {"width": self.width, "height": self.height}
+        return bundle, {"image/png": {"alt": self.alt, **size}}
+
+
+def _picture(figure: Figure, alt: str) -> _Picture:
+    """A plot with twice the pixels and 256 colours: sharp on a projector, and as small a file.
+
+    A figure with radiographs keeps its pixels: they have no more to show.
+    """
+    sizes = [np.prod(image.get_size()) for axes in figure.axes for image in axes.images]
+    sharp = 1 if max(sizes, default=0) > RADIOGRAPH else 2
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=sharp * figure.dpi, metadata={"Software": None})
+    with Image.open(buffer) as picture:
+        width, height = (number // sharp for number in picture.size)
+        if sharp > 1:
+            flat = picture.convert("RGB").quantize(256, dither=Image.Dither.NONE)
+            buffer = io.BytesIO()
+            flat.save(buffer, "PNG", optimize=True)
+    return _Picture(buffer.getvalue(), alt, width, height)
 
 
 @dataclass(frozen=True)
@@ -111,7 +133,7 @@ def plot_mi(
     """
     if axes is None:
         axes = plt.subplots(figsize=(7, 4))[1]
-    free = iter(PALETTE[2:] * 4)
+    free = iter([colour for colour in PALETTE[2:] if colour != COLOURS["mask"]] * 4)  # not yellow
     for curve in curves:
         colour = COLOURS.get(curve.label) or next(free)
         axes.plot(curve.steps, curve.nats, color=colour, label=curve.label)
@@ -146,15 +168,18 @@ def plot_radiograph(
         image: [H, W], any range.
         outlines: label -> [h, w] bool, of any size, stretched over the image; each outlined in a
             colour of its own.
-        heat: [h, w] of any grid (4x4 regions), stretched over the image: the highest value is
-            the strongest tint, the lowest none.
+        heat: [h, w] of any grid (4x4 regions), stretched over the image: the highest value has
+            the strongest tint and a frame, the lowest neither.
     """
     picture = np.asarray(image)
     height, width = picture.shape
     extent = (-0.5, width - 0.5, height - 0.5, -0.5)
     axes.imshow(picture, cmap="gray", extent=extent)
     if heat is not None:
-        axes.imshow(_tint(np.asarray(heat, dtype=float)), extent=extent, interpolation="nearest")
+        scores = np.asarray(heat, dtype=float)
+        axes.imshow(_tint(scores), extent=extent, interpolation="nearest")
+        if np.ptp(scores):
+            axes.add_patch(_winner(scores, extent))
     colours = (COLOURS["mask"], PALETTE[5], PALETTE[2], PALETTE[3], PALETTE[4])
     for index, (label, mask) in enumerate((outlines or {}).items()):
         colour = colours[index % len(colours)]
@@ -176,12 +201,21 @@ def plot_radiograph(
     return axes
 
 
+def _winner(heat: np.ndarray, extent: tuple[float, float, float, float]) -> Rectangle:
+    """A frame around the region with the highest value."""
+    left, right, bottom, top = extent
+    row, column = np.unravel_index(heat.argmax(), heat.shape)
+    height, width = (bottom - top) / heat.shape[0], (right - left) / heat.shape[1]
+    corner = left + column * width, top + row * height
+    return Rectangle(corner, width, height, fill=False, edgecolor="white", linewidth=1.5)
+
+
 def _tint(heat: np.ndarray) -> np.ndarray:
     """[h, w] -> [h, w, 4]: one colour, the more opaque the higher, so that the image shows."""
     span = np.ptp(heat) or 1.0
     tint = np.empty((*heat.shape, 4))
     tint[..., :3] = to_rgb(COLOURS["heat"])
-    tint[..., 3] = 0.65 * (heat - heat.min()) / span
+    tint[..., 3] = 0.5 * (heat - heat.min()) / span
     return tint
 
 
