@@ -54,6 +54,14 @@ def exercise(number: str) -> list[nbformat.NotebookNode]:
     ]
 
 
+def question(number: int) -> str:
+    """A question of a quiz: one answer right, two wrong."""
+    asked = [f"**Question {number}.** Which?\n"]
+    for verdict in ("No", "Right", "No"):
+        asked.append(f"<details><summary>One</summary>\n\n**{verdict}.** So.\n\n</details>")
+    return "\n".join(asked) + "\n"
+
+
 @pytest.fixture
 def good_cells() -> dict[str, list[nbformat.NotebookNode]]:
     """The parts of a notebook without a fault, by name, in order."""
@@ -67,6 +75,7 @@ def good_cells() -> dict[str, list[nbformat.NotebookNode]]:
             code("print(1.84)", printed="1.84"),
         ],
         "exercises": [*exercise("5.1"), *exercise("5.2")],
+        "quiz": [text("## Quiz\n\n" + "\n".join(map(question, range(1, 7))))],
         "key points": [text("## Key points\n\n- one")],
         "references": [text("## References\n\n- [Liao 2021](https://doi.org/10.1/x)")],
         "record": [code("record = {}", "record")],

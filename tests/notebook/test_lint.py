@@ -69,6 +69,13 @@ def one_exercise(parts: Parts) -> None:
     del parts["exercises"][:2]
 
 
+def changed(part: str, words: str, others: str) -> Callable[[Parts], None]:
+    def change(parts: Parts) -> None:
+        parts[part][0].source = parts[part][0].source.replace(words, others, 1)
+
+    return change
+
+
 def without(part: str) -> Callable[[Parts], None]:
     return lambda parts: parts.update({part: []})
 
@@ -82,6 +89,12 @@ FAULTS = [
     (tagged("parameters"), "must be tagged `parameters`"),
     (swapped("parameters", "body"), "must be tagged `parameters`"),
     (without("key points"), "no heading `## Key points`"),
+    (without("quiz"), "no heading `## Quiz`"),
+    (swapped("quiz", "key points"), "the order at the end"),
+    (changed("quiz", "**Question 6.**", "6"), "5 questions in the quiz; 6"),
+    (changed("quiz", "**Right.**", "**No.**"), "question 1 of the quiz: at least three"),
+    (changed("quiz", "**No.** So.", "**No.**"), "question 1 of the quiz: at least three"),
+    (changed("quiz", "**No.** So.", "**Right.** So."), "question 1 of the quiz: at least three"),
     (without("references"), "no heading `## References`"),
     (source("references", "## References\n\n- Liao"), "no DOI"),
     (tagged("record"), "must be tagged `record`"),

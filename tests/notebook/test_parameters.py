@@ -232,6 +232,9 @@ def test_exactly_one_parameters_cell() -> None:
 def test_a_notebook_that_is_none(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="There is no notebook"):
         parameters.read_notebook(tmp_path / "05.ipynb")
+    (tmp_path / "05_encoders.ipynb").touch()
+    with pytest.raises(DataError, match=r"Did you mean .*05_encoders\.ipynb\?"):
+        parameters.read_notebook(tmp_path / "05_encoder")
     (tmp_path / "05.ipynb").write_text("{")
     with pytest.raises(DataError, match="not a notebook"):
         parameters.read_notebook(tmp_path / "05.ipynb")

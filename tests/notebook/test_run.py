@@ -28,6 +28,7 @@ from localmi.errors import ConfigError
 from localmi.notebook import prepare, private_run, run
 from localmi.notebook.open_run import Tee
 from localmi.notebook.plan import plan_run
+from localmi.notebook.render import KERNEL_CONFIG
 from localmi.privacy.scan import scan_files
 from localmi.train.config import TrainConfig
 
@@ -107,6 +108,17 @@ def test_nothing_is_written_when_a_run_is_refused(notebook: Path) -> None:
         assert refused.exit_code == REFUSED
         assert refused.stderr.startswith("ConfigError: ")
     assert list(Path.cwd().iterdir()) == []
+
+
+def test_a_run_folder_that_cannot_be_made_is_refused(notebook: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match="cannot be made: Not a directory. Give --out"):
+        run._take_folder(plan_run(notebook, out=tmp_path / "file" / "run"))
+
+
+def test_resume_is_no_parameter_of_the_command(notebook: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="resume is set by the runner: use --resume"):
+        plan_run(notebook, out=tmp_path / "run", from_command={"resume": "true"})
 
 
 def test_an_existing_run_folder_is_refused(notebook: Path, tmp_path: Path) -> None:
@@ -847,10 +859,11 @@ def test_a_run_says_what_is_other_than_in_the_notebook(
 
 
 def test_bars_of_other_packages_are_text_without_a_warning() -> None:
-    """In a real kernel, where tqdm.auto looks for widgets."""
+    """In the kernel of a run, where tqdm.auto looks for widgets."""
     source = "import localmi\nimport tqdm.auto\nprint(tqdm.auto.tqdm.__mro__[1].__module__)"
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])
-    NotebookClient(notebook, timeout=None, kernel_name="python3").execute()
+    client = NotebookClient(notebook, timeout=None, kernel_name="python3", config=KERNEL_CONFIG)
+    client.execute()
     printed = [(each["name"], each["text"]) for each in notebook.cells[0].outputs]
     assert printed == [("stdout", "tqdm.std\n")]
 

@@ -20,6 +20,7 @@ from localmi.privacy.rules import MIMIC_ID
 CARD = ("You will be able to", "Before this", "Reading time", "Run time", "Memory", "Data")
 SET_UP_LINES = 10
 MIN_EXERCISES = 2
+QUESTIONS = 6  # of a quiz
 MAX_LINES = 20
 MAGICS = ("%matplotlib inline",)  # a bad magic passes nbval silently, a shell line never fails
 NUMBER = r"[-−]?\d[\d,]*(?:\.\d+)?"
@@ -98,8 +99,9 @@ def opening(page: Page) -> Iterator[Remark]:
 
 
 def ending(page: Page) -> Iterator[Remark]:
-    """Key points, references with a DOI, and the result record as the last code cell."""
-    key_points, references = page.heading("Key points"), page.heading("References")
+    """Quiz, key points, references with a DOI, and the result record as the last code cell."""
+    quizzed, key_points = page.heading("Quiz"), page.heading("Key points")
+    references = page.heading("References")
     if key_points is None:
         yield None, "there is no heading `## Key points`"
     if references is None:
@@ -109,9 +111,10 @@ def ending(page: Page) -> Iterator[Remark]:
     records = [number for number, cell in page.code() if "record" in tags(cell)]
     if not records or records != [page.code()[-1][0]]:
         yield None, "the last code cell, and no other, must be tagged `record`"
-    places = [place for place in (key_points, references, *records[-1:]) if place is not None]
+    ends = (quizzed, key_points, references, *records[-1:])
+    places = [place for place in ends if place is not None]
     if places != sorted(places):
-        yield None, "the order at the end is: key points, references, result record"
+        yield None, "the order at the end is: quiz, key points, references, result record"
 
 
 def stored_outputs(page: Page) -> Iterator[Remark]:
@@ -148,6 +151,27 @@ def exercises(page: Page) -> Iterator[Remark]:
     for number, cell in page.code():
         if "solution" in tags(cell) and not cell.metadata.get("jupyter", {}).get("source_hidden"):
             yield number, 'a solution is collapsed: metadata jupyter={"source_hidden": true}'
+
+
+def quiz(page: Page) -> Iterator[Remark]:
+    """Six questions, each with one right answer and wrong ones, all folded and explained."""
+    number = page.heading("Quiz")
+    if number is None:
+        yield None, "there is no heading `## Quiz`"
+        return
+    questions = page.cells[number].source.split("**Question ")[1:]
+    if len(questions) != QUESTIONS:
+        yield number, f"{len(questions)} questions in the quiz; {QUESTIONS} are asked for"
+    answer = r"<details><summary>[^<]+</summary>\n\n\*\*(Right|No)\.\*\* \S[^<]*\n\n</details>"
+    for place, question in enumerate(questions, start=1):
+        verdicts = re.findall(answer, question)
+        folded = question.count("<details>") == len(verdicts) >= 3
+        if not folded or verdicts.count("Right") != 1:
+            yield (
+                number,
+                f"question {place} of the quiz: at least three folded answers, one **Right.** and "
+                "the others **No.**, each with its reason",
+            )
 
 
 def prose_numbers(page: Page) -> Iterator[Remark]:
@@ -272,6 +296,7 @@ RULES: tuple[Callable[[Page], Iterator[Remark]], ...] = (
     ending,
     stored_outputs,
     exercises,
+    quiz,
     prose_numbers,
     links,
     cells,

@@ -70,13 +70,14 @@ class Parameter:
 def read_notebook(path: Path) -> nbformat.NotebookNode:
     """Reads a notebook; raises DataError with the way out where that cannot be done."""
     if not path.is_file():
+        beside = map(str, path.parent.glob("*.ipynb"))
+        alike = difflib.get_close_matches(f"{path}.ipynb", list(beside), n=1)
         raise DataError(
-            f"There is no notebook {path}. The course is in the folder notebooks/ of its "
-            "repository: start there, or give the whole path."
+            f"There is no notebook {path}. {f'Did you mean {alike[0]}? ' if alike else ''}"
+            "The course is in notebooks/ of its repository: start there, or give the whole path."
         )
     try:
-        notebook: nbformat.NotebookNode = nbformat.read(path, as_version=4)
-        return notebook
+        return nbformat.read(path, as_version=4)
     except Exception as error:
         raise DataError(f"{path} is not a notebook that can be read: {error}") from error
 

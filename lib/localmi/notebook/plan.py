@@ -70,6 +70,10 @@ def plan_run(
     from_file, from_command = dict(from_file or {}), dict(from_command or {})
     if RUN_DIR in {*from_file, *from_command}:
         raise ConfigError(f"{RUN_DIR} is set by the runner: use --out FOLDER.")
+    if RESUME in from_command:
+        raise ConfigError(
+            f"{RESUME} is set by the runner: use --resume --out FOLDER, of a run begun before."
+        )
     notebook = notebook.resolve()
     known = _parameters(notebook)
     run_dir = _run_folder(notebook, out, resume)

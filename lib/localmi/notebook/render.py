@@ -5,6 +5,7 @@ metadata that changes from run to run.
 """
 
 import hashlib
+import os
 import sys
 import tempfile
 import time
@@ -20,6 +21,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from traitlets.config import Config
 
+from localmi import STILL
 from localmi.errors import DataError
 from localmi.notebook.parameters import read_notebook
 from localmi.ranks import one_of_several
@@ -50,6 +52,10 @@ class OwnKernel(AsyncKernelManager):
             self.sockets = tempfile.TemporaryDirectory(prefix="localmi-")
             self.transport, self.ip = "ipc", f"{self.sockets.name}/kernel"
         self.kernel_spec_manager = KernelSpecManager(kernel_dirs=[])
+
+    async def start_kernel(self, **given: Any) -> Any:  # type: ignore[override]
+        """Nobody is there to move a slider: figures are plain."""
+        return await super().start_kernel(**{"env": os.environ | {STILL: "1"}, **given})
 
 
 def text_path(notebook: Path) -> Path:

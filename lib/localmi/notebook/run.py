@@ -66,6 +66,11 @@ def _take_folder(plan: Plan) -> Plan:
             if not plan.numbered:
                 raise
             plan = replace(plan, run_dir=next_folder(plan.notebook))
+        except OSError as error:
+            raise ConfigError(
+                f"The run folder {plan.run_dir} cannot be made: {error.strerror}. Give --out a "
+                "folder whose parent exists or can be made, on a disk that may be written to."
+            ) from error
         else:
             return plan
 
