@@ -266,8 +266,12 @@ def speed(options: argparse.Namespace) -> list[Speed]:
 def figure(options: argparse.Namespace) -> None:
     """The map of mean errors, from the files that `accuracy --json` wrote."""
     rows = [row for path in options.rows for row in json.loads(path.read_text())["results"]]
+    errors = mean_errors(rows)
     use_style()
-    plot_errors(mean_errors(rows)).savefig(options.out, metadata={"Software": None})
+    plot_errors(errors).savefig(options.out, metadata={"Software": None})
+    if options.table:
+        errors.columns = [name.replace("\n", " ") for name in errors]
+        (errors.round(2) + 0.0).rename_axis("task").to_csv(options.table)  # + 0: no -0
 
 
 def parse() -> argparse.Namespace:
@@ -290,6 +294,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--json", type=Path, help="write the figures here as well")
     parser.add_argument("--rows", type=Path, nargs="*", default=[], help="what --json wrote")
     parser.add_argument("--out", default="map.png", help="where figure draws")
+    parser.add_argument("--table", type=Path, help="where figure writes the errors as well")
     return parser.parse_args()
 
 

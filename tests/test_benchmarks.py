@@ -12,6 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from unittest import mock
 
+import pandas as pd
 import pytest
 import torch
 from places import ROOT
@@ -49,6 +50,26 @@ def test_after_ranks_a_bend_of_a_column_does_not_matter(monkeypatch: pytest.Monk
         of_ranks, of_raw = baselines[f"{name} after ranks"], baselines[name]
         assert of_ranks(x, y**3) == pytest.approx(of_ranks(x, y), abs=1e-6)
         assert of_raw(x, y**3) != pytest.approx(of_raw(x, y), abs=1e-2)
+
+
+def test_the_map_of_errors_is_written_as_a_table_too(
+    benchmark: Find, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    row = {"task": "1v1-normal-0.75", "truth": 0.41, "method": "ksg"}
+    runs = [row | {"seed": seed, "value": value} for seed, value in enumerate((0.43, 0.40))]
+    rows = tmp_path / "rows.json"
+    rows.write_text(
+        json.dumps({"results": [*runs, row | {"method": "cca", "seed": 0, "value": None}]})
+    )
+    out, table = tmp_path / "map.png", tmp_path / "errors.csv"
+    asked = ["figure", "--rows", str(rows), "--out", str(out), "--table", str(table)]
+    monkeypatch.setattr(sys, "argv", ["estimators.py", *asked])
+    benchmark("estimators").main()
+    found = pd.read_csv(table, index_col="task")
+    assert list(found) == ["KSG", "Gaussian"], "the map's headings, on one line"
+    assert found["KSG"].item() == pytest.approx(0.01, abs=0.006), "value less truth, to hundredths"
+    assert found["Gaussian"].isna().item(), "what was refused stays open"
+    assert out.stat().st_size > 1000
 
 
 # --- What takes turns, and how it is timed and weighed ---
