@@ -16,15 +16,19 @@ PARAMETERS ?= notebooks/parameters/07_main.yaml
 GRID ?= grid/small.yaml
 PROFILE ?= grid/local
 
-.PHONY: help run tables test check gpu-check lab kept render example bench hooks clean environment
+.PHONY: help run tables test check gpu-check lab light site slides student kept render example bench hooks clean environment
 
 help:
 	@echo "make run      train a local-MI model on the example study, into runs/ (ARGS='-p seed 1' to change)"
 	@echo "make tables   the paper's tables: 180 runs on a study of their own, 3 hours; goes on after a kill"
-	@echo "make test     everything: check, then every notebook's stored outputs, then the slow tests"
+	@echo "make test     everything: check, then the slow tests, then every notebook's stored outputs"
 	@echo "make check    style, types, notebook lint, unit tests: four minutes"
 	@echo "make gpu-check is training on this GPU right, and how fast: eight minutes with 16 cores"
 	@echo "make lab      open the course in JupyterLab"
+	@echo "make light    a small environment for chapters 1 to 4 alone, without a GPU's libraries: .venv-light"
+	@echo "make site     the course as a book to read in a browser, from the stored notebooks: build/site"
+	@echo "make slides   a deck of its figures and equations: build/slides"
+	@echo "make student  the notebooks without solutions, to hand out: build/student"
 	@echo "make render   execute the notebooks again and store their outputs (ARGS='notebooks/05*.ipynb' for some)"
 	@echo "make kept     make the run anew that chapters 7 and 9 show: 12 minutes, then make render"
 	@echo "make example  generate data/example again, byte for byte"
@@ -48,6 +52,7 @@ check: environment
 	@echo "== Style"
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
+	@$(PY) -m codespell_lib
 	@echo "== Types"
 	@$(PY) -m mypy
 	@echo "== Imports: one way, no circle"
@@ -71,11 +76,32 @@ lab: environment
 	@echo "== JupyterLab on notebooks/ (Ctrl-C twice ends it)"
 	@$(PY) -m jupyterlab notebooks $(ARGS)
 
+# Without what later chapters need and without a GPU's libraries: uv knows where PyTorch's CPU builds
+# are. Where only the ordinary index is to be had: make light TORCH=
+TORCH ?= --torch-backend cpu
+
+light:
+	@"$(PYTHON)" -m venv .venv-light
+	@.venv-light/bin/python -m pip install --quiet uv
+	@.venv-light/bin/uv pip install --python .venv-light $(TORCH) -c requirements.lock -r .binder/light.txt
+	@.venv-light/bin/uv pip install --python .venv-light --no-deps --editable .
+	@echo "Chapters 1 to 4: .venv-light/bin/jupyter lab notebooks"
+
+site: environment
+	@$(PY) site/book.py $(ARGS)
+
+slides: environment
+	@$(PY) site/slides.py $(ARGS)
+
+student: environment
+	@$(PY) site/student.py $(ARGS)
+
 kept: environment
 	@echo "== The run that chapters 7 and 9 show, one thread: data/example/results/main_run"
 	@$(ONE_THREAD) $(PY) -m localmi run notebooks/07_train_local_mi.ipynb -f notebooks/parameters/07_main.yaml --once --out runs/kept
 	@rm -rf data/example/results/main_run
 	@$(PY) -m localmi export runs/kept data/example/results/main_run
+	@$(ONE_THREAD) $(PY) site/explorer.py
 
 render: environment
 	@echo "== Execute the notebooks and store their outputs, one thread"
@@ -95,5 +121,5 @@ hooks: environment
 
 clean:
 	@echo "== Remove .venv and what the tools left"
-	@rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis build lib/localmi.egg-info
+	@rm -rf .venv .venv-light .mypy_cache .pytest_cache .ruff_cache .hypothesis build lib/localmi.egg-info
 	@find lib tests notebooks -name __pycache__ -o -name .ipynb_checkpoints | xargs rm -rf
