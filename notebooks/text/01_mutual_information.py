@@ -38,8 +38,8 @@ set_up()
 # %% tags=["parameters"]
 seed = 0  # of everything random
 samples = 2000  # pairs (x, y) an estimate is given
-repeats = 3  # fresh samples for each point of figure 1.6
-dimensions: list[int] = [1, 2, 3, 5, 10, 20]  # of x and of y, in figure 1.6
+repeats = 3  # fresh samples for each point of figure 1.7
+dimensions: list[int] = [1, 2, 3, 5, 10, 20]  # of x and of y, in figure 1.7
 run_dir = ""  # where results are kept, "" keeps nothing
 
 # %% [markdown]
@@ -175,7 +175,7 @@ for axes, (title, values, colours, low, high) in zip(grid, panels):
         dark = value > 0.45 if axes is grid[0] else abs(value) > 1.4
         colour = "white" if dark else "black"
         axes.text(column, row, text, ha="center", va="center", color=colour)
-    axes.set(title=title, xlabel="the sentence says")
+    axes.set(title=title, xlabel="the sentence says", ylabel="the image shows")
     axes.set_xticks(range(3), Y)
     axes.set_yticks(range(3), X)
     axes.tick_params(length=0)
@@ -268,9 +268,9 @@ show(
 # %% [markdown]
 # The chain rule is what the paper builds on: with $z_n$ a region and $z_{\bar n}$ all others,
 #
-# $$I(z, H_n) = I(z_n, H_n) + I(z_{\bar n}, H_n \mid z_n) \ge I(z_n, H_n) \qquad\text{(paper, Eq. 6 and 7)}$$
+# $$I(z; H_n) = I(z_n; H_n) + I(z_{\bar n}; H_n \mid z_n) \ge I(z_n; H_n) \qquad\text{(paper, Eq. 6 and 7)}$$
 #
-# so *one* region is a lower bound on the image.
+# with $H_n$ the state that region $n$ shows; so *one* region is a lower bound on the image.
 #
 # **What could go wrong**: adding information up without conditioning. It may be counted twice, and
 # it may be missed.
@@ -373,25 +373,6 @@ show(
 # and can be undone, $I$ is infinite. So "the information of an image and its features" is
 # infinite, or an artefact of the arithmetic. Image and *report* are different: much of each is not
 # in the other.
-#
-# ### Exercise 1.3
-#
-# Write it for any covariance, in many dimensions. (A determinant of 300 small numbers is 0 to a
-# computer.)
-
-# %%
-def my_gaussian_mi(covariance, dim_x):        # [D, D], the first dim_x are x
-    ...
-
-check.exercise_1_3(my_gaussian_mi)
-
-# %% jupyter={"source_hidden": true} tags=["solution"]
-def my_gaussian_mi(covariance, dim_x):        # [D, D], the first dim_x are x
-    x, y = covariance[:dim_x, :dim_x], covariance[dim_x:, dim_x:]
-    of_x, of_y, of_both = (np.linalg.slogdet(block)[1] for block in (x, y, covariance))
-    return (of_x + of_y - of_both) / 2
-
-check.exercise_1_3(my_gaussian_mi)
 
 # %% [markdown]
 # ## 6 From samples: can we count?
@@ -446,10 +427,59 @@ show(
 # * *up*: shares fluctuate, and every fluctuation looks like dependence. For independent $x$ and $y$
 #   and cells that are well filled, the estimate is too high by $(B_x - 1)(B_y - 1)/2N$ on average.
 #
-# Where they cancel depends on the truth that you wanted to find out.
+# Where they cancel depends on the truth that you wanted to find out. Two questions can be asked without it.
+# *What does the same estimator say of nothing?* Shuffle $y$, again and again: what is reported then is noise
+# that looks like dependence, and $p$ says how often it reaches the value. *What would it say of more samples?*
+# Ask it of fewer, and carry the line over $1/N$ on to 0.
+
+# %%
+from functools import partial
+
+from localmi.mi import extrapolate, histogram_mi, permutation_null
+from localmi.mi.distributions import staircase
+
+known = staircase(mi=0.05, dim=1)
+x, y = known.sample(500, seed)
+for bins in (4, 12, 40):
+    counted = partial(histogram_mi, bins=bins)
+    null, beyond = permutation_null(x, y, counted), extrapolate(x, y, counted)
+    print(f"{bins:2} bins: {null.value:.3f} nats, shuffled {null.shuffled.mean():.3f} (p = {null.p_value:.2f}), "
+          f"for endless pairs {beyond.value:.3f}; truth {known.true_mi:.3f}")
+
+# %% [markdown]
+# With 12 bins the value is three times the truth. But shuffled pairs hardly ever reach it, so something is
+# there, and the line ends near what is. It cannot give back what 4 bins have lost, and where nearly each pair
+# has a cell of its own, with 40, it is no line.
 #
 # **What could go wrong**: it already did, with one dimension each. With $d$ dimensions each there
 # are $B^{2d}$ cells. Section 8 shows what becomes of that.
+
+# %%
+from localmi.course import play
+from localmi.mi import histogram_mi
+from localmi.mi.distributions import staircase
+
+def draw(bins=12, pairs=500, correlation=0.9):
+    known = staircase(mi=-0.5 * np.log1p(-(correlation**2)), dim=1)
+    draws = [known.sample(pairs, seed + repeat) for repeat in range(30)]
+    found = [histogram_mi(*both, bins=bins) for both in draws]
+    figure, (cloud, axes) = plt.subplots(1, 2, figsize=(9, 3.2), width_ratios=(1, 2))
+    cloud.hist2d(draws[0][0][:, 0].numpy(), draws[0][1][:, 0].numpy(), bins=bins, cmap="Blues")
+    cloud.set(xlabel="$x$", ylabel="$y$", title="counts of one draw")
+    axes.hist(found, bins=np.linspace(0, max(1.5, *found), 60), color=COLOURS["held-out"])
+    axes.axvline(known.true_mi, color=COLOURS["truth"], linestyle="--", label="true MI")
+    axes.set(xlabel="estimate (nats)", ylabel="draws", title="thirty draws")
+    axes.legend()
+    return figure
+
+
+# %%
+play(
+    draw,
+    alt="Left, the counts of one draw in their bins; right, the estimates of thirty draws beside the truth.",
+    caption="To play with: let the thirty agree with each other, and not with the truth.",
+    bins=(2, 100), pairs=[100, 500, 2000, 10_000], correlation=(0.0, 0.99, 0.01),
+)  # fmt: skip
 
 # %% [markdown]
 # ## 7 From samples: can we ask the neighbours?
@@ -466,6 +496,29 @@ show(
 #
 # $$\hat I = \psi(k) + \psi(N) - \frac1N\sum_i \big[\psi(n_{x,i}+1) + \psi(n_{y,i}+1)\big]
 # \qquad\text{(Kraskov, Stögbauer, Grassberger 2004, Eq. 8)}$$
+
+# %%
+generator = np.random.default_rng(seed)
+x, noise = generator.standard_normal((2, 36))
+y, i, k = 0.8 * x + 0.6 * noise, 6, 3
+apart = np.maximum(abs(x - x[i]), abs(y - y[i]))  # the larger of the two distances
+radius = np.sort(apart)[k]
+near_x, near_y = abs(x - x[i]) < radius, abs(y - y[i]) < radius
+
+# %%
+figure, axes = plt.subplots(figsize=(4.8, 4.6))
+axes.axvspan(x[i] - radius, x[i] + radius, color=PALETTE[0], alpha=0.15, lw=0)
+axes.axhspan(y[i] - radius, y[i] + radius, color=PALETTE[1], alpha=0.15, lw=0)
+corner = x[i] - radius, y[i] - radius
+axes.add_patch(plt.Rectangle(corner, 2 * radius, 2 * radius, fill=False, ec="black", lw=1.5))
+for which, colour in ((near_x | True, "#BBBBBB"), (near_x, PALETTE[0]), (near_y, PALETTE[1])):
+    axes.plot(x[which], y[which], "o", color=colour, ms=5)
+axes.plot(x[near_x & near_y], y[near_x & near_y], "o", color="black", ms=5)
+axes.plot(x[i], y[i], "*", color="black", ms=11)
+counts = f"$n_x$ = {near_x.sum() - 1}, $n_y$ = {near_y.sum() - 1}"
+axes.set(xlabel="$x$", ylabel="$y$", title=f"$k$ = {k}: {counts}")
+show(figure, alt="Points around a star: a square that reaches to its third neighbour, and the strips above "
+     "and beside it, with the points in them.", caption="Figure 1.6: what KSG counts at one point.")
 
 # %%
 from scipy.spatial import cKDTree
@@ -589,7 +642,7 @@ show(
     alt="Three estimates against the dimension, for a truth of two nats and of none. The "
     "histogram climbs to log N in both, the neighbours sink further and further below two nats, "
     "correlations stay at the truth, a little above it where nothing is taken off.",
-    caption="Figure 1.6: with dimension the histogram says log N, whatever the truth, and the "
+    caption="Figure 1.7: with dimension the histogram says log N, whatever the truth, and the "
     "neighbours see less and less of it.",
 )
 
@@ -637,6 +690,164 @@ student = task("student-identity-2-2-1")
 found = [gaussian_mi(*student.sample(samples, seed + repeat)) for repeat in range(10)]
 print(f"truth {student.true_mi:.3f}; correlations, ten fresh samples of {samples:,}:")
 print("  ".join(f"{value:.2f}" for value in sorted(found)))
+
+# %% [markdown]
+# ### Exercise 1.3: which of these can be true?
+#
+# Ten sentences out of papers that nobody has written. Which can be true? Where one cannot, its *last* number
+# is wrong: give the nearest one that could be, to two decimals. Your answer is `True` or that number. Pencil,
+# paper and the cells above are allowed.
+#
+# | | |
+# |---|---|
+# | a | The grade has three values, and the report tells 1.2 nats of it. |
+# | b | The differential entropy of the heart's width is −2.3 nats. |
+# | c | The image tells .40 nats of the finding, our feature of that image .45. |
+# | d | The left lung tells .30 nats of the finding, the right one .20, both together .25. |
+# | e | Neither lung tells anything of the finding, both together tell .69 nats. |
+# | f | KSG with $k = 3$ finds 5.6 nats in 500 pairs. |
+# | g | $x$ and $y$ are Gaussian, 20 dimensions each; each $x_i$ is correlated with $y_i$ by .5, and nothing else is correlated. Together 4 nats. |
+# | h | A histogram of 30 × 30 bins finds .2 nats in 2,000 uniform pairs that have nothing in common. |
+# | i | In centimetres the information is .40 nats, in millimetres 5.0. |
+# | j | The image tells all of the finding, and the finding leaves 3 nats of the image open. |
+
+# %%
+my_answer = dict.fromkeys("abcdefghij", ...)  # True, or the nearest number that can be
+check.exercise_1_3(my_answer)
+
+# %% jupyter={"source_hidden": true} tags=["solution"]
+from scipy.special import digamma
+
+my_answer = dict.fromkeys("behj", True)
+my_answer["a"] = np.log(3)                    # I <= H
+my_answer["c"] = 0.40                         # data processing
+my_answer["d"] = 0.30                         # the chain rule: both know what the left one knows
+my_answer["f"] = digamma(500) - digamma(4)    # the cap
+my_answer["g"] = -20 / 2 * np.log(1 - 0.5**2)
+my_answer["i"] = 0.40                         # units cancel
+check.exercise_1_3(my_answer)
+
+# %% [markdown]
+# ## Quiz
+#
+# Six questions. Open the answer that you would give.
+#
+# **Question 1.** A finding is present in 1 of 100 patients, another in half. How much can a report tell of
+# each at most?
+#
+# <details><summary>Of the rare one more: it is the greater surprise.</summary>
+#
+# **No.** The surprise is greater, but it comes once in a hundred patients. What counts is the average,
+# $H$.
+#
+# </details>
+# <details><summary>Of both alike: a report says "present" or "absent".</summary>
+#
+# **No.** Two answers, but not equally likely ones. $\log 2$ is the most that two answers can tell.
+#
+# </details>
+# <details><summary>Of the frequent one more: there more is open.</summary>
+#
+# **Right.** $H = \log 2 = 0.69$ nats against $0.056$. To the one patient who has the rare finding it is
+# worth all the same.
+#
+# </details>
+#
+# **Question 2.** You measured lengths in centimetres, now in millimetres. What changes?
+#
+# <details><summary>Both grow by log 10.</summary>
+#
+# **No.** In the fraction $p(x, y) / p(x)p(y)$ units cancel.
+#
+# </details>
+# <details><summary>Neither: it is the same quantity.</summary>
+#
+# **No.** A density is *per* millimetre. Ten times as many units, a tenth of the density, $\log 10$ more of
+# $h$.
+#
+# </details>
+# <details><summary>The differential entropy grows by log 10; mutual information stays.</summary>
+#
+# **Right.** $h$ depends on the unit. In $I = h(Y) - h(Y \mid X)$ the $\log 10$ is in both terms.
+#
+# </details>
+#
+# **Question 3.** A network's feature Z is computed from the image X. May it know more of the finding than
+# the image does?
+#
+# <details><summary>No, but it may be easier to read.</summary>
+#
+# **Right.** Data processing: $I(Z; H) \le I(X; H)$. A linear probe may still find more in $Z$: it is no
+# measure of information.
+#
+# </details>
+# <details><summary>Yes, if it was trained on many images.</summary>
+#
+# **No.** Training decides which feature is computed. But it is computed from *this* image, and $I(Z; H)
+# \le I(X; H)$ holds for each.
+#
+# </details>
+# <details><summary>Yes, if X is noisy and Z is denoised.</summary>
+#
+# **No.** Denoising is computed from the noisy image, too. What the noise has destroyed is gone.
+#
+# </details>
+#
+# **Question 4.** For two regions, I(A; Y) + I(B; Y) is larger than I(A, B; Y). What does that mean?
+#
+# <details><summary>A fault in the calculation: the chain rule forbids it.</summary>
+#
+# **No.** The chain rule says $I(A, B; Y) = I(A; Y) + I(B; Y \mid A)$, with a condition. Without it the sum
+# may lie on either side.
+#
+# </details>
+# <details><summary>Both know some of the same, and it was counted twice.</summary>
+#
+# **Right.** Two copies are the extreme case: the sum is twice what there is.
+#
+# </details>
+# <details><summary>A and B know something only together.</summary>
+#
+# **No.** Then the sum is too *small*, as with parity.
+#
+# </details>
+#
+# **Question 5.** A histogram of 2,000 pairs in 20 + 20 dimensions says 7.6 nats. What do you conclude?
+#
+# <details><summary>There are at least 7.6 nats: a histogram loses information.</summary>
+#
+# **No.** It loses some by binning, and invents far more by counting noise.
+#
+# </details>
+# <details><summary>Nothing: it would say so of any 2,000 pairs.</summary>
+#
+# **Right.** $\log 2000 = 7.6$: each pair lies alone in its cell, and three times $\log N$ make $\log N$.
+#
+# </details>
+# <details><summary>Too few bins: with more the value would fall.</summary>
+#
+# **No.** With more bins even fewer pairs share a cell. It stays at $\log N$.
+#
+# </details>
+#
+# **Question 6.** KSG of 500 pairs, k = 3, says 4.9 nats; its cap is about 5.0. What would you report?
+#
+# <details><summary>At least about 4.9 nats, and get more pairs.</summary>
+#
+# **Right.** At the cap the value says "no less than", if anything: $\psi(N) - \psi(k + 1)$ is all that 500
+# pairs can show.
+#
+# </details>
+# <details><summary>4.9 nats: KSG is known to be accurate.</summary>
+#
+# **No.** In few dimensions and far from its cap it is. Here whatever is larger would look the same.
+#
+# </details>
+# <details><summary>5.0 nats, the cap.</summary>
+#
+# **No.** The cap is a fact about the estimator, not about the data.
+#
+# </details>
 
 # %% [markdown]
 # ## Key points

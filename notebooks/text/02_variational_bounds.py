@@ -237,23 +237,40 @@ for what, some in (("a matched pair stays", stays), ("none stays", ~stays)):
 # %% [markdown]
 # Two estimators in one, by chance. Take all mismatched pairs, or a permutation without fixed points.
 #
-# ### Exercise 2.1
+# ### Exercise 2.1: who of them is wrong, and which way?
 #
-# Write DV, from memory.
+# Three people wrote DV. One made no mistake and wastes pairs; the value of another can be too large, of
+# the third too small. Give for each a table of scores `[K, K]` on which the value differs by more than 2
+# nats from that of `my_dv`, and its direction: `+1` if only too large a value can be that wrong, `-1` if
+# only too small a one, `0` if both can.
 
 # %%
-def my_answer(scores):                        # [K, K], scores[i, j] = f(x_i, y_j)
-    ...
+def anna(scores):                             # [K, K]
+    return scores.diagonal().mean() - (scores.flatten().logsumexp(0) - 2 * math.log(len(scores)))
 
+
+def ben(scores):
+    others = scores.masked_fill(torch.eye(len(scores), dtype=torch.bool), -math.inf)
+    return scores.diagonal().mean() - (others.logsumexp(dim=1) - math.log(len(scores) - 1)).mean()
+
+
+def cleo(scores):
+    others = scores.roll(1, dims=1).diagonal()    # scores[i, i - 1]
+    return scores.diagonal().mean() - (others.logsumexp(0) - math.log(len(scores)))
+
+
+# %%
+my_answer = {"anna": (..., ...), "ben": (..., ...), "cleo": (..., ...)}  # (table, direction)
 check.exercise_2_1(my_answer)
 
 # %% jupyter={"source_hidden": true} tags=["solution"]
-def my_answer(scores):                        # [K, K], scores[i, j] = f(x_i, y_j)
-    K = len(scores)
-    mismatched = scores.masked_fill(torch.eye(K, dtype=torch.bool), -math.inf)
-    log_mean = mismatched.flatten().logsumexp(dim=0) - math.log(K * (K - 1))
-    return scores.diagonal().mean() - log_mean
-
+perfect = 10 * torch.eye(4)                   # anna: a matched pair outweighs all mismatched ones
+one_row = torch.zeros(4, 4)                   # ben: the log of a mean is above the mean of logs
+one_row[0, 1:] = 10
+elsewhere = torch.full((4, 4), 10.0)          # cleo: large scores where she does not look
+for i in range(4):
+    elsewhere[i, i - 1] = 0
+my_answer = {"anna": (perfect, -1), "ben": (one_row, +1), "cleo": (elsewhere, 0)}
 check.exercise_2_1(my_answer)
 
 # %% [markdown]
@@ -475,7 +492,7 @@ for mi, colour in ((2.0, PALETTE[0]), (4.0, PALETTE[1]), (6.0, PALETTE[2])):
     axes.plot(SIZES, curves[mi, "DV"], "^-", color=colour, label=f"DV, {mi:g} nats")
     axes.plot(SIZES, curves[mi, "InfoNCE"], "o-", color=colour, label=f"InfoNCE, {mi:g} nats")
 axes.plot(SIZES, np.log(SIZES), color=COLOURS["cap"], linestyle=":", label="log K")
-axes.set(xscale="log", ylim=(0, 12), xlabel="pairs in a batch, K")
+axes.set(xscale="log", ylim=(0, 16), xlabel="pairs in a batch, K")
 axes.set_ylabel("mean over batches (nats)")
 axes.set_xticks(SIZES, SIZES)
 axes.minorticks_off()
@@ -510,22 +527,57 @@ for mi in (2.0, 4.0, 6.0):
     excess = found.mean() - mi
     print(f"truth {mi:.1f}: matched pair left out {found.mean():.2f}, {excess:.2f} too much")
 
-# %% [markdown]
-# ### Exercise 2.3
-#
-# Write InfoNCE along the rows, with $\log K$.
+# %%
+from localmi.course import play
+from localmi.mi import bounds
+from localmi.mi.distributions import staircase
+
+def draw(pairs=64, nats=4.0, scale=1.0):
+    known = staircase(nats)
+    x, y = known.sample(40 * pairs, seed)
+    tables = [scale * known.log_ratio(*both) for both in zip(x.split(pairs), y.split(pairs))]
+    figure, axes = plt.subplots(figsize=(7.5, 2.6))
+    for place, (name, bound) in enumerate({"DV": bounds.dv, "InfoNCE": bounds.infonce}.items()):
+        found = [float(bound(table)) for table in tables]
+        axes.plot(found, np.full(40, place), "|", markersize=18, color=PALETTE[place])
+        axes.plot(np.mean(found), place, "o", color=PALETTE[place], label=f"{name}, mean")
+    axes.axvline(nats, color=COLOURS["truth"], linestyle="--", label="true MI")
+    axes.axvline(math.log(pairs), color=COLOURS["cap"], linestyle=":", label="log K")
+    axes.set(xlabel="nats of forty batches", yticks=[0, 1], yticklabels=["DV", "InfoNCE"], ylim=(-1, 2))
+    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure
+
 
 # %%
-def my_answer(scores):                        # [K, K], scores[i, j] = f(x_i, y_j)
-    ...
+play(
+    draw,
+    alt="DV and InfoNCE of forty batches each, with their means, beside the truth and log K.",
+    caption="To play with: find a scale of the best critic that makes DV larger; can InfoNCE be cheated so?",
+    pairs=[4, 8, 16, 32, 64, 128, 256], nats=(0.5, 10.0, 0.5), scale=(0.0, 3.0, 0.1),
+)  # fmt: skip
 
+# %% [markdown]
+# ### Exercise 2.3: how many pairs are enough?
+#
+# On average the best critic's InfoNCE is to lie at most .55 nats below the truth. Find the smallest batch, a
+# power of two, for 2, 3, 4 and 5 nats of the staircase; see the rule; and say for 10 nats, which you should
+# not try, how many it takes, to a factor of eight. (Fewer batches will do if you use what you know: the mean
+# of $f_{ii}$ is $I$.)
+
+# %%
+my_answer = {2: ..., 3: ..., 4: ..., 5: ..., 10: ...}  # nats -> pairs
 check.exercise_2_3(my_answer)
 
 # %% jupyter={"source_hidden": true} tags=["solution"]
-def my_answer(scores):                        # [K, K], scores[i, j] = f(x_i, y_j)
-    log_share = scores.log_softmax(dim=1).diagonal()      # of the right answer, row by row
-    return math.log(len(scores)) + log_share.mean()
+def loss(mi, K):                              # I less InfoNCE: the mean of f_ii is I
+    known = staircase(mi)
+    x, y = known.sample(8192, seed)
+    tables = [known.log_ratio(*pair) for pair in zip(x.split(K), y.split(K))]
+    return torch.stack([table.logsumexp(dim=1).mean() for table in tables]).mean() - math.log(K)
 
+
+my_answer = {mi: next(2**k for k in range(3, 13) if loss(mi, 2**k) < 0.55) for mi in (2, 3, 4, 5)}
+my_answer[10] = my_answer[5] * 3**5           # three to four times as many for each nat
 check.exercise_2_3(my_answer)
 
 # %% [markdown]
@@ -620,7 +672,8 @@ table[list(METHODS)].round(2)
 # %%
 figure, grid = plt.subplots(1, 2, figsize=(11.5, 4.2))
 for name, colour in zip(METHODS, (PALETTE[0], PALETTE[2], PALETTE[1], PALETTE[3])):
-    grid[0].plot(LEVELS, table[name]["mean"], "o-", color=colour, label=name)
+    label = name.replace("I_α", r"$I_\alpha$")
+    grid[0].plot(LEVELS, table[name]["mean"], "o-", color=colour, label=label)
     grid[1].plot(LEVELS, table[name]["std"], "o-", color=colour, label=name)
 grid[0].plot(LEVELS, LEVELS, color=COLOURS["truth"], linestyle="--", label="true MI")
 grid[0].axhline(math.log(batch_size), color=COLOURS["cap"], linestyle=":", label="log K")
@@ -777,6 +830,126 @@ for scale in (1.0, 1.5, 2.0):
 #
 # **What could go wrong**: blaming the wrong one. A held-out InfoNCE of 4 nats at $K = 64$ looks
 # like a finding. It is the cap: raise $K$, at least for the measurement, which needs no gradient.
+
+# %% [markdown]
+# ## Quiz
+#
+# Six questions. Open the answer that you would give.
+#
+# **Question 1.** In the table scores[i, j], where do the mismatched pairs of image 3 stand?
+#
+# <details><summary>In column 3.</summary>
+#
+# **No.** A column holds all images for one report.
+#
+# </details>
+# <details><summary>In row 3, off the diagonal.</summary>
+#
+# **Right.** Rows are images: row 3 has all reports for image 3, and its own at [3, 3].
+#
+# </details>
+# <details><summary>On the diagonal.</summary>
+#
+# **No.** There stand the matched pairs.
+#
+# </details>
+#
+# **Question 2.** Somebody leaves the diagonal in the denominator of DV, "it hardly matters with 512
+# pairs". What happens?
+#
+# <details><summary>Nothing much: one in 512 pairs is wrong.</summary>
+#
+# **No.** A matched pair may have an $e^f$ that is as large as all others together; that one decides.
+#
+# </details>
+# <details><summary>The value gets too large.</summary>
+#
+# **No.** The matched pairs are the large ones: in the denominator they make the value smaller.
+#
+# </details>
+# <details><summary>The value can no longer exceed log K.</summary>
+#
+# **Right.** With $e^{f_{ii}}$ in the mean, $f_{ii} - \log$ of it is at most the log of the count: another
+# bound, with another cap.
+#
+# </details>
+#
+# **Question 3.** The true information is 10 nats, K = 64, the critic is the best there is. What does
+# InfoNCE say?
+#
+# <details><summary>About 4.16.</summary>
+#
+# **Right.** $\log 64$. Whoever always chooses right among 64 has shown 4.16 nats, and no more.
+#
+# </details>
+# <details><summary>About 10, for the critic is perfect.</summary>
+#
+# **No.** The critic is; the question it answers is not. With 64 choices one can be sure at most.
+#
+# </details>
+# <details><summary>Anything between: it fluctuates.</summary>
+#
+# **No.** It is the steadiest of all here; that is why it looks so trustworthy at its cap.
+#
+# </details>
+#
+# **Question 4.** DV on batches of 64 says 11.4 nats on fresh pairs; the truth is 10. How can a lower bound
+# do that?
+#
+# <details><summary>The critic was overfitted.</summary>
+#
+# **No.** The pairs are fresh, and with the best critic there is nothing to overfit.
+#
+# </details>
+# <details><summary>It cannot: there is a mistake in the code.</summary>
+#
+# **No.** A sound worry, but section 9 has exactly this from two lines of code.
+#
+# </details>
+# <details><summary>On a batch the log of a mean is too low on average, and it is subtracted.</summary>
+#
+# **Right.** Jensen: $E \log m \le \log E\,m$. The bound holds for infinitely many mismatched pairs.
+#
+# </details>
+#
+# **Question 5.** NWJ's mean over 200 batches is 6.0 at a truth of 10 nats, with the best critic. It is
+# unbiased. Whose fault is it? (Another 200 say 10.5.)
+#
+# <details><summary>The critic's: it is far from the best.</summary>
+#
+# **No.** It is the best one.
+#
+# </details>
+# <details><summary>The sample's: the few batches that would make the mean right were not drawn.</summary>
+#
+# **Right.** A standard deviation of $e^{10}/64 \approx 344$ nats. 200 batches say next to nothing of such
+# a mean.
+#
+# </details>
+# <details><summary>The bound's: NWJ is loose at 10 nats.</summary>
+#
+# **No.** With $f = f^* + 1$ it is tight at any $I$.
+#
+# </details>
+#
+# **Question 6.** Which of these curves do you report?
+#
+# <details><summary>A bound on patients that were neither trained nor chosen on, with its interval and its cap.</summary>
+#
+# **Right.** The interval says how much is luck, the cap how much could have been seen.
+#
+# </details>
+# <details><summary>The training value at the last step: it is the largest.</summary>
+#
+# **No.** It says what the critic remembers; section 9 has it above the truth.
+#
+# </details>
+# <details><summary>The best held-out value of all steps.</summary>
+#
+# **No.** Chosen on the same pairs that it is reported on, it is too high. Choose on one part, report on
+# another.
+#
+# </details>
 
 # %% [markdown]
 # ## Key points

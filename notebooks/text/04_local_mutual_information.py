@@ -344,6 +344,28 @@ for name, values in found.items():
 # Report each term by itself, or the global one.
 
 # %% [markdown]
+# ### Exercise 4.2: build two worlds
+#
+# Write two tables $p(h, z_1, z_2)$, of a finding and two regions. In the first world what the regions tell of
+# the finding adds up to at least .1 nats *more* than both together tell, in the second to .1 nats *less*. In
+# both each region tells at least .05 nats, and even both together leave .05 nats of the finding open: neither
+# two copies nor parity will do.
+
+# %%
+my_answer = (..., ...)                                    # [H, Z1, Z2] each: more, less
+check.exercise_4_2(my_answer)
+
+# %% jupyter={"source_hidden": true} tags=["solution"]
+more, less = np.zeros((2, 2, 2)), np.zeros((2, 2, 2))
+for z1, z2, h in np.ndindex(2, 2, 2):
+    # two looks at one finding, each wrong in 1 of 10: what they have in common counts twice
+    more[h, z1, z2] = 0.5 * (0.1 if z1 != h else 0.9) * (0.1 if z2 != h else 0.9)
+    # the finding takes both, up to 1 of 50: each look means more when the other one is known
+    less[h, z1, z2] = 0.25 * (0.98 if h == (z1 and z2) else 0.02)
+my_answer = (more, less)
+check.exercise_4_2(my_answer)
+
+# %% [markdown]
 # ## 4 What does a maximum over regions measure?
 #
 # Eq. 5 maximises $\sum_j \sum_m \max_n \hat I(z_{j,(n)}; s_{j,(m)})$. But $\hat I$ is a number for a
@@ -357,7 +379,7 @@ for name, values in found.items():
 # | b1 | `matched_max` | its best region | any region, all count alike |
 # | b2 | `positive_argmax` | its best region | the region that suited the *matched* sentence |
 # | b3 | `per_pair_max` | its best region | its own best region |
-# | b4 | `soft` | soft maximum | soft maximum |
+# | b4 | `soft` | soft maximum, $\log \frac1R \sum_n e^{f_n}$ | the same |
 # | b5 | `attention` | half b4, half the score of the regions' weighted mean | the same |
 # | b6 | `sentences="several"` | $k$ sentences of the report, b3 of each, added up | the same |
 #
@@ -454,9 +476,9 @@ theory = [nothing(R) for R in fine]
 axes.plot(fine, theory, color=COLOURS["cap"], ls=":", label=r"$\log R-(R-1)/R$")
 NAMES = READINGS | {"b5": "attention", "b6": "two sentences"}
 colours = dict(zip(LABELS, [*PALETTE[1:6], PALETTE[0]]))
-for label, marker in zip(LABELS, "os^vDp"):
-    look = {"color": colours[label], "mfc": "none", "mew": 2, "label": f"{label}, {NAMES[label]}"}
-    axes.plot(numbers, reported[label], marker, **look)
+for place, (label, marker) in enumerate(zip(LABELS, "os^vDp")):
+    aside = np.array(numbers) * 1.09 ** (place - 2.5)  # side by side, not upon each other
+    axes.plot(aside, reported[label], marker, color=colours[label], label=f"{label}, {NAMES[label]}")
 axes.axhline(0, color=COLOURS["truth"], ls="--", label="true MI: 0")
 axes.set(xscale="log", xlabel="regions R", ylabel="DV reports (nats)", xticks=numbers)
 axes.set_xticks(numbers, [str(R) for R in numbers])
@@ -574,8 +596,9 @@ verdict("b1, place known (at most log 16 = 2.773)", paths[PLACED][1, -1], 2.6, 2
 
 # %%
 figure, axes = plt.subplots(figsize=(7, 3.6))
+widths = {"b3": 9, "b5": 6, "b6": 2}  # these lie upon each other, at 0
 for label, (at, nats) in paths.items():
-    axes.plot(at, nats, "o-", color=colours.get(label, PALETTE[4]), ms=4, label=label)
+    axes.plot(at, nats, "-", color=colours.get(label, PALETTE[4]), lw=widths.get(label, 2), label=label)
 axes.axhline(nothing(16), color=COLOURS["cap"], ls=":", label=r"$\log R-(R-1)/R$")
 axes.axhline(math.log(16), color=COLOURS["cap"], ls="-.", label=r"$\log R$")
 axes.axhline(0, color=COLOURS["truth"], ls="--", label="true MI: 0")
@@ -632,23 +655,72 @@ pd.DataFrame(rows, columns).T.astype({"sentences": int}).round(2)
 #
 # **What could go wrong**: a curve that rises at once and looks excellent. Shuffle the reports between
 # the images and train again. What is still reported is nothing.
-#
-# ### Exercise 4.2
-#
-# How many nats can b1 report at most where there are none, for $R$ independent regions? Two answers
-# are right: one for regions that are drawn alike, one for regions of any kind. Give either.
 
 # %%
-def my_nothing(R):                                        # number of regions
-    ...
+from localmi.course import play
 
-check.exercise_4_2(my_nothing)
+def readings_of_noise(regions=16, knows_its_place=False):
+    generator, found = torch.Generator().manual_seed(seed), {}
+    for label in LABELS:
+        drawn = on_circle(192, regions, 2 if label == "b6" else 1, generator)
+        score = by_closeness(regions)
+        if knows_its_place:  # regions are places, and each sentence asks for one, by lot
+            lot = torch.randint(regions, drawn[1].shape[:2], generator=generator)
+            drawn = [torch.eye(regions).expand(192, regions, regions), torch.eye(regions)[lot]]
+            score = lambda x, y: 20.0 * (x * y).sum(dim=-1)
+        found[label] = float(dv(read(label, score, *drawn)))
+    figure, axes = plt.subplots(figsize=(7, 3))
+    axes.bar(list(found), list(found.values()), color=[colours[label] for label in found])
+    axes.axhline(0, color=COLOURS["truth"], ls="--", label="true MI: 0")
+    axes.axhline(math.log(regions), color=COLOURS["cap"], ls=":", label="log R")
+    axes.set(ylabel="DV reports (nats)", ylim=(-6, 5))
+    axes.legend(loc="lower right")
+    return figure
+
+
+# %%
+play(
+    readings_of_noise,
+    alt="What DV reports by six readings where there is nothing to find, as bars: b1 and b2 above zero.",
+    caption="To play with: make b1 report as much of nothing as it can.",
+    regions=(1, 32), knows_its_place=False,
+)  # fmt: skip
+
+# %% [markdown]
+# ### Exercise 4.3: which reading is it?
+#
+# `readers` holds four functions, A to D. Each makes nats of scores `f[i, n, j]` (image, region, sentence; of
+# 16 regions and as many images as sentences, say) by one of the readings b1 to b4 and DV. Make scores that
+# tell them apart, and say who is who.
+
+# %%
+from localmi.course.exercises.ch04 import readers
+
+torch.manual_seed(seed)
+for name, reader in readers.items():
+    print(f"{name} finds {reader(torch.randn(128, 16, 128)):5.2f} nats in noise")
+
+# %%
+my_answer = {"A": ..., "B": ..., "C": ..., "D": ...}  # "b1", "b2", "b3" or "b4"
+check.exercise_4_3(my_answer)
 
 # %% jupyter={"source_hidden": true} tags=["solution"]
-def my_nothing(R):                                        # number of regions
-    return math.log(R) - (R - 1) / R                      # drawn alike; of any kind: log R
+torch.manual_seed(seed)
+noise_alone = torch.randn(128, 16, 128)                  # b1 and b2 find something, b3 and b4 do not
+of_regions = torch.randn(128, 16, 1).expand(-1, -1, 128)  # of no sentence: b2 finds 0, b1 still some
+one_region = torch.full((128, 16, 128), -5.0)
+one_region[:, 0] = 5.0                                   # of every pair one region scores 5,
+one_region[range(128), :, range(128)] = 5.0              # of a matched one all: b4 sees it, b3 does not
 
-check.exercise_4_2(my_nothing)
+
+def who(reader):
+    if reader(noise_alone) > 0.5:
+        return "b1" if reader(of_regions) > 0.5 else "b2"
+    return "b4" if reader(one_region) > 0.5 else "b3"
+
+
+my_answer = {name: who(reader) for name, reader in readers.items()}
+check.exercise_4_3(my_answer)
 
 # %% [markdown]
 # ## 5 How can two bounds have one gradient?
@@ -768,24 +840,6 @@ pd.DataFrame(table, index=index, columns=list(objectives)).round(4)
 #
 # **What could go wrong**: a table whose two columns agree is taken for robustness. Before you
 # compare two objectives, subtract their gradients.
-#
-# ### Exercise 4.3
-#
-# Repair it. From `f[i, j]`, image $i$ with text $j$, compute InfoNCE in nats: each image asks which
-# of the $K$ texts is its own.
-
-# %%
-def my_repair(f):                                         # [K, K]
-    ...
-
-check.exercise_4_3(my_repair)
-
-# %% jupyter={"source_hidden": true} tags=["solution"]
-def my_repair(f):                                         # [K, K]
-    log_sum = f.logsumexp(dim=1)                          # of each row, matched pair included
-    return (f.diagonal() - log_sum).mean() + math.log(len(f))
-
-check.exercise_4_3(my_repair)
 
 # %% [markdown]
 # ## 6 Is local better than global?
@@ -1051,7 +1105,205 @@ compare("local, told", "local, soft")
 # **What could go wrong**: this world was made for local methods. Let findings agree, and the sum is no
 # longer the global information; let a sentence compare two places, and local has nothing to
 # find (section 3). Nor are nats AUC: which features help a classifier is another question. The larger run is the same notebook with `seeds`, `samples` and `steps` raised.
+
+# %% [markdown]
+# ## 7 Is more information a better feature?
 #
+# A map that can be undone loses nothing: $I(g(X); S) = I(X; S)$. So an encoder may have *all* the information
+# before it has learnt anything, and no objective that only asks for more nats can tell a good one from a bad
+# one (Tschannen et al. 2020). What it cannot have for nothing is that somebody reads it easily. Take one
+# region of section 6, 64 pixels, in three forms with the same information of its sentence:
+#
+# - the pixels;
+# - the pixels *mixed*: turned by a random rotation, negative numbers shrunk to .3 of themselves, three times. All
+#   of it can be undone, and nothing is learnt;
+# - their power spectrum: how strong each frequency is. That forgets where the stripes begin, of which the
+#   sentence does not speak.
+#
+# A linear reader, logistic regression, says what of this it can use; as a guess $q(s \mid z)$ its nats are the
+# bound of Barber and Agakov (chapter 2): $H(S) + E \log q(S \mid Z) \le I(Z; S)$.
+
+# %%
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
+from sklearn.preprocessing import StandardScaler
+
+from localmi.mi.distributions import GridImages
+
+one_region = GridImages(side=1, states=4, flip=0.1)
+
+
+def mixed(pixels, layers=3):  # [n, 64]
+    rng = np.random.default_rng(seed)
+    for _ in range(layers):
+        turned = pixels @ np.linalg.qr(rng.standard_normal((64, 64)))[0]
+        pixels = np.where(turned > 0, turned, 0.3 * turned)
+    return pixels
+
+
+FORMS = {"pixels": lambda pixels: pixels, "pixels, mixed at random": mixed}
+FORMS["power spectrum"] = lambda pixels: abs(np.fft.fft2(pixels.reshape(-1, 8, 8))).reshape(-1, 64)
+
+# %% tags=["nbval-ignore-output"]
+def linear_nats(form, shuffle=False):  # read on fresh regions
+    features, said = [], []
+    for number, start in ((3000, seed), (2000, seed + 1)):
+        images, _, words = one_region.sample(number, start)
+        features.append(form(images.flatten(1).double().numpy()))
+        said.append(np.random.default_rng(start).permutation(words[:, 0]) if shuffle else words[:, 0])
+    scale = StandardScaler().fit(features[0])
+    reader = LogisticRegression(C=0.1, max_iter=2000).fit(scale.transform(features[0]), said[0])
+    return math.log(4) - log_loss(said[1], reader.predict_proba(scale.transform(features[1])))
+
+
+usable = {name: linear_nats(form) for name, form in FORMS.items()}
+usable["mixed, shuffled"] = linear_nats(mixed, shuffle=True)
+for name, value in usable.items():
+    print(f"{name:24} a linear reader finds {value:5.2f} of {one_region.local_mi:.2f} nats")
+assert max(usable["pixels"], usable["mixed, shuffled"]) < 0.05
+assert min(usable["pixels, mixed at random"], usable["power spectrum"]) > 0.8
+
+# %%
+figure, axes = plt.subplots(figsize=(7, 2.4))
+names = list(usable)
+axes.barh(names, list(usable.values()), color=[PALETTE[0]] * 3 + [COLOURS["shuffled"]])
+axes.axvline(one_region.local_mi, color=COLOURS["truth"], ls="--", label="what each form has")
+axes.set(xlabel="nats that a linear reader finds")
+axes.invert_yaxis()
+axes.legend(loc="lower right", fontsize="small")
+show(
+    figure,
+    alt="Of raw pixels a linear reader finds nothing, of pixels mixed at random and of the power spectrum "
+    "nearly all that each form has; of shuffled pairs nothing.",
+    caption="Figure 4.8: the same information in three forms.",
+)
+
+# %% [markdown]
+# Nothing of the pixels, nearly all of the same pixels mixed at random: no information was won, it became
+# *readable*. So nats between features and text are one thing, and what a probe finds in the features is another;
+# chapter 8 measures the second. Why then does maximising a bound give good features at all? Because the critic
+# is a reader, too: what a separable or linear critic cannot read is not counted. Tschannen et al. find that a
+# *looser* bound, by a simpler critic, often leaves better features.
+#
+# **What could go wrong**: to rank encoders by their nats. Ask a reader of the kind that will be used.
+
+# %% [markdown]
+# ## Quiz
+#
+# Six questions. Open the answer that you would give.
+#
+# **Question 1.** What does the paper's Eq. 7 prove?
+#
+# <details><summary>That each region alone knows no more than the whole image.</summary>
+#
+# **Right.** $I(z; H_n) \ge I(z_n; H_n)$, by the chain rule, for each $n$.
+#
+# </details>
+# <details><summary>That the sum of the regions' information is a lower bound on the image's.</summary>
+#
+# **No.** The abstract says "typically"; two lungs with one finding are a counterexample.
+#
+# </details>
+# <details><summary>That local and global training lead to the same encoder.</summary>
+#
+# **No.** That would need equality for every encoder that is compared.
+#
+# </details>
+#
+# **Question 2.** When does a region know all of H that the image knows?
+#
+# <details><summary>If the rest of the image is independent of H.</summary>
+#
+# **No.** It is not enough: the neighbour may know the scanner, and only together do they know $H$.
+#
+# </details>
+# <details><summary>If H, the region, and the rest of the image form a Markov chain.</summary>
+#
+# **Right.** Seen the region, the rest says nothing more. The neighbour may know much, if it is nothing
+# new.
+#
+# </details>
+# <details><summary>If all regions are independent.</summary>
+#
+# **No.** In the fourth row of section 2 the regions are independent, and each alone knows nothing.
+#
+# </details>
+#
+# **Question 3.** Two regions show the same finding. What is the sum of what they tell of that finding?
+#
+# <details><summary>Exactly the image's.</summary>
+#
+# **No.** It would be, if they were independent.
+#
+# </details>
+# <details><summary>Too large: what they have in common counts twice.</summary>
+#
+# **Right.** $2H > H$. Here the sum is an upper bound.
+#
+# </details>
+# <details><summary>Too small: together they know more.</summary>
+#
+# **No.** That is so of what only both together betray, as a scanner.
+#
+# </details>
+#
+# **Question 4.** A reading of the max compares "the best region of the matched pair" with "any region of
+# the others". Reports are shuffled. What does it say?
+#
+# <details><summary>0: there is nothing to find.</summary>
+#
+# **No.** It should. But the best of 16 differs from any of 16, whatever the text says.
+#
+# </details>
+# <details><summary>Less than 0: the critic is bad.</summary>
+#
+# **No.** A critic that ranks regions is all that is needed.
+#
+# </details>
+# <details><summary>Up to log R, from nothing.</summary>
+#
+# **Right.** 1.8 nats for 16 like regions, up to $\log 16 = 2.8$ where places differ: of nothing.
+#
+# </details>
+#
+# **Question 5.** Why is "best region for both, matched and mismatched" (b3) a bound?
+#
+# <details><summary>Because the maximum is a lower bound of the mean.</summary>
+#
+# **No.** It is the opposite, and it would not help.
+#
+# </details>
+# <details><summary>Because it was trained with InfoNCE.</summary>
+#
+# **No.** All were trained alike here, and b1 and b2 are no bounds.
+#
+# </details>
+# <details><summary>Because it is a function of image and sentence, by one rule for all pairs.</summary>
+#
+# **Right.** The bounds hold for every function, so for this one. It does not know which pair is matched.
+#
+# </details>
+#
+# **Question 6.** Two losses of a paper's code differ by log of the number of pairs. Their tables agree
+# within noise. What was shown?
+#
+# <details><summary>How far two runs of one method lie apart.</summary>
+#
+# **Right.** Which is worth knowing, but it is not what the table claims.
+#
+# </details>
+# <details><summary>The method is robust: two bounds, one result.</summary>
+#
+# **No.** A constant has no gradient: it was one method, run twice.
+#
+# </details>
+# <details><summary>That InfoNCE is as good as DV.</summary>
+#
+# **No.** Neither was there: the true InfoNCE has the matched pair in each row's sum.
+#
+# </details>
+
+# %% [markdown]
 # ## Key points
 #
 # - $I(z; H_n) = I(z_n; H_n) + I(z_{\bar n}; H_n \mid z_n)$. A region knows all that the image knows of
@@ -1072,6 +1324,8 @@ compare("local, told", "local, soft")
 # - Liao et al. 2021, Multimodal Representation Learning via Maximization of Local Mutual
 #   Information, MICCAI. <https://doi.org/10.1007/978-3-030-87196-3_26>
 # - Their public code: <https://github.com/RayRuizhiLiao/mutual_info_img_txt>
+# - Tschannen et al. 2020, On mutual information maximization for representation learning, ICLR.
+#   <https://doi.org/10.48550/arXiv.1907.13625>
 # - Wang et al. 2022, Using Multiple Instance Learning to Build Multimodal Representations.
 #   <https://doi.org/10.48550/arXiv.2212.05561> (the same laboratory; every pair scores all regions: b5)
 # - Watanabe 1960, Information theoretical analysis of multivariate correlation, IBM Journal of

@@ -258,7 +258,7 @@ def one_chest(view, **findings):
     present = tuple(
         Finding(name, {"level": level}, contrast=1.0) for name, level in findings.items()
     )
-    return render(Study(22, 0, view, present, 1), PhantomConfig(seed=seed)).image
+    return render(Study(26, 0, view, present, 1), PhantomConfig(seed=seed)).image
 
 
 # %%
@@ -388,8 +388,8 @@ pd.DataFrame({name: harm(way) for name, way in ways.items()}).T
 #
 # ### Exercise 5.1
 #
-# Write a splitter of four lines that survives decimals, wrapped lines and list numbers. Hint: a
-# period ends a sentence only if white space follows it.
+# Write a splitter of four lines, text to a list of strings, that survives decimals, wrapped lines and list
+# numbers. Hint: a period ends a sentence only if white space follows it.
 
 # %%
 def my_split(text):
@@ -468,8 +468,40 @@ show(
 # has fewer words and repeats more.
 #
 # The remedy is a mask: a pair whose words are those of the matched pair is no mismatched pair
-# (section 8). Its price: mismatched sentences are no longer drawn like matched ones, and the bound
-# moves up a little. So the course trains *with* the mask and reports *without* it.
+# (section 8). It has a price: mismatched sentences are no longer drawn like matched ones. How much is that?
+# Take a world that can be computed: one sentence is common, twenty are rare; four images in five show which
+# one is said, the others show any. The critic is the best there is, batches are of 64.
+
+# %%
+from scipy.special import logsumexp
+
+SHOWN, RARE, K = 0.8, 20, 64
+
+
+def with_twins(common):  # share of the common sentence -> (truth, as drawn, masked) of InfoNCE
+    rng = np.random.default_rng(seed)
+    p = np.array([common] + [(1 - common) / RARE] * RARE)
+    said = rng.choice(RARE + 1, (100, K), p=p)  # 100 batches
+    seen = np.where(rng.random(said.shape) < SHOWN, said, rng.choice(RARE + 1, said.shape, p=p))
+    ratio = np.log(SHOWN * (seen[:, :, None] == said[:, None, :]) / p[said][:, None, :] + 1 - SHOWN)
+    twins = (said[:, :, None] == said[:, None, :]) & ~np.eye(K, dtype=bool)
+    values = []
+    for left_out in (np.zeros_like(twins), twins):
+        sums = logsumexp(np.where(left_out, -np.inf, ratio), axis=2) - np.log((~left_out).sum(axis=2))
+        values.append((np.diagonal(ratio, axis1=1, axis2=2) - sums).mean())
+    joint = np.diag(p) * SHOWN + (1 - SHOWN) * np.outer(p, p)
+    return (joint * np.log(joint / np.outer(p, p))).sum(), *values
+
+
+# %%
+index = pd.Index([0.05, 0.2, 0.4, 0.6, 0.8], name="share of the common sentence")
+columns = ["true MI", "InfoNCE, as drawn", "InfoNCE, twins masked"]
+pd.DataFrame([with_twins(common) for common in index], index, columns).round(2)
+
+# %% [markdown]
+# As they are drawn, twins make the bound neither wrong nor loose: a mismatched pair *may* be true, the truth
+# knows that as well. Masked, it reports up to a nat that is not there. So the course trains *with* the mask, for
+# a twin would be punished for nothing, and reports *without* it.
 #
 # **What could go wrong**: twins in meaning. "No effusion." and "There is no pleural effusion." are
 # different words and the same statement. No mask of equal strings sees that.
@@ -766,7 +798,8 @@ print(f"the first 60,000 images of a large epoch come from {near} of 60 shards")
 #
 # ### Exercise 5.4
 #
-# Write the mask for a batch with these studies and texts, both `[B]`.
+# Write the mask for a batch with these studies and texts, both tensors `[B]`: True where a pair may stand as
+# mismatched.
 
 # %%
 def my_allowed(study, text):                              # [B], [B]
@@ -821,6 +854,121 @@ show(
 # %% [markdown]
 # **What could go wrong**: a crop that removes the finding. The sentence is then false, though
 # nobody mirrored anything. Hence the modest crops.
+
+# %% [markdown]
+# ## Quiz
+#
+# Six questions. Open the answer that you would give.
+#
+# **Question 1.** A study has two images and one report. How do they go into a batch?
+#
+# <details><summary>As two independent pairs.</summary>
+#
+# **No.** Set against each other as mismatched, they punish the model for being right.
+#
+# </details>
+# <details><summary>Both may, but not as each other's mismatched pair.</summary>
+#
+# **Right.** The mask of section 8 takes such pairs out.
+#
+# </details>
+# <details><summary>Only one of them may ever be used.</summary>
+#
+# **No.** That would throw images away without need.
+#
+# </details>
+#
+# **Question 2.** "2.5 cm above the carina" becomes "5 cm above the carina". Whose fault?
+#
+# <details><summary>A splitter that takes 2. for a list's number.</summary>
+#
+# **Right.** The common shortcut; it destroys every decimal of the study.
+#
+# </details>
+# <details><summary>The radiologist's: decimals have no place in a report.</summary>
+#
+# **No.** They are where the clinical meaning lies.
+#
+# </details>
+# <details><summary>Nobody's: the network averages over such details.</summary>
+#
+# **No.** A tube at 5 cm is another finding than one at 2.5 cm.
+#
+# </details>
+#
+# **Question 3.** "No pleural effusion." stands in two reports of a batch. What does the loss do without a
+# mask?
+#
+# <details><summary>Nothing: equal texts have equal scores.</summary>
+#
+# **No.** Equal scores, but one of them is to rise and the other to fall.
+#
+# </details>
+# <details><summary>It learns the sentence twice as well.</summary>
+#
+# **No.** Of its two copies one is called right and one wrong, for the same image.
+#
+# </details>
+# <details><summary>It punishes the model for finding a true sentence true.</summary>
+#
+# **Right.** The twin is true of this image. With the mask it does not count.
+#
+# </details>
+#
+# **Question 4.** The true information of a sentence is at most 1.10 nats. Your model reports 1.4, with an
+# interval of [1.3, 1.5]. What now?
+#
+# <details><summary>Publish: it beats the truth.</summary>
+#
+# **No.** The truth cannot be beaten.
+#
+# </details>
+# <details><summary>Raise the batch: the cap is too low.</summary>
+#
+# **No.** A low cap makes a value too small.
+#
+# </details>
+# <details><summary>Look for the fault: training value, matched pairs that are selected, twins left out.</summary>
+#
+# **Right.** An estimate above the truth is no triumph. A mask of twins alone lifts it.
+#
+# </details>
+#
+# **Question 5.** A label is blank. What does that say?
+#
+# <details><summary>The finding is absent.</summary>
+#
+# **No.** It was not *mentioned*. What is absent is mostly passed over, but so is much that is present.
+#
+# </details>
+# <details><summary>Nothing by itself: name the policy that makes a 0 or a gap of it.</summary>
+#
+# **Right.** With explicit labels alone a finding looks about twice as frequent as it is.
+#
+# </details>
+# <details><summary>The label is missing at random.</summary>
+#
+# **No.** What is there is mentioned far more often than what is not.
+#
+# </details>
+#
+# **Question 6.** Why are radiographs not mirrored in training, as photographs are?
+#
+# <details><summary>"Left" would become a lie.</summary>
+#
+# **Right.** And the heart on the right side happens to one person in ten thousand.
+#
+# </details>
+# <details><summary>They are symmetric, so it would be useless.</summary>
+#
+# **No.** They are not: the heart lies on the left.
+#
+# </details>
+# <details><summary>It would be too slow.</summary>
+#
+# **No.** It is among the cheapest things one can do.
+#
+# </details>
 
 # %% [markdown]
 # ## Key points

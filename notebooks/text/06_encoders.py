@@ -406,8 +406,8 @@ for axes, (pooling, values) in zip(grid, similar.items()):
 figure.colorbar(picture, ax=grid, shrink=0.8, label="cosine")
 show(
     figure,
-    alt="Cosines of twelve sentences: bright blocks for sentences of one topic, whatever their side "
-    "and whether they affirm or deny; dark between topics.",
+    alt="Cosines of twelve sentences: bright blocks for sentences that share their words, whatever their "
+    "side and whether they affirm or deny; dark between others.",
     caption="Figure 6.3: what a general text encoder takes for similar.",
 )
 
@@ -421,9 +421,10 @@ rows = {name: [float(similar[p][i, j]) for p in similar] for name, (i, j) in cha
 pd.DataFrame(rows, index=["[CLS]", "mean"]).T.round(2)
 
 # %% [markdown]
-# The topic is seen. The side is not: left and right are nearly one vector. And an effusion is closer
+# Shared words are seen. The side is not: left and right are nearly one vector. And an effusion is closer
 # to its denial than to the same statement in other words. That is what training on the web
-# teaches: both *are about* effusions.
+# teaches: both *are about* effusions. A denial without the word ("the costophrenic angles are sharp") is
+# as far away as another finding.
 #
 # Is the difference lost, or only small? A cosine weighs all directions alike; a critic need not. Take
 # all ways the synthetic reports have of saying that something is there or not, and of naming a side.
@@ -684,6 +685,122 @@ for (name, nats), label in zip(found.items(), labels):
 #
 # **What could go wrong**: somebody reports b1 or b2 as mutual information. The curves look
 # excellent.
+
+# %% [markdown]
+# ## Quiz
+#
+# Six questions. Open the answer that you would give.
+#
+# **Question 1.** 8,192 numbers as 4 × 4 × 512 or 8 × 8 × 128: how does the one become the other?
+#
+# <details><summary>By reshape: the numbers are the same.</summary>
+#
+# **No.** The shape is right and the content wrong: a "region" would be four channels of the whole image,
+# and nothing raises.
+#
+# </details>
+# <details><summary>By pooling each 2 × 2 block.</summary>
+#
+# **No.** Three of four numbers would be lost.
+#
+# </details>
+# <details><summary>By folding four neighbouring cells into one region.</summary>
+#
+# **Right.** `pixel_unshuffle` keeps places together, and loses no number.
+#
+# </details>
+#
+# **Question 2.** A cell of stage 5 may see 437 pixels, the image has 256. What follows?
+#
+# <details><summary>A region that wins need not lie where the finding is.</summary>
+#
+# **Right.** It may know of the other lung. With `context="region"` it cannot, at a price.
+#
+# </details>
+# <details><summary>The maps of regions are worthless.</summary>
+#
+# **No.** They say which region *knows*. That it looked there takes another proof.
+#
+# </details>
+# <details><summary>Nothing: in practice only its own tile counts.</summary>
+#
+# **No.** The influence is a bell, and much wider than the tile.
+#
+# </details>
+#
+# **Question 3.** "Left effusion" and "right effusion" have a cosine of nearly 1. Can a critic tell them
+# apart?
+#
+# <details><summary>No: the text encoder has lost the difference.</summary>
+#
+# **No.** A linear readout finds it, on findings that it was not fitted on.
+#
+# </details>
+# <details><summary>Yes, if it reads the vectors and not their cosine.</summary>
+#
+# **Right.** The difference lies in directions that the cosine hardly counts.
+#
+# </details>
+# <details><summary>Only if the text encoder is trained.</summary>
+#
+# **No.** That helps, but is not needed.
+#
+# </details>
+#
+# **Question 4.** Why does the library not concatenate region and sentence?
+#
+# <details><summary>It gives another, better function.</summary>
+#
+# **No.** The function is the same, up to rounding: $W[z;t] = W_z z + W_t t$.
+#
+# </details>
+# <details><summary>The two halves of the first layer are computed once each, not once a pair.</summary>
+#
+# **Right.** $BN + B$ products in place of $B^2 N$.
+#
+# </details>
+# <details><summary>MLPs do not work on concatenations.</summary>
+#
+# **No.** They do; the paper's critic is one.
+#
+# </details>
+#
+# **Question 5.** Batch normalisation is left in training mode while features are read. What is wrong?
+#
+# <details><summary>Nothing, it only makes them noisier.</summary>
+#
+# **No.** They depend on who else is in the batch; the same image has another feature each time.
+#
+# </details>
+# <details><summary>The weights change.</summary>
+#
+# **No.** No weight does; the running statistics do.
+#
+# </details>
+# <details><summary>The feature of an image depends on the others of its batch.</summary>
+#
+# **Right.** And the running mean and variance move. Read in `eval()` mode.
+#
+# </details>
+#
+# **Question 6.** Scores of regions are filled with noise. Which of the four readings may be put into a
+# bound?
+#
+# <details><summary>Those in which every pair chooses its own region, b3 and b4.</summary>
+#
+# **Right.** They treat matched and mismatched pairs by one rule.
+#
+# </details>
+# <details><summary>All: noise is noise.</summary>
+#
+# **No.** b1 and b2 find more than a nat of nothing.
+#
+# </details>
+# <details><summary>b2: matched and mismatched use the same region.</summary>
+#
+# **No.** The region was chosen by the *matched* sentence. That choice is the information it reports.
+#
+# </details>
 
 # %% [markdown]
 # ## Key points

@@ -152,8 +152,8 @@ print(f"true MI of an image and a {unit}: {at_most}")
 #
 # ### Exercise 7.1
 #
-# Write the soft maximum over regions, $\tau\,\big(\log\sum_n e^{f_n/\tau} - \log N\big)$. It must
-# come close to the hard maximum as $\tau \to 0$.
+# Write the soft maximum over regions, $\tau\,\big(\log\sum_n e^{f_n/\tau} - \log N\big)$, in torch: a
+# gradient must flow through it. It must come close to the hard maximum as $\tau \to 0$.
 
 # %%
 def my_soft_max(scores, temperature):  # images, regions, sentences: [B, N, M] -> [B, M]
@@ -416,7 +416,7 @@ else:
 # A sentence that denies a finding has nothing to point at in its own image. The control asks where
 # it looks all the same: its winning region against the finding's outline **in another patient**.
 # Above chance, it may know the finding's place by the word alone, without anything to see; or it
-# looks at the lungs whatever it denies, for there all findings are. Chapter 9 tells the two apart.
+# looks at the lungs whatever it denies, for there all findings are. Chapter 9 holds the two apart.
 
 # %%
 if pointing:
@@ -477,7 +477,8 @@ def draw(axes, row):
     if row.polarity == "present":
         outlines[row.finding] = truth.mask(row.image_id, row.finding)
     heat = own[0, :, 0].reshape(grid, grid)
-    plot_radiograph(axes, image, title=fill(row.text, 32), outlines=outlines, heat=heat)
+    title = fill(row.text, 23 if row.text.isupper() else 32)
+    plot_radiograph(axes, image, title=title, outlines=outlines, heat=heat)
 
 
 # %%
@@ -502,6 +503,140 @@ if unit == "sentence":  # a whole report looks at no region
     show(figure, alt=alt, caption=caption)
 
 # %% [markdown]
+# ## 6 Who maximises what, over what?
+#
+# The method has relatives. All bring image and text together by a score; they differ in what stands on either
+# side of it, and in how many vectors become one score.
+#
+# | | of the image | of the text | score | objective |
+# |---|---|---|---|---|
+# | ConVIRT (Zhang et al. 2022) | the whole | a sentence, drawn | cosine | InfoNCE, both directions |
+# | CLIP (Radford et al. 2021) | the whole | the caption | cosine | InfoNCE, both directions, 32,768 pairs |
+# | GLoRIA (Huang et al. 2021) | regions, and the whole | words, and the whole | cosine of a word and its attended regions, soft maximum over the words | InfoNCE, local and global |
+# | **local MI** (Liao et al. 2021) | regions | a sentence | an MLP, maximum over the regions | InfoNCE or MINE |
+# | BioViL (Boecking et al. 2022) | the whole; regions when it is read | a report | cosine | InfoNCE, and words that were masked |
+# | LIMITR (Dawidowicz et al. 2023) | regions of two views | words, and the whole | attention both ways ([chapter 11](11_limitr.ipynb)) | InfoNCE, local and global |
+# | CXR-EHR-MSN (Shurrab et al. 2024) | a view | *another view* ([chapter 12](12_records.ipynb)) | prototypes | a bound of Barber and Agakov |
+#
+# Each score is a critic, so each of these losses is a bound of chapter 2, with its cap $\log K$; whoever compares
+# two of them compares critics, what stands on either side, and $K$, all at once.
+
+# %% [markdown]
+# ## Quiz
+#
+# Six questions. Open the answer that you would give.
+#
+# **Question 1.** In a row of scores of a batch, which sentences stand beside the matched one in the sum?
+#
+# <details><summary>All others.</summary>
+#
+# **No.** Other sentences of the same report are true of the image as well, and so is "no effusion" of
+# another patient.
+#
+# </details>
+# <details><summary>Those of other studies that read differently.</summary>
+#
+# **Right.** Hence $K_i$, which may differ from row to row.
+#
+# </details>
+# <details><summary>The hardest ones.</summary>
+#
+# **No.** Then they are not drawn as the matched ones are, and the value is no bound.
+#
+# </details>
+#
+# **Question 2.** Training uses the soft maximum at a falling temperature. What is reported?
+#
+# <details><summary>The last value of the training curve.</summary>
+#
+# **No.** It is of patients that were trained on.
+#
+# </details>
+# <details><summary>The soft value on new patients.</summary>
+#
+# **No.** It would be a bound as well; but the paper's quantity is the hard one.
+#
+# </details>
+# <details><summary>The hard maximum, on patients that were not trained on.</summary>
+#
+# **Right.** Both are bounds; with both every pair chooses for itself.
+#
+# </details>
+#
+# **Question 3.** The held-out bound is .43 nats, the true information at most 1.10. Where is the rest?
+#
+# <details><summary>In the noise of the measurement.</summary>
+#
+# **No.** The interval is .37 to .49; noise does not reach 1.10.
+#
+# </details>
+# <details><summary>Partly beyond this K and its cap, mostly not learnt or not visible.</summary>
+#
+# **Right.** The truth as critic reads about 1.07 at this $K$: the rest is the encoder's and the image's.
+#
+# </details>
+# <details><summary>It cannot be known.</summary>
+#
+# **No.** Not how it is split; but the truth as critic says how much the bound itself loses.
+#
+# </details>
+#
+# **Question 4.** What does the shuffled control say that the held-out value does not?
+#
+# <details><summary>That the number would be 0 if there were nothing to find.</summary>
+#
+# **Right.** A method that reports nats of shuffled pairs reports some of them here, too.
+#
+# </details>
+# <details><summary>That the model does not overfit.</summary>
+#
+# **No.** The held-out value says that.
+#
+# </details>
+# <details><summary>How large the interval is.</summary>
+#
+# **No.** The control has its own.
+#
+# </details>
+#
+# **Question 5.** The highest region of a sentence lies on the finding in 70 % of the cases. Is that good?
+#
+# <details><summary>Not known yet: what do the words hit without the image?</summary>
+#
+# **Right.** Beside chance, .14, it is much. But whoever reads "right upper zone" points well with closed eyes;
+# chapter 9 asks the words alone.
+#
+# </details>
+# <details><summary>Yes, clearly more than half.</summary>
+#
+# **No.** Half is not what chance gives here.
+#
+# </details>
+# <details><summary>No, 27 % are wrong.</summary>
+#
+# **No.** Compare with what can be reached: some findings are too faint to be seen.
+#
+# </details>
+#
+# **Question 6.** Which of these would tell first that a run learns nothing that holds for new patients?
+#
+# <details><summary>The training loss.</summary>
+#
+# **No.** It falls even where only the training pairs are learnt by heart.
+#
+# </details>
+# <details><summary>The AUC of a classifier.</summary>
+#
+# **No.** It comes last, and may be high for other reasons.
+#
+# </details>
+# <details><summary>The bound on validation patients, with its interval.</summary>
+#
+# **Right.** If 0 is still inside after some hundred steps, look at section 5 of chapter 14.
+#
+# </details>
+
+# %% [markdown]
 # ## Key points
 #
 # - One step: encode, score every region against every sentence, take each pair's best region, let
@@ -518,6 +653,14 @@ if unit == "sentence":  # a whole report looks at no region
 #   Information, MICCAI. <https://doi.org/10.1007/978-3-030-87196-3_26>
 # - Oord et al. 2018, Representation Learning with Contrastive Predictive Coding.
 #   <https://arxiv.org/abs/1807.03748>
+# - Zhang et al. 2022, Contrastive learning of medical visual representations from paired images and text,
+#   MLHC. <https://doi.org/10.48550/arXiv.2010.00747>
+# - Radford et al. 2021, Learning transferable visual models from natural language supervision, ICML.
+#   <https://doi.org/10.48550/arXiv.2103.00020>
+# - Huang et al. 2021, GLoRIA: a multimodal global-local representation learning framework, ICCV.
+#   <https://doi.org/10.1109/ICCV48922.2021.00391>
+# - Boecking et al. 2022, Making the most of text semantics to improve biomedical vision-language
+#   processing, ECCV. <https://doi.org/10.48550/arXiv.2204.09817>
 # - Zhang et al. 2018, Top-Down Neural Attention by Excitation Backprop (the pointing game).
 #   <https://doi.org/10.1007/s11263-017-1059-x>
 

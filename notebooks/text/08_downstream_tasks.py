@@ -113,7 +113,7 @@ shares = {name: (train_labels == code).mean() for name, code in states.items()}
 shares["blank"] = train_labels.isna().mean()
 figure, axes = plt.subplots(figsize=(8, 3.8))
 left = np.zeros(len(findings))
-for (name, share), colour in zip(shares.items(), (*PALETTE[:3], "#DDDDDD"), strict=True):
+for (name, share), colour in zip(shares.items(), (PALETTE[1], PALETTE[0], PALETTE[6], "#DDDDDD"), strict=True):
     axes.barh(findings, share, left=left, color=colour, label=name)
     left = left + share.to_numpy()
 axes.set(xlabel="share of the training images", xlim=(0, 1))
@@ -159,7 +159,7 @@ print("the step that each score is asked for:", (0 - scores.grad).tolist()[0])
 #
 # ### Exercise 8.1
 #
-# Write the masked loss from scores `[B, C]`, targets and mask. (`functional.` has
+# Write the masked loss from scores `[B, C]`, targets and mask. (`torch.nn.functional` has
 # `binary_cross_entropy_with_logits`, with `reduction="none"`.)
 
 # %%
@@ -580,7 +580,8 @@ pd.DataFrame(rows, ["AUC", "AUPRC", "AUPRC of chance", "images"]).T
 #
 # ### Exercise 8.2
 #
-# Write the AUC by its first definition, over all pairs of a positive and a negative.
+# Write the AUC by its first definition, over all pairs of a positive and a negative; without ranks, which
+# `auc_by_ranks` has above.
 
 # %%
 def my_auc(targets, scores):  # [n] of 0 and 1, [n] -> one number
@@ -609,7 +610,7 @@ check.exercise_8_2(my_auc)
 # called healthy at the first cut. Simulated, with grades that a model sees through noise:
 
 # %%
-from localmi.evaluate import edema_metrics, edema_tails, edema_targets
+from localmi.evaluate import edema_metrics, edema_targets
 
 rng = np.random.default_rng(seed)
 grades = rng.choice(4, size=400, p=[0.55, 0.15, 0.15, 0.15])
@@ -646,7 +647,6 @@ def my_tails(softmax):  # [n, 4] -> [n, 3]
     return np.stack([softmax[:, k:].sum(axis=1) for k in (1, 2, 3)], axis=1)
 
 
-assert np.allclose(my_tails(softmax), edema_tails(softmax))
 check.exercise_8_3(my_tails)
 
 # %% [markdown]
@@ -858,7 +858,122 @@ if other:
 #
 # The run of the grid is this notebook with `init`, more epochs, larger images, a larger study and
 # several seeds.
+
+# %% [markdown]
+# ## Quiz
 #
+# Six questions. Open the answer that you would give.
+#
+# **Question 1.** A label is blank. What does the loss do with it?
+#
+# <details><summary>Nothing: it is masked.</summary>
+#
+# **Right.** No target, no loss, no part in an AUC.
+#
+# </details>
+# <details><summary>It counts as 0.</summary>
+#
+# **No.** The network then learns what reports *mention*.
+#
+# </details>
+# <details><summary>It counts half.</summary>
+#
+# **No.** Half of what? Nothing was said.
+#
+# </details>
+#
+# **Question 2.** "1 % of the labels" is drawn as 1 % of the images. What is wrong?
+#
+# <details><summary>Nearly every one is of another patient: a richer set than 1 % of the patients.</summary>
+#
+# **Right.** Draw patients, and keep all their images.
+#
+# </details>
+# <details><summary>It is too few.</summary>
+#
+# **No.** It is as many as intended.
+#
+# </details>
+# <details><summary>Nothing.</summary>
+#
+# **No.** Two papers with the same words would have different sets.
+#
+# </details>
+#
+# **Question 3.** A "frozen" encoder is in training mode while the classifier is fitted. What moves?
+#
+# <details><summary>Nothing: `requires_grad` is False.</summary>
+#
+# **No.** That holds the weights. Statistics are no weights.
+#
+# </details>
+# <details><summary>The running mean and variance of BatchNorm.</summary>
+#
+# **Right.** Without any gradient, in every forward pass.
+#
+# </details>
+# <details><summary>Its last block.</summary>
+#
+# **No.** That is trained on purpose; the question is about the others.
+#
+# </details>
+#
+# **Question 4.** The epoch with the best AUC on the test set is reported. How much is that worth, for
+# models that know nothing?
+#
+# <details><summary>Nothing: the mean of their AUCs is .5.</summary>
+#
+# **No.** The mean is. The best of 50 is not.
+#
+# </details>
+# <details><summary>A little, within the interval.</summary>
+#
+# **No.** It lies clearly outside.
+#
+# </details>
+# <details><summary>More than a tenth of AUC: .64 is reported where .50 is true.</summary>
+#
+# **Right.** And it looks like a result. Choose on validation; test once.
+#
+# </details>
+#
+# **Question 5.** Two models' intervals overlap widely. Is the difference unsure?
+#
+# <details><summary>Yes: they cannot be told apart.</summary>
+#
+# **No.** Both saw the same patients; what is hard for both cancels in the difference.
+#
+# </details>
+# <details><summary>No: overlapping intervals always mean a significant difference.</summary>
+#
+# **No.** They mean little either way.
+#
+# </details>
+# <details><summary>Not necessarily: only a paired test can tell.</summary>
+#
+# **Right.** The simulation of section 8 has overlapping intervals and a sure difference.
+#
+# </details>
+#
+# **Question 6.** Nine findings, nine tests, one with p = .03. What may be said?
+#
+# <details><summary>That the model is better on this finding.</summary>
+#
+# **No.** One in twenty tests comes out so by chance, and nine were made.
+#
+# </details>
+# <details><summary>After Holm's correction, probably nothing.</summary>
+#
+# **Right.** $9 \times .03 = .27$ for the smallest of nine.
+#
+# </details>
+# <details><summary>That it is better on average.</summary>
+#
+# **No.** That is another test, and a better one: of the mean over the nine.
+#
+# </details>
+
+# %% [markdown]
 # ## Key points
 #
 # - Say which labels count, and mask the others out of loss, AUC and counts alike.

@@ -133,13 +133,14 @@ if readable:
 # the map (each scaled to its own range), the yellow line the truth.
 
 # %%
-from textwrap import fill
+from textwrap import fill, shorten
 
 
 def draw(axes, row, heat, mask=None):  # row: image (of `data`) and text; [G, G], [H, W]
     picture = data.images(np.array([row.image]))[0, 0].numpy()
     outlines = {} if mask is None else {"truth": mask}
-    plot_radiograph(axes, picture, title=fill(row.text, 29), outlines=outlines, heat=heat)
+    title = fill(row.text, 21 if row.text.isupper() else 29)
+    plot_radiograph(axes, picture, title=title, outlines=outlines, heat=heat)
     axes.title.set_fontsize("small")
 
 
@@ -368,7 +369,7 @@ if readable:
 # %% [markdown]
 # The grid itself costs much: the truth, seen through it, reaches an mIoU of **0.30** and does not
 # always win the pointing game, for a thin tube may pass between all centres. The model beats chance
-# by all three rulers, and the usual place by two (by CNR the intervals overlap). Read as attention,
+# by all three rulers, and the usual place by two (by CNR they differ by too little to tell). Read as attention,
 # the same scores point and mark alike and contrast less (CNR **0.92** for **1.15**): $e^m$ leaves
 # little but the winner. The control has learnt no pair, yet it is no random map: it points twice as
 # well as one (0.28). A trained map has habits, places that it prefers whatever the sentence says, and
@@ -499,7 +500,7 @@ print(pd.DataFrame(rows).T.map(str).to_string() if rows else "left out")
 # %% [markdown]
 # Sets of three teach more than single sentences: of one sentence, by which all are measured, their
 # critic finds **0.41** nats, the other **0.30** (with two more seeds .40 and .41, for .29 and .33). A
-# step shows it three times as many pairs. Attention, which takes twice the time, cannot be told from
+# step shows it three times as many pairs. Attention, which takes twice the time, is not seen to differ from
 # the soft maximum, neither in nats nor by pointing: this study's sentences speak of one finding each,
 # which one region can answer for. A reading that is a bound costs nothing in honesty; what it is
 # worth must be measured.
@@ -639,6 +640,7 @@ if readable:
         "a denial": elsewhere[every, winner(own_maps)],
         "a denial, on other findings": on_others(own_maps, denied),
         "a denial's words alone": elsewhere[every, winner(words_alone(denied))],
+        "the same, on other findings": on_others(words_alone(denied), denied),
         "the finding's usual place": elsewhere[every, winner(usual_place(denied))],
     }
     aimed = {name: mean_interval(values, deniers) for name, values in answers.items()}
@@ -648,16 +650,16 @@ if readable:
         print(f"{name:34} {one}")
 
 # %% [markdown]
-# The obvious reading is mostly wrong. On the places of other findings a denial hits nearly as often,
-# **0.23** against **0.30**: it looks at the lungs, and in the lungs everything is. "Chance", which
-# counts the shoulders and the belly too, was the wrong rival once more. An affirmation differs more:
-# on its own finding, in another patient, it hits **0.38**, on other findings **0.24**. Its word does
-# name a place.
+# The obvious reading holds for the *words*. Without any image a denial hits its finding's place in
+# **0.37**, those of others in **0.23**, as an affirmation does (**0.38** and **0.24**): "no effusion" contains
+# "effusion". With the image, where the finding is not, most of that is gone, **0.30** against **0.23**: the
+# winner goes elsewhere in the lungs, and in the lungs everything is. "Chance", which counts the shoulders and
+# the belly too, was the wrong rival once more.
 #
 # But does the critic understand "no"? Then a denial must fit an image *without* the finding better
 # than one with it. Ask every image about every finding, by sentences alone (zero-shot): the score is
 # $\log \overline{e^{f}}$ over the affirming sentences minus the same over the denials, which for a
-# perfect critic is the log odds of being affirmed (chapter 2).
+# perfect critic is, up to a constant, the log odds of being affirmed (chapter 2).
 
 # %%
 from localmi.evaluate import multi_label_metrics, zero_shot_scores
@@ -704,7 +706,7 @@ if readable:
 # affirming side. Denials alone do better than chance, so "no" is read, but weakly, and adding them
 # changes nothing. (The control's distance from .5 is the habit of one network: two other seeds have
 # .41 and .72. Its interval speaks of patients alone.) The objective explains why. To a perfect
-# critic, a matched denial is worth at most $-\log(1 - p) \approx 0.26$ nats, where the finding's
+# critic, a matched denial is worth at most $-\log(1 - p) \approx 0.25$ nats, where the finding's
 # prevalence is $p = .225$; a matched affirmation that names side and zone is worth
 # $\log(1/p) + \log 6 \approx 3.3$. InfoNCE learns where the nats are.
 #
@@ -772,14 +774,20 @@ if readable:
     print("a lie's winner stays:", mean_interval(stays, rows["patient_id"].to_numpy()))
 
 # %%
+ticks, ends = np.arange(grid, grid**2, grid) - 0.5, (-0.5, grid**2 - 0.5)
+middles, names = np.arange(grid) * grid + (grid - 1) / 2, [f"row {row + 1}" for row in range(grid)]
+
+# %%
 if readable:
     figure, panels = plt.subplots(1, 2, figsize=(10, 5.6))
-    ticks, ends = np.arange(grid, grid**2, grid) - 0.5, (-0.5, grid**2 - 0.5)
     for axes, won, title in zip(panels, (honest, lies), ("as said", "a lie"), strict=True):
         axes.imshow(region_confusion(won, outlines, grid=grid), cmap="Blues", vmin=0)
         axes.plot(ends, ends, color=COLOURS["truth"], linestyle="--", linewidth=1)
         axes.set(xlabel="region that won", title=title, xticks=ticks, yticks=ticks)
         axes.set(xticklabels=[], yticklabels=[])
+        axes.set_xticks(middles, names, minor=True)
+        axes.set_yticks(middles, names, minor=True, rotation=90, va="center")
+        axes.tick_params(which="minor", length=0)
         axes.grid(color="#BBBBBB")
     panels[0].set_ylabel("region of the finding")
     show(
@@ -1052,12 +1060,54 @@ print(pd.DataFrame(rows).T.to_string() if rows else "no devices, or nothing to c
 # %% [markdown]
 # They are not. Pacemakers are seen: the AUC is **0.87**, the score hangs on them, and the winner lies
 # on them (0.85), though seldom with its centre near enough for the pointing game. Catheters and
-# tubes are not seen at all: their AUC cannot be told from .5, and the score does not move when they
+# tubes cannot be shown to be seen: their AUC cannot be told from .5, and the score does not move when they
 # are taken away. The mean over the three told neither story. Why are they not seen? Not for their
 # width alone, for the leads of a pacemaker are as thin (one or two of 128 pixels); but leads cross
 # the heart, and tubes lie over the spine. Larger images would tell. **What could go wrong**: one
 # number for a class of things that look nothing alike.
+
+# %% [markdown]
+# ### Ask it yourself
 #
+# Choose an image of the split and a sentence, or type one of your own. Left: what the report says is there.
+# In the middle the map, on the right the score of the best region among those of all images. A typed sentence
+# goes before the chosen one. Try a denial of what is there; the wrong side; a finding in other words than a
+# radiologist's; and nonsense, or French: there is a map for anything, and only its score may say that it is none.
+
+# %%
+from localmi.course import play
+
+SENTENCES = [row.text for row in shown]
+
+
+def ask(image=int(shown[2]["image"]), sentence=SENTENCES[2], typed=""):
+    text = typed.strip() or sentence
+    scores = trained.scores(data, [text])[0][:, :, 0]  # [n, N]
+    best, here = scores.max(axis=1), present[present["image"] == image]
+    outlines = {row.finding: masks[row.Index] for row in here.itertuples()}
+    figure, (seen, mapped, axes) = plt.subplots(1, 3, figsize=(11.5, 3.8))
+    picture = data.images(np.array([image]))[0, 0].numpy()
+    plot_radiograph(seen, picture, outlines=outlines, title="what is there" if outlines else "nothing there")
+    title = fill(shorten(text, 100), 34).replace("$", r"\$")  # no formula
+    plot_radiograph(mapped, picture, heat=scores[image].reshape(grid, grid), title=title)
+    axes.hist(best, bins=30, color=COLOURS["held-out"], alpha=0.5, label="all images")
+    axes.axvline(best[image], color=COLOURS["truth"], label="this image")
+    axes.set(xlabel="score of the best region", ylabel="images")
+    axes.legend()
+    return figure
+
+
+# %%
+if readable:
+    play(
+        ask,
+        alt="A radiograph with its findings outlined, the map of a sentence on it, and the sentence's score "
+        "among those of all images.",
+        caption="To play with: one image, one sentence.",
+        image=(0, len(data) - 1), sentence=SENTENCES, typed="",
+    )  # fmt: skip
+
+# %% [markdown]
 # ## 10 What can these readings say, and what not?
 #
 # They **can** say that this model, on patients it has never seen, knows what a sentence speaks of
@@ -1072,7 +1122,125 @@ print(pd.DataFrame(rows).T.to_string() if rows else "no devices, or nothing to c
 # encoder that sees the whole image (`region_context="image"`) a region may win for what lies
 # elsewhere. And no reading says that the features are good for anything: that is chapter 8's
 # question, and chapter 10's.
+
+# %% [markdown]
+# ## Quiz
 #
+# Six questions. Open the answer that you would give.
+#
+# **Question 1.** A map is scored by pointing and hits 60 %. Which number do you ask for first?
+#
+# <details><summary>What the same words hit without the image.</summary>
+#
+# **Right.** "Right upper zone" can be pointed at with closed eyes.
+#
+# </details>
+# <details><summary>Its standard error.</summary>
+#
+# **No.** Needed, but it does not say what 60 % is worth.
+#
+# </details>
+# <details><summary>The chance of a random region.</summary>
+#
+# **No.** The weakest rival: it counts shoulders and belly as well.
+#
+# </details>
+#
+# **Question 2.** On sentences that name a place the image adds .07, asked without a place .24. What is the
+# difference?
+#
+# <details><summary>The words gave the place away; then the image had nothing left to add.</summary>
+#
+# **Right.** A test that can be won by reading does not measure seeing.
+#
+# </details>
+# <details><summary>The model sees better without words.</summary>
+#
+# **No.** It sees the same; it is asked another question.
+#
+# </details>
+# <details><summary>The second test is easier.</summary>
+#
+# **No.** It is harder: nothing says where to look.
+#
+# </details>
+#
+# **Question 3.** With the image, a denial hits its finding's place in another patient twice as often as chance.
+# Is it because its word names a place?
+#
+# <details><summary>Yes: "no effusion" contains "effusion".</summary>
+#
+# **No.** Held against the places of *other* findings it hits nearly as often. (Without the image the word does
+# name its place.)
+#
+# </details>
+# <details><summary>Mostly not: it looks at the lungs, and all findings are there.</summary>
+#
+# **Right.** The obvious reading wanted a test. It holds for the words alone; with the image little of it is left.
+#
+# </details>
+# <details><summary>It cannot be tested.</summary>
+#
+# **No.** It was: by the masks of other findings.
+#
+# </details>
+#
+# **Question 4.** A finding is painted over and the score does not fall. What follows?
+#
+# <details><summary>The model does not use the finding.</summary>
+#
+# **No.** Drawn again without it, the score falls by nats.
+#
+# </details>
+# <details><summary>The map was wrong.</summary>
+#
+# **No.** Nothing was said of the map.
+#
+# </details>
+# <details><summary>Little: the patch itself may look like a finding.</summary>
+#
+# **Right.** No camera has made such an image. A large fall beside a harmless patch elsewhere says more.
+#
+# </details>
+#
+# **Question 5.** R@1 is .20 in a pool of 5 and .05 in a pool of 1,000. Which is better?
+#
+# <details><summary>The first.</summary>
+#
+# **No.** It is chance.
+#
+# </details>
+# <details><summary>They are equal: both are retrieval.</summary>
+#
+# **No.** Not comparable without the pools.
+#
+# </details>
+# <details><summary>The second: fifty times chance.</summary>
+#
+# **Right.** A rank is worth what its pool is worth.
+#
+# </details>
+#
+# **Question 6.** Support devices are hit in few cases. What do you do before you write "devices are not
+# seen"?
+#
+# <details><summary>Train longer.</summary>
+#
+# **No.** Perhaps in vain: a tube may pass between the centres of all regions.
+#
+# </details>
+# <details><summary>Split them by kind, and ask what the ruler itself allows.</summary>
+#
+# **Right.** Pacemakers are seen, tubes are not, and nearly half could not have been hit by any region.
+#
+# </details>
+# <details><summary>Leave them out: they are not disease.</summary>
+#
+# **No.** Then nobody will know.
+#
+# </details>
+
+# %% [markdown]
 # ## Key points
 #
 # - A map needs rivals: chance, the control critic, the finding's usual place, and above all **the
@@ -1080,8 +1248,8 @@ print(pd.DataFrame(rows).T.to_string() if rows else "no devices, or nothing to c
 # - Pointing on sentences that name a place tests reading. Take the place out of the words to test
 #   seeing.
 # - Choose thresholds on other patients than those you report.
-# - "Chance" over the whole image is a weak rival too: denials beat it by looking at the lungs,
-#   whatever they deny. They are read weakly, for there are few nats in them.
+# - "Chance" over the whole image is a weak rival too: denials beat it by looking at the lungs, more than
+#   at what they deny. They are read weakly, for there are few nats in them.
 # - An intervention shows a cause. Redraw if you can; painting over makes new images, with artefacts
 #   of their own.
 # - Before you blame the model for a miss, ask whether the ruler could have been satisfied.

@@ -88,9 +88,9 @@ if tables.counts is not None:
     print(shown.astype("Int64").map("{:,}".format).replace("<NA>", "–").to_string())
 
 # %% [markdown]
-# The paper trains on many times our number of labels. Its test sets, though, are no larger than
-# ours, some much smaller: an interval of the paper's would be as wide as ours, or wider. It prints
-# none.
+# The paper trains on twice to 25 times our number of labels. Its test sets, though, are hardly larger
+# than ours, some much smaller: an interval of the paper's would be as wide as ours, or wider. It
+# prints none.
 #
 # **What could go wrong**: comparing the sizes of training sets and forgetting those of test sets.
 # A method is as good as its training set, a *claim* as good as its test set.
@@ -357,7 +357,7 @@ cells("pathology9", shares[-1], with_interval)
 # ### Exercise 10.3
 #
 # A claim says "a beats b". Write what the tests say of it, from the difference a − b and both of
-# Holm's p, at a level of .05: `"open"` where these networks cannot be told apart; `"once"` where
+# Holm's p (a test rejects where p < .05): `"open"` where these networks cannot be told apart; `"once"` where
 # they can, but another seed might turn it; else `"holds"` or `"contradicted"`.
 
 # %%
@@ -477,7 +477,8 @@ def draw_findings(axes, b, share):
     for row in own.itertuples():
         draw_difference(axes, row, row.Index, PALETTE[0])
     theirs = printed["local-infonce-tuned"] - printed[b]
-    axes.plot(theirs[own["finding"]], own.index, "D", color="k", fillstyle="none", markersize=5)
+    look = {"color": PALETTE[1], "markersize": 6, "label": "the paper's"}
+    axes.plot(theirs[own["finding"]], own.index + 0.3, "D", **look)
     axes.axvline(0, color=COLOURS["truth"], linestyle="--")
     axes.set(title=f"v {b}, {percent(share)}", xlabel="difference of AUC")
     axes.set_yticks(own.index, own["finding"])
@@ -489,10 +490,11 @@ figure, panels = plt.subplots(1, 2 * len(shares), figsize=(13, 4.6), sharey=True
 for axes, (b, share) in zip(panels, [(b, f) for b in others for f in shares], strict=True):
     draw_findings(axes, b, share)
 panels[0].invert_yaxis()
+panels[0].legend(loc="lower right", fontsize="x-small")
 show(
     figure,
     alt="Panels of differences of AUC by finding and by cut of edema: local tuned by CPC against "
-    "image-only and against global tuned, with intervals; open diamonds are the paper's.",
+    "image-only and against global tuned, with intervals; diamonds are the paper's.",
     caption="Figure 10.3: local CPC tuned minus another variant, drawn as in Figure 10.2; diamonds: "
     "the paper, with all labels of MIMIC-CXR.",
 )
@@ -507,8 +509,8 @@ pd.DataFrame(rows, columns=["labels", "a", "b", *WORDS])
 
 # %% [markdown]
 # Against image-only these networks gain on most findings with few labels, and with all of them on
-# those of lung and pleura: most on pneumothorax and atelectasis (.12 to .15). Of the method one holds: edema,
-# by CPC, with 1 % of the labels.
+# those of lung and pleura: most on pneumothorax and atelectasis (.12 to .15). Of the method one holds: the
+# finding edema of Pathology9, by CPC, with 1 % of the labels.
 #
 # Against global tuned half or more stay open. The two that gain in all four rows are again pneumothorax
 # and atelectasis, one thin, the other small, which a vector of the whole image may well pass over; lung
@@ -641,7 +643,121 @@ show(
 # habits, and its labels are never wrong. A claim that fails here has lost its best case; a claim
 # that holds here has passed an easy exam. On MIMIC-CXR the exam is the same command, on the cache
 # that `prepare` writes: `make tables GRID=grid/mimic.yaml ARGS='--config data_dir=<cache>'`.
+
+# %% [markdown]
+# ## Quiz
 #
+# Six questions. Open the answer that you would give.
+#
+# **Question 1.** A table has AUCs of .86 and .84 and no intervals. What can be done?
+#
+# <details><summary>Nothing: the predictions are needed.</summary>
+#
+# **No.** Counts of positives and negatives give a standard error from outside.
+#
+# </details>
+# <details><summary>Take the spread over the tasks as an interval.</summary>
+#
+# **No.** It says how tasks differ, not how sure any of them is.
+#
+# </details>
+# <details><summary>Hanley and McNeil's standard error, from the counts.</summary>
+#
+# **Right.** It is coarse, and says at once that with 95 to 404 test images .02 cannot be told from 0.
+#
+# </details>
+#
+# **Question 2.** Local is ahead on 11 of 12 tasks. What does the sign test assume that is not so here?
+#
+# <details><summary>That differences are normal.</summary>
+#
+# **No.** It does not ask for it.
+#
+# </details>
+# <details><summary>That the tasks are independent.</summary>
+#
+# **Right.** Nine are from the same images and one encoder, three are cuts of one softmax.
+#
+# </details>
+# <details><summary>That AUCs are above .5.</summary>
+#
+# **No.** It takes differences alone.
+#
+# </details>
+#
+# **Question 3.** p = .001 for "these networks", p = .3 for "the method". What do you write?
+#
+# <details><summary>The method is better, p = .001.</summary>
+#
+# **No.** That is the other question.
+#
+# </details>
+# <details><summary>These networks differ; whether another seed's would is open.</summary>
+#
+# **Right.** "Once", in the words of the chapter.
+#
+# </details>
+# <details><summary>Nothing was found.</summary>
+#
+# **No.** Something was: about these networks.
+#
+# </details>
+#
+# **Question 4.** Three seeds. How large must a difference be for the method to hold?
+#
+# <details><summary>About four standard errors of the seeds' mean.</summary>
+#
+# **Right.** That is what df = 2 costs. With five seeds it is three.
+#
+# </details>
+# <details><summary>Two standard errors, as always.</summary>
+#
+# **No.** With two degrees of freedom the $t$ distribution is far wider.
+#
+# </details>
+# <details><summary>It cannot hold with three seeds.</summary>
+#
+# **No.** Three rows do: what hardly varies from seed to seed.
+#
+# </details>
+#
+# **Question 5.** Augmentation lifts the baseline from .54 to .78. What was wrong before?
+#
+# <details><summary>The comparison: a weak baseline makes any method look good.</summary>
+#
+# **Right.** An earlier grid said .34 of gain where now .10 to .12 is left.
+#
+# </details>
+# <details><summary>Nothing: both had the same training.</summary>
+#
+# **No.** The same is not the same chance: the one overfitted without it.
+#
+# </details>
+# <details><summary>The test set was too small.</summary>
+#
+# **No.** That widens intervals; it does not move a baseline by .24.
+#
+# </details>
+#
+# **Question 6.** A method finds 0 nats in all runs of the grid. What comes first?
+#
+# <details><summary>The conclusion that it does not work.</summary>
+#
+# **No.** The conclusion was wrong: with a centred critic MINE learns.
+#
+# </details>
+# <details><summary>More seeds.</summary>
+#
+# **No.** They would say 0, too.
+#
+# </details>
+# <details><summary>A look at its optimisation.</summary>
+#
+# **Right.** A constant that nothing can hold was dragged along. A bound that stays at 0 asks for a reason.
+#
+# </details>
+
+# %% [markdown]
 # ## Key points
 #
 # - A table of AUCs without intervals can be given some: Hanley and McNeil's need only counts.

@@ -17,7 +17,7 @@
 #
 # **You will be able to** compute what a patient's record tells of the findings, in nats, and say what
 # that bounds; make the views that a masked siamese network compares; balance assignments by
-# Sinkhorn; write its loss and say why, with its sign turned, it is a bound on mutual information; find
+# Sinkhorn; write its loss and say why, with its sign turned, it is nearly a bound on mutual information; find
 # two faults of a published recipe; measure what a record adds beside controls that must add nothing; and
 # tell a record that tells of disease from one that is a shortcut.
 #
@@ -120,8 +120,8 @@ show(
 
 # %% [markdown]
 # A whole stay tells about a quarter of what one sentence tells of which findings are present. What can be
-# made of it? The best score for
-# a finding that the record alone allows is $p(\text{finding} \mid R)$; its AUC is exact, too:
+# made of it? The best score for a finding that the record alone allows is $p(\text{finding} \mid R)$; its
+# AUC is exact, too:
 
 # %%
 names = ("support_devices", "edema", "pneumothorax", "pleural_effusion", "atelectasis")
@@ -178,29 +178,36 @@ from localmi.phantom.latents import sample_study
 
 image = render(sample_study(hospital, 13, 0), hospital).image
 generator = torch.Generator().manual_seed(seed)
+places = torch.meshgrid(*2 * [torch.arange(256.0)], indexing="ij")  # cut along, they say where
+pixels = torch.stack([normalise(image[None])[0, 0], *places])[None]
 crops = Crops(full=image_size, focal=48, num_focal=3)
-target, anchor, focal = crops(normalise(image[None]), generator)
+target, anchor, focal = crops(pixels, generator)
 patches = (image_size // 16) ** 2
 keep = kept_patches(1, patches, dropped=0.15, generator=generator)
 print(f"{keep.shape[1]} of {patches} patches of 16 x 16 pixels stay")
-
-# %%
 seen = torch.zeros(patches).index_fill(0, keep[0], 1.0).reshape(image_size // 16, -1)
 mask = seen.repeat_interleave(16, 0).repeat_interleave(16, 1)
-views = {"image": normalise(image[None])[0, 0], "target": target[0, 0]}
-views["anchor, masked"] = torch.where(mask > 0, anchor[0, 0], torch.nan)
+
+# %%
+masked = torch.where(mask > 0, anchor[0, 0], torch.nan)
+views = {"image": pixels[0, 0], "target": target[0, 0], "anchor, masked": masked}
 views |= {f"focal {number + 1}": one[0] for number, one in enumerate(focal)}
 figure, panels = plt.subplots(1, len(views), figsize=(11.5, 2.2))
 for axes, (name, view) in zip(panels, views.items()):
     axes.set_facecolor(PALETTE[1])
     axes.imshow(view, cmap="gray", vmin=-1.75, vmax=1.75)
-    axes.set(title=name, xticks=[], yticks=[])
-    axes.title.set_fontsize("small")
+    axes.set(xticks=[], yticks=[])
+    axes.set_title(name, fontsize="small")
+for number, one in enumerate(focal):
+    y, x, height, width = *one[1:].amin((1, 2)), *np.ptp(one[1:].numpy(), (1, 2))
+    panels[0].add_patch(plt.Rectangle((x, y), width, height, fill=False, ec=PALETTE[number + 2]))
+    panels[number + 3].spines[:].set(visible=True, color=PALETTE[number + 2], lw=2)
 show(
     figure,
-    alt="A chest radiograph, two large crops of it, of which the second has coloured holes where patches "
+    alt="A chest radiograph with three small boxes, two large crops of it, of which the second has coloured holes where patches "
     "are dropped, and three small crops.",
-    caption="Figure 12.2: the views of one image. Coloured: patches that the anchor does not see.",
+    caption="Figure 12.2: the views of one image. Orange: patches that the anchor does not see. Boxes: "
+    "where the focal crops are.",
 )
 
 # %% [markdown]
@@ -354,8 +361,8 @@ check.exercise_12_4(my_loss)
 
 # %% [markdown]
 # A check against a known answer: let two views show one of eight kinds of image, and the second be
-# replaced by a random kind in a share $e$ of cases. Then $I$ is known,
-# and a reader that knows the channel must reach it, one that knows nothing 0.
+# replaced by a random kind in a share $e$ of cases. Then $I$ is known, and a reader that knows the channel
+# must reach it, one that knows nothing 0.
 
 # %%
 from localmi.evaluate.assignments import HeldOutAssignments
@@ -392,8 +399,8 @@ for reader in found.cross_entropy:
 # ### Exercise 12.5: another fault to find
 #
 # Write the loss such that anchors and prototypes get a gradient, from the anchors' side alone, and the
-# targets none. Use `prototype_logits` and `msn_terms(anchor_logits, target_logits).loss()`; `.detach()`
-# cuts off a history.
+# targets none. Use `prototype_logits` and `msn_terms(anchor_logits, target_logits).loss()`, which cuts off
+# the targets' history itself; whoever writes the cross entropy anew does it by `.detach()`.
 
 # %%
 from localmi.model.msn import msn_terms
@@ -702,17 +709,18 @@ table = pd.Series({which: str(one) for which, one in values.items()}).unstack(1)
 table.loc[list(probed)].rename_axis("share of the labels", axis=1)
 
 # %%
-figure, panels = plt.subplots(1, len(shares), figsize=(10, 6), sharey=True, squeeze=False)
-for axes, share in zip(panels[0], shares):
-    for place, name in enumerate(probed):
-        one = values[name, share]
-        colour = PALETTE[1 if BY_PLACE in name else 0 if name in VARIANTS else 2]
+figure, panels = plt.subplots(1, len(shares), figsize=(10, 6.5), sharex=True, sharey=True)
+group = {name: 1 if BY_PLACE in name else 0 if name in VARIANTS else 2 for name in probed}
+places = {name: at + group[name] for at, name in enumerate(sorted(probed, key=group.get))}
+for axes, share in zip(np.atleast_1d(panels), shares):
+    for name, place in places.items():
+        one, colour = values[name, share], PALETTE[group[name]]
         axes.hlines(place, one.low, one.high, color=colour, lw=1.5)
         axes.plot(one.value, place, "o", color=colour)
     axes.axvline(0.5, color="#555555", ls=":")
     axes.set(title=f"{share:.0%} of the labels", xlabel="mean AUC")
-panels[0, 0].set_yticks(range(len(probed)), list(probed))
-panels[0, 0].invert_yaxis()
+figure.axes[0].set_yticks([*places.values()], [*places])
+figure.axes[0].invert_yaxis()
 show(
     figure,
     alt="For each variant and each rival the mean AUC of nine findings with its interval, at three shares of "
@@ -795,9 +803,11 @@ for claim, pair in claims.items():
 p_networks = holm([one.p_value for one in tests.values()])
 p_method = holm([one.p_method for one in tests.values()])
 table = pd.DataFrame(
-    {"difference of the AUC": [str(one.difference) for one in tests.values()]}, list(tests)
+    {"difference of the AUC": [f"{one.difference.value:+.3f}" for one in tests.values()]}, list(tests)
 )
-table["95 %, method"] = [f"[{x.method.low:+.3f}, {x.method.high:+.3f}]" for x in tests.values()]
+for what, field in {"networks": "difference", "method": "method"}.items():
+    spans = [getattr(one, field) for one in tests.values()]
+    table[f"95 %, {what}"] = [f"[{one.low:+.3f}, {one.high:+.3f}]" for one in spans]
 table["p networks, Holm"], table["p method, Holm"] = p_networks, p_method
 table.round(3)
 
@@ -878,6 +888,7 @@ pd.DataFrame(
         column: {
             name: str(measured(*stored(which, shares[0], here), resamples=200).mean_auc)
             for name, which in MOVED.items()
+            if which[0] in variants
         }
         for column, here in columns.items()
     }
@@ -885,9 +896,9 @@ pd.DataFrame(
 
 # %% [markdown]
 # The stay alone falls below chance there: what it had learnt was a habit of this hospital. A classifier that reads
-# it beside the image finds more here and less there than one without (their intervals overlap). One that reads the image
-# alone lost nothing, whether the stay stood beside it in pretraining or not. It needs no record; but a record may
-# still teach it features of the image that stand for a habit, and then it can lose.
+# it beside the image finds more here and less there than one without (their intervals overlap). One that reads
+# the image alone lost nothing, whether the stay stood beside it in pretraining or not. It needs no record; but a
+# record may still teach it features of the image that stand for a habit, and then it can lose.
 #
 # ## 10 When is a record known?
 #
@@ -921,10 +932,10 @@ for name in ("whole", "so far"):
 print(f"died          {about_findings(stays['died']):.3f} nats")
 
 # %% [markdown]
-# (Of how many findings there are, of those admitted: hence above section 1's, which is of all.) A share of what
-# the length tells is knowledge of the future, and all of what death tells is. For
-# *pretraining* that is no fault: the record is not read afterwards, and the more it tells of the image the
-# better. For a classifier that reads it, it is a leak, and no split by patients finds it.
+# (Of how many findings there are, of those admitted: hence not section 1's numbers.) A share of what
+# the length tells is knowledge of the future, and all of what death tells is. For *pretraining* that is no fault:
+# the record is not read afterwards, and the more it tells of the image the better. For a classifier that reads it,
+# it is a leak, and no split by patients finds it.
 #
 # **What could go wrong**: to join by date. Whoever was admitted in the evening had no stay in the morning;
 # the public code says he had.
@@ -951,7 +962,124 @@ for name, value in told.items():
 # %% [markdown]
 # One sentence tells **0.631** nats of $X$, this stay **0.163**; and *where* a finding is no stay tells at all. A
 # record is cheap, and most images have one: that is its whole advantage.
+
+# %% [markdown]
+# ## Quiz
 #
+# Six questions. Open the answer that you would give.
+#
+# **Question 1.** The record tells .163 nats of the findings, sex and age 0. A paper's gain is largest with
+# sex and age. Here that would be ...
+#
+# <details><summary>impossible.</summary>
+#
+# **No.** A gain may have many reasons; that the record tells of findings is not one of them here.
+#
+# </details>
+# <details><summary>proof that nats are the wrong measure.</summary>
+#
+# **No.** They bound what a record can *tell*, not what a training run does.
+#
+# </details>
+# <details><summary>a gain with another reason than disease.</summary>
+#
+# **Right.** The images show sex; noise, another start or a more stable training are reasons, too. Ask the
+# control.
+#
+# </details>
+#
+# **Question 2.** Why does no masked anchor of the public code ever show the last patch of its crop?
+#
+# <details><summary>It is always masked at random.</summary>
+#
+# **No.** At random it would be seen most of the time.
+#
+# </details>
+# <details><summary>The image is cropped there.</summary>
+#
+# **No.** Crops move from image to image.
+#
+# </details>
+# <details><summary>Indices are drawn from one less than there are tokens.</summary>
+#
+# **Right.** [CLS] is token 0; the last patch is token `patches`, and the list ends one before it.
+#
+# </details>
+#
+# **Question 3.** The prototypes are passed as `model.prototypes.data`. What happens?
+#
+# <details><summary>An error: a parameter is expected.</summary>
+#
+# **No.** Nothing is raised, which is why nobody noticed.
+#
+# </details>
+# <details><summary>They stay as they were drawn; the loss falls all the same.</summary>
+#
+# **Right.** The networks learn to use random directions.
+#
+# </details>
+# <details><summary>They learn, more slowly.</summary>
+#
+# **No.** No gradient reaches them at all.
+#
+# </details>
+#
+# **Question 4.** All images are assigned wholly to one and the same prototype. What do the terms of the loss say?
+#
+# <details><summary>The entropy of the mean is 0, and so are the nats: nothing was found.</summary>
+#
+# **Right.** Agreement without difference is no information.
+#
+# </details>
+# <details><summary>The cross entropy is large.</summary>
+#
+# **No.** It is 0 at best: everybody agrees.
+#
+# </details>
+# <details><summary>The loss is not a number.</summary>
+#
+# **No.** It looks fine, if one looks at the cross entropy alone.
+#
+# </details>
+#
+# **Question 5.** A classifier reads the record and scores higher. Then it is used in another hospital.
+# What do you expect?
+#
+# <details><summary>The same gain: disease is disease.</summary>
+#
+# **No.** The stay is not the disease.
+#
+# </details>
+# <details><summary>It may fall below the one that reads the image alone.</summary>
+#
+# **Right.** A record is what a hospital *does*.
+#
+# </details>
+# <details><summary>No gain and no loss.</summary>
+#
+# **No.** It has learnt to rely on it.
+#
+# </details>
+#
+# **Question 6.** Length of stay is read beside the image. What is the leak?
+#
+# <details><summary>It is known only after the patient has left.</summary>
+#
+# **Right.** A part of what it tells is the future; death is all future. No split by patients finds it.
+#
+# </details>
+# <details><summary>It is correlated with age.</summary>
+#
+# **No.** Correlated is not leaked.
+#
+# </details>
+# <details><summary>It identifies the patient.</summary>
+#
+# **No.** That is another matter.
+#
+# </details>
+
+# %% [markdown]
 # ## Key points
 #
 # - What a record tells of the findings has an answer in nats: here **0.163** for a stay, 0 for sex and age. It

@@ -546,6 +546,120 @@ scratch.cleanup()
 # that has learnt a rare report by heart, a screenshot: they see none of these.
 
 # %% [markdown]
+# ## Quiz
+#
+# Six questions. Open the answer that you would give.
+#
+# **Question 1.** Which unit is split?
+#
+# <details><summary>The image.</summary>
+#
+# **No.** Two images of a person would end in two splits.
+#
+# </details>
+# <details><summary>The study.</summary>
+#
+# **No.** A patient with two studies would be in two splits.
+#
+# </details>
+# <details><summary>The patient.</summary>
+#
+# **Right.** The network recognises a skeleton.
+#
+# </details>
+#
+# **Question 2.** New patients come. Those who were in training must not move to test. How is it split?
+#
+# <details><summary>At random, with a fixed seed.</summary>
+#
+# **No.** With more patients the same seed gives other draws.
+#
+# </details>
+# <details><summary>By each patient's own hash, cut at .8.</summary>
+#
+# **Right.** The others have no part in it. Shares are met on average only.
+#
+# </details>
+# <details><summary>By a sorted list of hashes, cut at 80 %.</summary>
+#
+# **No.** With a longer list the cuts lie elsewhere.
+#
+# </details>
+#
+# **Question 3.** A download was cut short, and an image ends in a grey bar. What would an image library do
+# by default?
+#
+# <details><summary>Show the grey, or raise in the middle of an epoch.</summary>
+#
+# **Right.** Here it is refused when the cache is made, counted and named.
+#
+# </details>
+# <details><summary>Fill it from the neighbours.</summary>
+#
+# **No.** None does.
+#
+# </details>
+# <details><summary>Refuse the whole study.</summary>
+#
+# **No.** That would be for you to decide.
+#
+# </details>
+#
+# **Question 4.** What does the data hash of a result say?
+#
+# <details><summary>That two runs with the same one saw the same pixels, splits, labels and sentences.</summary>
+#
+# **Right.** If one label is mended, it changes.
+#
+# </details>
+# <details><summary>That the result is right.</summary>
+#
+# **No.** It says nothing of the result.
+#
+# </details>
+# <details><summary>Where the data lie.</summary>
+#
+# **No.** On purpose not.
+#
+# </details>
+#
+# **Question 5.** Which of these may be committed, of a run on MIMIC-CXR?
+#
+# <details><summary>The notebook with its outputs.</summary>
+#
+# **No.** They may show text, pixels or ids.
+#
+# </details>
+# <details><summary>The checkpoint.</summary>
+#
+# **No.** A network can hold what it has read; it falls under the agreement.
+#
+# </details>
+# <details><summary>Figures of the results: AUCs, nats, intervals.</summary>
+#
+# **Right.** They are numbers of the run and of nobody in it.
+#
+# </details>
+#
+# **Question 6.** 12 patients of a study are refused. May you train on the rest?
+#
+# <details><summary>Yes, 12 of thousands do not matter.</summary>
+#
+# **No.** It depends on why.
+#
+# </details>
+# <details><summary>After reading the reasons: who is refused is not a random sample.</summary>
+#
+# **Right.** Perhaps all of them lack the one report that their disease makes long.
+#
+# </details>
+# <details><summary>No.</summary>
+#
+# **No.** Real downloads have faults.
+#
+# </details>
+
+# %% [markdown]
 # ## Key points
 #
 # - Three projects of PhysioNet, official names, one command: `prepare`, first with `--dry-run`.

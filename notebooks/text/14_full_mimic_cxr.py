@@ -1134,7 +1134,121 @@ scratch.cleanup()
 # all in the run folder but its figures and this page (its notebook stores no outputs on such data).
 #
 # **What could go wrong**: a card that is written by hand, once, and outlives the model it speaks of.
+
+# %% [markdown]
+# ## Quiz
 #
+# Six questions. Open the answer that you would give.
+#
+# **Question 1.** One process or eight: what must not change?
+#
+# <details><summary>The time of a step.</summary>
+#
+# **No.** It should.
+#
+# </details>
+# <details><summary>The batch of a step, and so the loss and the gradient, up to rounding.</summary>
+#
+# **Right.** The batch is a function of seed and step; each process takes its rows.
+#
+# </details>
+# <details><summary>Nothing but the seed.</summary>
+#
+# **No.** The seed stays; so does what it decides.
+#
+# </details>
+#
+# **Question 2.** A gather forgets the gradient of the other processes. What do you see?
+#
+# <details><summary>Nothing, unless you compare with one process.</summary>
+#
+# **Right.** Hence the tests of 1, 2 and 4.
+#
+# </details>
+# <details><summary>An error.</summary>
+#
+# **No.** None is raised.
+#
+# </details>
+# <details><summary>A loss that does not fall.</summary>
+#
+# **No.** It falls: Adam divides by the gradient's own size.
+#
+# </details>
+#
+# **Question 3.** At step 500 the bound is 0 within its interval. What do you do?
+#
+# <details><summary>Stop: it does not learn.</summary>
+#
+# **No.** A slow start looks the same.
+#
+# </details>
+# <details><summary>Raise the learning rate.</summary>
+#
+# **No.** Too fast looks like 0 as well, or worse.
+#
+# </details>
+# <details><summary>Look at the other signs, and again at the next look.</summary>
+#
+# **Right.** Spread, gradient, control: no sign is enough alone.
+#
+# </details>
+#
+# **Question 4.** The whole interval of the shuffled control lies above 0. What is it?
+#
+# <details><summary>A good sign: the critic is strong.</summary>
+#
+# **No.** It finds what is not there.
+#
+# </details>
+# <details><summary>Noise.</summary>
+#
+# **No.** Within its interval, yes; above it, no.
+#
+# </details>
+# <details><summary>A leak, or a reading that is no bound.</summary>
+#
+# **Right.** In shuffled pairs there is nothing to find.
+#
+# </details>
+#
+# **Question 5.** Eight GPUs report 5.1 nats, one GPU 4.0, each with its own batch. Did eight find more?
+#
+# <details><summary>Compare both with the same K of the look.</summary>
+#
+# **Right.** A look needs no gradient: its $K$ is cheap.
+#
+# </details>
+# <details><summary>Yes.</summary>
+#
+# **No.** $\log 64 = 4.16$ is the cap of the one.
+#
+# </details>
+# <details><summary>No: more GPUs only make it faster.</summary>
+#
+# **No.** They may find more; these numbers do not say so.
+#
+# </details>
+#
+# **Question 6.** Which checkpoint do you report?
+#
+# <details><summary>That with the best bound on validation.</summary>
+#
+# **No.** It takes the luckiest look, and its features need not be the best.
+#
+# </details>
+# <details><summary>The last, on the test split.</summary>
+#
+# **Right.** Nothing has been chosen on it. If you must choose, say so in the card.
+#
+# </details>
+# <details><summary>That with the best bound on test.</summary>
+#
+# **No.** Then the test split has trained the model.
+#
+# </details>
+
+# %% [markdown]
 # ## Key points
 #
 # - Whose size is it? The paper's, the code's, or ours: a run whose sizes nobody can account for
