@@ -7,7 +7,7 @@
 #     -p data_dir /scratch/mimic-256
 #
 # The same line again goes on with the run. Two minutes before its time is up, or when it is
-# cancelled or pre-empted, it saves, and ends with 0.
+# cancelled or preempted, it saves, and ends with 0.
 #SBATCH --job-name=localmi
 #SBATCH --ntasks-per-node=1
 #SBATCH --cpus-per-task=32
