@@ -20,6 +20,7 @@ def _style() -> Any:
 def test_show_stores_the_alt_text_and_closes(monkeypatch: pytest.MonkeyPatch) -> None:
     shown: list[Any] = []
     monkeypatch.setattr(plots, "display", shown.append)
+    before = plt.get_fignums()  # of other tests
     figure, axes = plt.subplots()
     axes.plot([1, 2])
     show(figure, alt="A line that rises.", caption="Figure 1")
@@ -29,7 +30,7 @@ def test_show_stores_the_alt_text_and_closes(monkeypatch: pytest.MonkeyPatch) ->
     size = {"width": 704, "height": 528}  # 6.4 x 4.8 inches
     assert metadata == {"image/png": {"alt": "A line that rises.", **size}}
     assert shown[1].data == "*Figure 1*"
-    assert plt.get_fignums() == []
+    assert plt.get_fignums() == before
 
 
 @pytest.mark.parametrize(("side", "times"), [(8, 2), (128, 1)])
