@@ -19,9 +19,9 @@ from urllib.parse import unquote, urldefrag
 
 import nbformat
 import pytest
+from places import NOTEBOOKS, ROOT
 
-ROOT = Path(__file__).parents[2]
-CHAPTERS = sorted(path.stem for path in (ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+CHAPTERS = sorted(path.stem for path in NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
 BESIDE = ["index", "explore", "exercises", "glossary", "notation", "teaching"]
 PAGES = [*BESIDE, *CHAPTERS]
 RULES = ["color-contrast", "image-alt", "link-name", "heading-order"]
@@ -114,7 +114,7 @@ def test_nothing_is_loaded_from_elsewhere(book: Path) -> None:
 
 def test_figures_have_their_alt_texts(book: Path) -> None:
     for name in CHAPTERS:
-        notebook = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4)
+        notebook = nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4)
         alts = [
             output.metadata["image/png"]["alt"]
             for cell in notebook.cells

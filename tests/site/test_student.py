@@ -10,12 +10,12 @@ from typing import Any
 import nbformat
 import pytest
 from nbclient import NotebookClient
+from places import NOTEBOOKS, ROOT
 
 from localmi.notebook.lint import output_text
 from localmi.notebook.render import KERNEL_CONFIG
 
-ROOT = Path(__file__).parents[2]
-CHAPTERS = sorted(path.name for path in (ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+CHAPTERS = sorted(path.name for path in NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
 
 
 @pytest.fixture(autouse=True)
@@ -33,7 +33,7 @@ def handouts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("name", CHAPTERS)
 def test_a_handout_has_every_stub_and_no_solution(name: str, handouts: Path) -> None:
-    whole = nbformat.read(ROOT / "notebooks" / name, as_version=4)
+    whole = nbformat.read(NOTEBOOKS / name, as_version=4)
     handed = nbformat.read(handouts / name, as_version=4)
     nbformat.validate(handed)
     solutions = [c.source for c in whole.cells if "solution" in c.metadata.get("tags", [])]

@@ -160,7 +160,10 @@ def _short(array: Any) -> str:
 
 
 def is_stub(value: object) -> bool:
-    """Whether an answer, or a part of it, is a stub's: `...`, None, NotImplemented."""
+    """Whether an answer is a stub's: `...`, None, NotImplemented.
+
+    A list or tuple is one if a part of it is, a dictionary if all of its values are.
+    """
     if isinstance(value, dict):
         return all(map(is_stub, value.values()))
     if isinstance(value, tuple | list):
